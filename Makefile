@@ -1,0 +1,64 @@
+# Thin verbs over the `shopstream` command; docs: README.md.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+WEB := apps/web
+
+.PHONY: help setup lock demo up down reset status test check fmt web-check web-test
+
+help: ## this list
+	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found: $$($(PYTHON) --version 2>&1). Set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing locked dependencies…"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(WEB)/node_modules/.ready: $(WEB)/package-lock.json
+	@command -v npm >/dev/null || { echo "npm (Node.js 20.19 or newer) is needed for the web page; install Node.js from your distribution or nodejs.org"; exit 1; }
+	@echo "Installing the page's locked packages…"
+	@cd $(WEB) && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+setup: .venv/.ready $(WEB)/node_modules/.ready ## everything the other verbs need
+
+lock: ## rewrite requirements.lock from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q -o requirements.lock
+
+demo: setup ## start everything, drive it for real, show what arrived where
+	@$(BIN)/shopstream demo
+
+up: setup ## start the system (idempotent)
+	@$(BIN)/shopstream up
+
+down: .venv/.ready ## stop the system; data stays
+	@$(BIN)/shopstream down
+
+reset: .venv/.ready ## stop the system and forget its data
+	@$(BIN)/shopstream reset
+
+status: .venv/.ready ## a line per process: port, health, memory
+	@$(BIN)/shopstream status
+
+check: setup ## lint, format, types, architecture; writes nothing
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --check --no-cache .
+	$(BIN)/mypy --cache-dir=.mypy_cache
+	$(BIN)/lint-imports --no-cache
+	cd $(WEB) && npm run --silent check
+
+fmt: .venv/.ready ## apply the format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+web-test: $(WEB)/node_modules/.ready
+	cd $(WEB) && npm run --silent test
+
+test: setup web-test ## the whole suite on real components and free ports
+	$(BIN)/shopstream prepare
+	$(BIN)/python -m pytest

@@ -1,0 +1,1 @@
+"""Faust workers: aggregates, recent events, archive; and the read API."""

@@ -1,0 +1,1 @@
+"""The producer: REST, PostgreSQL, outbox and relay."""

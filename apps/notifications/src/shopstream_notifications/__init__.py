@@ -1,0 +1,1 @@
+"""Kafka to browsers over server-sent events."""

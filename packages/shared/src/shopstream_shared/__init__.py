@@ -1,0 +1,1 @@
+"""The event contract and what two or more services share."""

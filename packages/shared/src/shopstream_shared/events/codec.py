@@ -1,0 +1,196 @@
+"""Bytes to events and back, and the four ways in which a record can be unreadable.
+
+Guarantee: `decode(encode(...).value)` gives the same event, and `decode` raises nothing but an
+`EventRejected`, whatever the bytes. The order of the checks is part of the contract, because the
+reason ends up on the dead letter: size first, then shape, then type, then payload.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import ClassVar, Final
+
+import msgspec
+
+from shopstream_shared.clock import format_time, parse_time
+from shopstream_shared.events.envelope import SOURCE, Envelope, Headers, headers_of
+from shopstream_shared.events.payloads import Payload
+from shopstream_shared.events.registry import EVENT_TYPES
+
+#: Larger values are dead-lettered unread: an event must fit a DynamoDB item (400 KB) with room.
+EVENT_BYTES_MAX: Final = 262_144
+
+_REQUIRED_TEXT: Final = ("id", "source", "type", "subject", "sellerid")
+
+# A decimal price is a JSON number, never a string and never a binary float.
+_payload_encoder: Final = msgspec.json.Encoder(decimal_format="number")
+_envelope_encoder: Final = msgspec.json.Encoder()
+_envelope_decoder: Final = msgspec.json.Decoder(Envelope)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedEvent:
+    """One event, ready for the outbox: the exact bytes and all that routing needs."""
+
+    id: str
+    type: str
+    topic: str
+    subject: str
+    seller_id: str
+    sequence: int
+    time: datetime
+    value: bytes
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedEvent:
+    """One event read from the log. ``value`` are the bytes as they were."""
+
+    envelope: Envelope
+    payload: Payload
+    time: datetime
+    sequence: int
+    value: bytes
+
+    @property
+    def type(self) -> str:
+        return self.envelope.type
+
+    @property
+    def topic(self) -> str:
+        """The topic this type belongs on."""
+        return EVENT_TYPES[self.envelope.type].topic
+
+
+class EventRejected(Exception):
+    """The record is not an event of ours."""
+
+    reason: ClassVar[str] = "rejected"
+
+
+class TooLarge(EventRejected):
+    """The value is above EVENT_BYTES_MAX."""
+
+    reason = "too_large"
+
+
+class Malformed(EventRejected):
+    """The value is null, not JSON, or not a CloudEvent with all required attributes."""
+
+    reason = "malformed"
+
+
+class UnknownType(EventRejected):
+    """A well-formed CloudEvent of a type this version does not know."""
+
+    reason = "unknown_type"
+
+
+class InvalidData(EventRejected):
+    """The data does not fit the schema of its type."""
+
+    reason = "invalid_data"
+
+
+def encode_payload(payload: Payload) -> bytes:
+    """The REST body and the event's ``data`` are these same bytes."""
+    return _payload_encoder.encode(payload)
+
+
+def encode(
+    event_type: str,
+    *,
+    event_id: str,
+    subject: str,
+    seller_id: str,
+    sequence: int,
+    time: datetime,
+    data: bytes,
+    correlation_id: str | None = None,
+    traceparent: str | None = None,
+) -> EncodedEvent:
+    """Put encoded data into its envelope: the only place where an event's bytes are made.
+
+    Raises KeyError for a type that is not registered.
+    """
+    kind = EVENT_TYPES[event_type]
+    envelope = Envelope(
+        specversion="1.0",
+        id=event_id,
+        source=SOURCE,
+        type=event_type,
+        subject=subject,
+        time=format_time(time),
+        datacontenttype="application/json",
+        dataschema=kind.schema,
+        sellerid=seller_id,
+        sequence=str(sequence),
+        correlationid=correlation_id,
+        traceparent=traceparent,
+        data=msgspec.Raw(data),
+    )
+    return EncodedEvent(
+        id=event_id,
+        type=event_type,
+        topic=kind.topic,
+        subject=subject,
+        seller_id=seller_id,
+        sequence=sequence,
+        time=time,
+        value=_envelope_encoder.encode(envelope),
+        headers=headers_of(envelope),
+    )
+
+
+def decode(value: bytes | None) -> DecodedEvent:
+    """Read a Kafka value.
+
+    Raises TooLarge, Malformed, UnknownType or InvalidData, checked in this order.
+    """
+    envelope = decode_envelope(value)
+    kind = EVENT_TYPES.get(envelope.type)
+    if kind is None:
+        raise UnknownType(f"type {envelope.type!r} is not known to this version")
+    try:
+        payload = _payload_decoder(kind.payload).decode(envelope.data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise InvalidData(str(error)) from error
+    assert value is not None  # noqa: S101 - decode_envelope has rejected null
+    return DecodedEvent(
+        envelope=envelope,
+        payload=payload,
+        time=parse_time(envelope.time),
+        sequence=int(envelope.sequence),
+        value=value,
+    )
+
+
+def decode_envelope(value: bytes | None) -> Envelope:
+    """Read the attributes only; the data stays as bytes. Raises TooLarge or Malformed."""
+    if value is None:
+        raise Malformed("the value is null")
+    if len(value) > EVENT_BYTES_MAX:
+        raise TooLarge(f"{len(value)} bytes; at most {EVENT_BYTES_MAX} are read")
+    try:
+        envelope = _envelope_decoder.decode(value)
+        parse_time(envelope.time)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Malformed(str(error)) from error
+    for name in _REQUIRED_TEXT:
+        if not getattr(envelope, name):
+            raise Malformed(f"attribute {name!r} is missing or empty")
+    if not (envelope.sequence.isascii() and envelope.sequence.isdigit()):
+        raise Malformed(f"attribute 'sequence' is not a whole number: {envelope.sequence!r}")
+    return envelope
+
+
+def header_map(headers: Headers | None) -> Mapping[str, bytes]:
+    """Headers by name; of a repeated name the last one counts."""
+    return dict(headers or ())
+
+
+@cache
+def _payload_decoder(payload: type[Payload]) -> "msgspec.json.Decoder[Payload]":
+    return msgspec.json.Decoder(payload)

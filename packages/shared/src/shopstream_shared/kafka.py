@@ -1,0 +1,95 @@
+"""Kafka client settings, in one place, so that all clients agree on what must agree."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+#: Debezium's and the Java client's partitioner; librdkafka's own default places most keys
+#: elsewhere (protocol rule 10).
+PARTITIONER: Final = "murmur2_random"
+#: How long a dead relay's open transaction may hold back read_committed readers.
+TRANSACTION_TIMEOUT_MS: Final = 10_000
+METADATA_TIMEOUT_SECONDS: Final = 5.0
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConnection:
+    """Where the brokers are and who we say we are."""
+
+    brokers: str
+    client_id: str
+    log: Callable[[object], None] | None = None
+
+    def _common(self) -> Config:
+        return {
+            "bootstrap.servers": self.brokers,
+            "client.id": self.client_id,
+            # Bounded, quick reconnects: a broker that is back is used within a second or two.
+            "reconnect.backoff.ms": 100,
+            "reconnect.backoff.max.ms": 2_000,
+            "socket.keepalive.enable": True,
+            # librdkafka must not write to stderr past the structured log.
+            "log_level": 3,
+        }
+
+    def admin(self) -> Config:
+        return self._common()
+
+    def transactional_producer(self, transactional_id: str) -> Config:
+        """One batch = one transaction; acks=all and idempotence come with it."""
+        return {
+            **self._common(),
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            "acks": "all",
+            "partitioner": PARTITIONER,
+            "compression.type": "lz4",
+            "linger.ms": 0,
+            "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        }
+
+    def consumer(self, group: str) -> Config:
+        """A reader of committed records only, which commits by itself or not at all."""
+        return {
+            **self._common(),
+            "group.id": group,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            # Data answers a waiting fetch at once; this only bounds how often an idle one is renewed.
+            "fetch.wait.max.ms": 100,
+            # An empty fetch must not pause a partition for librdkafka's default half second.
+            "fetch.error.backoff.ms": 100,
+        }
+
+
+def topic_ids(admin: AdminClient, topics: tuple[str, ...]) -> Mapping[str, str]:
+    """Kafka's topic ids by name: the epoch of each topic (protocol rule 13).
+
+    Raises KafkaException when the broker cannot be reached or a topic does not exist.
+    """
+    futures = admin.describe_topics(
+        TopicCollection(list(topics)), request_timeout=METADATA_TIMEOUT_SECONDS
+    )
+    ids: dict[str, str] = {}
+    for topic, future in futures.items():
+        description = future.result(timeout=METADATA_TIMEOUT_SECONDS)
+        ids[topic] = str(description.topic_id)
+    return ids
+
+
+__all__ = [
+    "METADATA_TIMEOUT_SECONDS",
+    "PARTITIONER",
+    "TRANSACTION_TIMEOUT_MS",
+    "Config",
+    "KafkaConnection",
+    "KafkaException",
+    "topic_ids",
+]

@@ -1,0 +1,75 @@
+"""How every service reads its settings: once, from the environment, with one clear line on error.
+
+A class of settings names each variable as the operator writes it. Secrets are SecretStr and have
+no default. Nothing outside a ``settings.py`` reads the environment.
+"""
+
+import os
+import sys
+from typing import Annotated, ClassVar, Final, NoReturn, Self
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EXIT_USAGE: Final = 2
+#: Variables of the monolith that no longer do anything: named in a warning when set.
+DEAD_VARIABLES: Final = ("ENABLE_ANALYTICS", "KAFKA_ANALYSIS_SERVICE_CLIENT_ID")
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+def _brokers(value: object) -> object:
+    """Check ``host:port,host:port``; IPv6 hosts stand in brackets."""
+    if not isinstance(value, str):
+        return value
+    for broker in value.split(","):
+        host, colon, port = broker.strip().rpartition(":")
+        if not (host and colon and port.isascii() and port.isdigit()):
+            msg = f"{broker.strip()!r} is not host:port"
+            raise ValueError(msg)
+    return ",".join(broker.strip() for broker in value.split(","))
+
+
+Brokers = Annotated[str, BeforeValidator(_brokers)]
+
+
+class Settings(BaseSettings):
+    """The base of each service's settings: frozen; every field's alias is its variable."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the environment. Raises pydantic.ValidationError."""
+        return cls()
+
+    @classmethod
+    def read_or_exit(cls) -> Self:
+        """Read the environment; a wrong or missing variable is one line on stderr and exit 2."""
+        try:
+            return cls.read()
+        except ValidationError as error:
+            exit_usage(describe(error))
+
+
+def describe(error: ValidationError) -> str:
+    """All faults in one line: the variable's name and what is wrong with it, never its value."""
+    faults = []
+    for fault in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in fault["loc"]) or "settings"
+        text = "is required" if fault["type"] == "missing" else fault["msg"]
+        faults.append(f"{name}: {text.removeprefix('Value error, ')}")
+    return "; ".join(faults)
+
+
+def exit_usage(message: str) -> NoReturn:
+    """End the process as for a wrong command line: one line, exit 2, no traceback."""
+    sys.stderr.write(f"error: {message}\n")
+    raise SystemExit(EXIT_USAGE)
+
+
+def dead_variables() -> list[str]:
+    """Which variables of the monolith are set although nothing reads them any more."""
+    return [name for name in DEAD_VARIABLES if name in os.environ]
