@@ -62,7 +62,7 @@ class KafkaConnection:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
-            # Data answers a waiting fetch at once; this only bounds how often an idle one is renewed.
+            # Data answers a waiting fetch at once; this bounds how often an idle one is renewed.
             "fetch.wait.max.ms": 100,
             # An empty fetch must not pause a partition for librdkafka's default half second.
             "fetch.error.backoff.ms": 100,
