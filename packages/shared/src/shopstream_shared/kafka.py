@@ -19,7 +19,11 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class KafkaConnection:
-    """Where the brokers are and who we say we are."""
+    """Where the brokers are and who we say we are.
+
+    ``log`` is called from ``poll`` with each KafkaError that no call raises: a broker that went
+    away, all brokers down. Only clients that are polled get it; in others errors would pile up.
+    """
 
     brokers: str
     client_id: str
@@ -33,9 +37,13 @@ class KafkaConnection:
             "reconnect.backoff.ms": 100,
             "reconnect.backoff.max.ms": 2_000,
             "socket.keepalive.enable": True,
-            # librdkafka must not write to stderr past the structured log.
-            "log_level": 3,
+            # librdkafka must not write to stderr past the structured log: at level 3 a broker that
+            # is away is a line every 50 ms. What fails is raised, or handed to `log`.
+            "log_level": 2,
         }
+
+    def _polled(self) -> Config:
+        return self._common() | ({} if self.log is None else {"error_cb": self.log})
 
     def admin(self) -> Config:
         return self._common()
@@ -43,7 +51,7 @@ class KafkaConnection:
     def transactional_producer(self, transactional_id: str) -> Config:
         """One batch = one transaction; acks=all and idempotence come with it."""
         return {
-            **self._common(),
+            **self._polled(),
             "transactional.id": transactional_id,
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
             "acks": "all",
@@ -56,7 +64,7 @@ class KafkaConnection:
     def consumer(self, group: str) -> Config:
         """A reader of committed records only, which commits by itself or not at all."""
         return {
-            **self._common(),
+            **self._polled(),
             "group.id": group,
             "isolation.level": "read_committed",
             "enable.auto.commit": False,

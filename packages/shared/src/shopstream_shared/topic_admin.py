@@ -1,0 +1,184 @@
+"""Create the topics of topics.toml on a broker, or check that it has them as they are written.
+
+Guarantees of `ensure_topics`:
+
+- Afterwards every topic exists with the partitions, replication and settings of the file, or
+  TopicMismatch names each difference. A topic that exists is never altered: more partitions break
+  stream ids and order unless the log is drained first (protocol rule 14), and a changed retention
+  deletes data.
+- Running it twice, or in several processes at once, is the same as running it once.
+
+As a command, for the one-shot set-up of docker-compose.yml:
+``python -m shopstream_shared.topic_admin`` with KAFKA_BROKERS and SHOPSTREAM_PROFILE; exit 0 when
+the broker agrees with the file, 1 with one line that says why not, 2 for a wrong variable.
+"""
+
+import sys
+import time
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from pydantic import Field
+
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection
+from shopstream_shared.settings import Brokers, Settings
+from shopstream_shared.topics import Profile, TopicSpec, load_topics
+
+CREATE_TIMEOUT_SECONDS: Final = 15.0
+#: How long a topic made a moment ago, by us or by another, may stay unknown to the broker we ask.
+VISIBLE_TIMEOUT_SECONDS: Final = 10.0
+POLL_SECONDS: Final = 0.1
+
+#: Settings that a broker may lack altogether: Redpanda learnt this one late, and without it takes
+#: any timestamp, which is what we ask for.
+_MAY_BE_UNKNOWN: Final = frozenset({"message.timestamp.after.max.ms"})
+
+
+class TopicMismatch(Exception):
+    """The broker's topics are not those of topics.toml; ``differences`` has a line for each."""
+
+    def __init__(self, differences: Collection[str]) -> None:
+        self.differences = tuple(differences)
+        super().__init__("; ".join(self.differences))
+
+
+def ensure_topics(admin: AdminClient, specs: Iterable[TopicSpec]) -> None:
+    """Create what is missing and check all the rest; blocks, so call it from a thread.
+
+    Raises TopicMismatch when an existing topic differs or a new one stays invisible, and
+    KafkaException when the broker cannot be reached or refuses to create a topic.
+    """
+    wanted = {spec.name: spec for spec in specs}
+    missing = [wanted[name] for name in wanted.keys() - _partitions(admin, wanted).keys()]
+    if missing:
+        _create(admin, missing)
+    found = _all_visible(admin, wanted)
+    configs = _configs(admin, wanted)
+    differences = [
+        difference
+        for name, spec in wanted.items()
+        for difference in _differences(spec, found[name], configs[name])
+    ]
+    if differences:
+        raise TopicMismatch(differences)
+
+
+def _create(admin: AdminClient, specs: Iterable[TopicSpec]) -> None:
+    futures = admin.create_topics(
+        [
+            NewTopic(
+                spec.name,
+                num_partitions=spec.partitions,
+                replication_factor=spec.replication,
+                config=spec.config,
+            )
+            for spec in specs
+        ],
+        operation_timeout=CREATE_TIMEOUT_SECONDS,
+        request_timeout=CREATE_TIMEOUT_SECONDS,
+    )
+    for future in futures.values():
+        try:
+            _result(future, CREATE_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            # Another process was quicker; what it made is checked like any other.
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+
+def _all_visible(
+    admin: AdminClient, wanted: Mapping[str, TopicSpec]
+) -> Mapping[str, tuple[int, int]]:
+    deadline = time.monotonic() + VISIBLE_TIMEOUT_SECONDS
+    while True:
+        found = _partitions(admin, wanted)
+        unseen = wanted.keys() - found.keys()
+        if not unseen:
+            return found
+        if time.monotonic() >= deadline:
+            raise TopicMismatch([f"{name}: does not exist" for name in sorted(unseen)])
+        time.sleep(POLL_SECONDS)
+
+
+def _partitions(admin: AdminClient, names: Iterable[str]) -> Mapping[str, tuple[int, int]]:
+    """(partitions, replication) of each topic that exists."""
+    futures = admin.describe_topics(
+        TopicCollection(list(names)), request_timeout=METADATA_TIMEOUT_SECONDS
+    )
+    found: dict[str, tuple[int, int]] = {}
+    for name, future in futures.items():
+        try:
+            partitions = _result(future, METADATA_TIMEOUT_SECONDS).partitions
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+        else:
+            found[name] = (len(partitions), min(len(p.replicas) for p in partitions))
+    return found
+
+
+def _configs(admin: AdminClient, names: Iterable[str]) -> Mapping[str, Mapping[str, str]]:
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    futures = admin.describe_configs(resources, request_timeout=METADATA_TIMEOUT_SECONDS)
+    return {
+        resource.name: {
+            entry.name: entry.value for entry in _result(future, METADATA_TIMEOUT_SECONDS).values()
+        }
+        for resource, future in futures.items()
+    }
+
+
+def _result(future: "Future[Any]", timeout_seconds: float) -> Any:
+    """The answer; a broker that gives none in time is an error like any other of Kafka's."""
+    try:
+        # The request has its own, equal bound; the second more lets its error come first.
+        return future.result(timeout=timeout_seconds + 1)
+    except TimeoutError:
+        raise KafkaException(
+            KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - the library's name for its own time-out
+        ) from None
+
+
+def _differences(
+    spec: TopicSpec, shape: tuple[int, int], config: Mapping[str, str]
+) -> Iterable[str]:
+    partitions, replication = shape
+    if partitions != spec.partitions:
+        yield f"{spec.name}: {partitions} partitions, topics.toml says {spec.partitions}"
+    if replication != spec.replication:
+        yield f"{spec.name}: replication {replication}, topics.toml says {spec.replication}"
+    for key, value in spec.config.items():
+        actual = config.get(key)
+        if actual is None and key in _MAY_BE_UNKNOWN:
+            continue
+        if actual != value:
+            yield f"{spec.name}: {key} is {actual}, topics.toml says {value}"
+
+
+class TopicAdminSettings(Settings):
+    """Variables of the command."""
+
+    brokers: Brokers = Field(default="localhost:9092", alias="KAFKA_BROKERS")
+    profile: Profile = Field(default="local", alias="SHOPSTREAM_PROFILE")
+
+
+def main() -> int:
+    """Ensure all topics of the profile; see the module's docstring for the exit codes."""
+    settings = TopicAdminSettings.read_or_exit()
+    admin = AdminClient(KafkaConnection(settings.brokers, "topic-admin").admin())
+    specs = load_topics(settings.profile)
+    try:
+        ensure_topics(admin, specs.values())
+    except (TopicMismatch, KafkaException) as error:
+        reason = error.args[0].str() if isinstance(error, KafkaException) else error
+        sys.stderr.write(f"error: topics at {settings.brokers}: {reason}\n")
+        return 1
+    sys.stdout.write(f"{len(specs)} topics agree with topics.toml ({settings.profile})\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
