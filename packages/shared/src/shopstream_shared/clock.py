@@ -53,22 +53,29 @@ class Uuid7Source:
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with exactly six digits and ``Z``: the one form in events and bodies.
 
-    A fixed width makes text order equal to time order, which RecentEvents relies on.
+    A fixed width makes text order equal to time order, which RecentEvents relies on. Raises
+    ValueError for a moment without an offset: it would be taken for local time.
     """
-    utc = moment.astimezone(UTC)
-    return utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond:06d}Z"
+    if moment.tzinfo is None:
+        raise ValueError("a moment needs its offset from UTC")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
     """Read an RFC 3339 moment with its offset.
 
-    Raises ValueError when the text is not a moment or names no offset.
+    Raises ValueError when the text is not a moment, names no offset or falls outside the years
+    1 to 9999 in UTC.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         msg = f"{text!r} names no offset from UTC; add Z"
         raise ValueError(msg)
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        msg = f"{text!r} is outside the years 1 to 9999 in UTC"
+        raise ValueError(msg) from None
 
 
 def epoch_ms(moment: datetime) -> int:

@@ -6,14 +6,28 @@ Values of secret fields are masked, whoever logs them.
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, TextIO
 
 import structlog
 from pydantic import SecretStr
 
-_SECRET_WORDS: Final = ("password", "secret", "authorization", "cookie", "token", "access_key")
+_SECRET_WORDS: Final = (
+    "password",
+    "secret",
+    "authorization",
+    "cookie",
+    "token",
+    "access_key",
+    "api_key",
+    "database_url",
+    "dsn",
+)
 _MASK: Final = "***"
+#: Mappings inside values are searched this deep; what lies deeper is not shown.
+_DEPTH_MAX: Final = 4
+#: A traceback's innermost frames are the ones that say something.
+_FRAMES_MAX: Final = 20
 
 Logger = structlog.stdlib.BoundLogger
 
@@ -37,10 +51,16 @@ def configure(service: str, level: str = "INFO", stream: TextIO | None = None) -
     handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            # Extras first: they are masked like all else.
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.dict_tracebacks,
+                # Without local variables, which hold whatever was being handled: secrets too.
+                structlog.processors.ExceptionRenderer(
+                    structlog.tracebacks.ExceptionDictTransformer(
+                        show_locals=False, max_frames=_FRAMES_MAX
+                    )
+                ),
                 structlog.processors.JSONRenderer(default=str),
             ],
         )
@@ -72,6 +92,16 @@ def _mask_secrets(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if isinstance(value, SecretStr) or any(word in key.lower() for word in _SECRET_WORDS):
-            event[key] = _MASK
+        event[key] = _masked(key, value, _DEPTH_MAX)
     return event
+
+
+def _masked(key: object, value: Any, depth: int) -> Any:
+    name = str(key).lower().replace("-", "_")
+    if isinstance(value, SecretStr) or any(word in name for word in _SECRET_WORDS):
+        return _MASK
+    if isinstance(value, Mapping):
+        if depth == 0:
+            return _MASK
+        return {inner: _masked(inner, entry, depth - 1) for inner, entry in value.items()}
+    return value

@@ -15,7 +15,8 @@ EXIT_USAGE: Final = 2
 #: Variables of the monolith that no longer do anything: named in a warning when set.
 DEAD_VARIABLES: Final = ("ENABLE_ANALYTICS", "KAFKA_ANALYSIS_SERVICE_CLIENT_ID")
 
-Port = Annotated[int, Field(ge=0, le=65_535)]
+PORT_MAX: Final = 65_535
+Port = Annotated[int, Field(ge=0, le=PORT_MAX)]
 
 
 def _brokers(value: object) -> object:
@@ -24,8 +25,11 @@ def _brokers(value: object) -> object:
         return value
     for broker in value.split(","):
         host, colon, port = broker.strip().rpartition(":")
-        if not (host and colon and port.isascii() and port.isdigit()):
-            msg = f"{broker.strip()!r} is not host:port"
+        # At most five digits, so that a long number is a fault and no exception of int().
+        if not (host and colon and port.isascii() and port.isdigit() and len(port) <= len("65535")):
+            raise ValueError("each broker must be host:port")
+        if int(port) > PORT_MAX:
+            msg = f"a port is at most {PORT_MAX}"
             raise ValueError(msg)
     return ",".join(broker.strip() for broker in value.split(","))
 
@@ -60,7 +64,8 @@ def describe(error: ValidationError) -> str:
     for fault in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in fault["loc"]) or "settings"
         text = "is required" if fault["type"] == "missing" else fault["msg"]
-        faults.append(f"{name}: {text.removeprefix('Value error, ')}")
+        line = " ".join(text.removeprefix("Value error, ").split())
+        faults.append(f"{name}: {line}")
     return "; ".join(faults)
 
 

@@ -15,6 +15,7 @@ version and a checksum, as URL-safe text (about 50 characters for nine partition
 import base64
 import binascii
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -82,10 +83,7 @@ class StreamPosition:
         body = _verified(text)
         epoch = body[1 : 1 + EPOCH_BYTES]
         numbers = _varints(body[1 + EPOCH_BYTES :])
-        try:
-            vectors = tuple(_vector(numbers) for _ in STREAM_TOPICS)
-        except StopIteration:
-            raise MalformedStreamId("the id ends early") from None
+        vectors = tuple(_vector(numbers) for _ in STREAM_TOPICS)
         if next(numbers, None) is not None:
             raise MalformedStreamId("the id has more topics than the stream")
         return cls(epoch, vectors)
@@ -113,6 +111,9 @@ def _verified(text: str) -> bytes:
         body = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
     except (UnicodeEncodeError, binascii.Error):
         raise MalformedStreamId("the id is not URL-safe base64") from None
+    if base64.urlsafe_b64encode(body).rstrip(b"=") != raw:
+        # Padding, the other alphabet or stray last bits: one position has one text.
+        raise MalformedStreamId("the id is not canonical")
     if len(body) < 1 + EPOCH_BYTES + CHECKSUM_BYTES:
         raise MalformedStreamId("the id is too short")
     payload, checksum = body[:-CHECKSUM_BYTES], body[-CHECKSUM_BYTES:]
@@ -124,10 +125,15 @@ def _verified(text: str) -> bytes:
 
 
 def _vector(numbers: Iterator[int]) -> tuple[int, ...]:
-    count = next(numbers)
+    count = next(numbers, None)
+    if count is None:
+        raise MalformedStreamId("the id ends early")
     if count > PARTITIONS_MAX:
         raise MalformedStreamId("the id has too many partitions")
-    return tuple(next(numbers) for _ in range(count))
+    vector = tuple(itertools.islice(numbers, count))
+    if len(vector) < count:
+        raise MalformedStreamId("the id ends early")
+    return vector
 
 
 def _checksum(body: Sequence[int]) -> bytes:

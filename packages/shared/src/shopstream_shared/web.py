@@ -47,6 +47,10 @@ def operations_routes(health: Health, registry: CollectorRegistry) -> list[Route
     ]
 
 
+class StartFailed(Exception):
+    """The app's start-up failed, so nothing was served."""
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handling, which would end the process by the signal."""
 
@@ -55,8 +59,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. A busy or forbidden port is one clear line and exit 2."""
+def bind(host: str, port: int, *, variable: str = "PORT") -> socket.socket:
+    """A listening socket. A busy or forbidden port is one clear line and exit 2.
+
+    ``variable`` is the one that moves the port, for that line.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,7 +71,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        exit_usage(f"cannot listen on {host}:{port}: {error.strerror}; free it or set PORT")
+        exit_usage(f"cannot listen on {host}:{port}: {error.strerror}; free it or set {variable}")
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
@@ -76,6 +83,7 @@ async def serve(
     """Serve until SIGTERM or SIGINT, then drain and return, so that the process can exit 0.
 
     ``on_stop`` runs in the loop as soon as the signal comes, before connections are waited for.
+    Raises StartFailed when the app's lifespan does: the reason is in the log.
     """
     server = _Server(
         uvicorn.Config(
@@ -88,6 +96,7 @@ async def serve(
             access_log=False,
             server_header=False,
             date_header=False,
+            backlog=BACKLOG,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )
@@ -102,3 +111,5 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await server.serve(sockets=[listener])
+    if not server.started:
+        raise StartFailed("the service did not start")

@@ -9,19 +9,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from shopstream_shared.clock import format_time, parse_time
 from shopstream_shared.events.envelope import SOURCE, Envelope, Headers, headers_of
-from shopstream_shared.events.payloads import Payload
+from shopstream_shared.events.payloads import Payload, numbers_of
 from shopstream_shared.events.registry import EVENT_TYPES
 
 #: Larger values are dead-lettered unread: an event must fit a DynamoDB item (400 KB) with room.
 EVENT_BYTES_MAX: Final = 262_144
 
+#: What is said of a rejected record, in characters: it travels in a header.
+DETAIL_LENGTH_MAX: Final = 500
+#: A sequence fits a 64-bit column.
+SEQUENCE_MAX: Final = 2**63 - 1
+
 _REQUIRED_TEXT: Final = ("id", "source", "type", "subject", "sellerid")
+
+_Shape = TypeVar("_Shape", bound=Struct)
+
+#: Everything the decoders raise for bytes that do not fit.
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
 
 # A decimal price is a JSON number, never a string and never a binary float.
 _payload_encoder: Final = msgspec.json.Encoder(decimal_format="number")
@@ -65,9 +76,12 @@ class DecodedEvent:
 
 
 class EventRejected(Exception):
-    """The record is not an event of ours."""
+    """The record is not an event of ours; ``reason`` and ``str()`` go on its dead letter."""
 
     reason: ClassVar[str] = "rejected"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail[:DETAIL_LENGTH_MAX])
 
 
 class TooLarge(EventRejected):
@@ -154,8 +168,11 @@ def decode(value: bytes | None) -> DecodedEvent:
     if kind is None:
         raise UnknownType(f"type {envelope.type!r} is not known to this version")
     try:
-        payload = _payload_decoder(kind.payload).decode(envelope.data)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        payload = _decoder(kind.payload).decode(envelope.data)
+        numbers = numbers_of(kind.payload)
+        if numbers is not None:
+            _decoder(numbers).decode(envelope.data)
+    except _UNREADABLE as error:
         raise InvalidData(str(error)) from error
     assert value is not None  # noqa: S101 - decode_envelope has rejected null
     return DecodedEvent(
@@ -174,16 +191,28 @@ def decode_envelope(value: bytes | None) -> Envelope:
     if len(value) > EVENT_BYTES_MAX:
         raise TooLarge(f"{len(value)} bytes; at most {EVENT_BYTES_MAX} are read")
     try:
+        # The decoder passes over broken UTF-8 in fields it does not know; the stream could not.
+        str(value, "utf-8")
         envelope = _envelope_decoder.decode(value)
         parse_time(envelope.time)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise Malformed(str(error)) from error
     for name in _REQUIRED_TEXT:
         if not getattr(envelope, name):
             raise Malformed(f"attribute {name!r} is missing or empty")
-    if not (envelope.sequence.isascii() and envelope.sequence.isdigit()):
-        raise Malformed(f"attribute 'sequence' is not a whole number: {envelope.sequence!r}")
+    if not _is_sequence(envelope.sequence):
+        raise Malformed(f"attribute 'sequence' is not a version, 1 to {SEQUENCE_MAX}")
     return envelope
+
+
+def _is_sequence(text: str) -> bool:
+    digits_max = len(str(SEQUENCE_MAX))
+    return (
+        text.isascii()
+        and text.isdigit()
+        and len(text) <= digits_max
+        and 1 <= int(text) <= SEQUENCE_MAX
+    )
 
 
 def header_map(headers: Headers | None) -> Mapping[str, bytes]:
@@ -192,5 +221,5 @@ def header_map(headers: Headers | None) -> Mapping[str, bytes]:
 
 
 @cache
-def _payload_decoder(payload: type[Payload]) -> "msgspec.json.Decoder[Payload]":
-    return msgspec.json.Decoder(payload)
+def _decoder(shape: type[_Shape]) -> "msgspec.json.Decoder[_Shape]":
+    return msgspec.json.Decoder(shape)

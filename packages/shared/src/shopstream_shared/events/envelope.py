@@ -14,6 +14,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The envelope in wire order; ``data`` is already encoded, so nothing is encoded twice.
 
     ``sequence`` is the aggregate's version in decimal, 1..n without a gap per (topic, subject).
+    CloudEvents may come without ``data``; ours never do, so an empty one fits no schema of ours.
     """
 
     specversion: Literal["1.0"]
@@ -28,7 +29,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sequence: str
     correlationid: str | None = None
     traceparent: str | None = None
-    data: msgspec.Raw
+    data: msgspec.Raw = msgspec.Raw()
 
 
 def headers_of(envelope: Envelope) -> Headers:

@@ -5,15 +5,33 @@ decimal, beside its exact integer in minor units, which is what arithmetic uses.
 """
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-Count = Annotated[int, Meta(ge=0)]
-Version = Annotated[int, Meta(ge=1)]
+#: What a 64-bit column and every consumer can hold.
+INTEGER_MAX: Final = 2**63 - 1
+#: 100 lines of 10,000 units at 10^12 minor units, in a currency without minor units.
+PRICE_MAX: Final = 10**18
+
+Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+Version = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
+Delta = Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Text = Annotated[str, Meta(min_length=1)]
-Timestamp = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$")]
-Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$")]
+# max_length, because `$` alone lets a final line break pass.
+Timestamp = Annotated[
+    str,
+    Meta(
+        pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z$",
+        max_length=27,
+    ),
+]
+Currency = Annotated[str, Meta(pattern="^[A-Z]{3}$", max_length=3)]
+# msgspec would also read a string, and cannot bound a decimal: `numbers_of` says what checks it.
+Price = Annotated[
+    Decimal, Meta(extra_json_schema={"type": "number", "minimum": 0, "maximum": PRICE_MAX})
+]
+_Number = Annotated[float, Meta(ge=0, le=PRICE_MAX)]
 ProductStatus = Literal["draft", "active", "archived"]
 OrderStatus = Literal[
     "pending", "confirmed", "paid", "shipped", "delivered", "cancelled", "refunded"
@@ -29,7 +47,7 @@ class Product(Struct, frozen=True, kw_only=True, rename="camel"):
     sku: str | None
     category: str | None
     tags: tuple[str, ...]
-    price: Decimal
+    price: Price
     price_minor: Count
     currency: Currency
     stock: Count
@@ -47,7 +65,7 @@ class OrderItem(Struct, frozen=True, kw_only=True, rename="camel"):
     product_id: Text
     name: Text
     quantity: Version
-    unit_price: Decimal
+    unit_price: Price
     unit_price_minor: Count
     total_minor: Count
 
@@ -63,7 +81,7 @@ class Order(Struct, frozen=True, kw_only=True, rename="camel"):
     subtotal_minor: Count
     tax_minor: Count
     shipping_minor: Count
-    total: Decimal
+    total: Price
     total_minor: Count
     refunded_minor: Count
     currency: Currency
@@ -87,11 +105,41 @@ class Inventory(Struct, frozen=True, kw_only=True, rename="camel"):
     seller_id: Text
     name: Text
     stock: Count
-    delta: int
+    delta: Delta
     reason: str | None
     order_id: str | None
-    threshold: int | None
+    threshold: Count | None
     inventory_version: Version
 
 
 Payload = Product | Order | OrderRefunded | Inventory
+
+
+class ProductNumbers(Struct, rename="camel"):
+    """The prices of a product, as numbers."""
+
+    price: _Number
+
+
+class ItemNumbers(Struct, rename="camel"):
+    """The prices of an order's line, as numbers."""
+
+    unit_price: _Number
+
+
+class OrderNumbers(Struct, rename="camel"):
+    """The prices of an order, as numbers."""
+
+    total: _Number
+    items: list[ItemNumbers]
+
+
+def numbers_of(payload: type[Payload]) -> type[ProductNumbers | OrderNumbers] | None:
+    """The second look at a payload's prices: JSON numbers in range; None where it has none.
+
+    A Decimal field also takes a string, "NaN" among them, which the schema forbids; read as
+    float only to be checked, the exact value stays the Decimal's.
+    """
+    if issubclass(payload, Product):
+        return ProductNumbers
+    return OrderNumbers if issubclass(payload, Order) else None
