@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WEB := apps/web
 
-.PHONY: help setup lock demo up down reset status test check fmt web-check web-test
+.PHONY: help setup lock demo up down reset status test check fmt schemas web-check web-test
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -55,6 +55,9 @@ check: setup ## lint, format, types, architecture; writes nothing
 fmt: .venv/.ready ## apply the format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+schemas: .venv/.ready ## write the event schemas and the AsyncAPI document anew
+	@$(BIN)/python -m shopstream_shared.events.schemas
 
 web-test: $(WEB)/node_modules/.ready
 	cd $(WEB) && npm run --silent test
