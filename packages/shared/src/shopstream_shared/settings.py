@@ -9,7 +9,12 @@ import sys
 from typing import Annotated, ClassVar, Final, NoReturn, Self
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 EXIT_USAGE: Final = 2
 #: Variables of the monolith that no longer do anything: named in a warning when set.
@@ -37,12 +42,36 @@ def _brokers(value: object) -> object:
 Brokers = Annotated[str, BeforeValidator(_brokers)]
 
 
+class _Environment(EnvSettingsSource):
+    """The environment by alias alone: code may name a field, the variable HOST is no `host`."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls)
+        self.config = SettingsConfigDict(**{**self.config, "populate_by_name": False})
+
+
 class Settings(BaseSettings):
     """The base of each service's settings: frozen; every field's alias is its variable."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        case_sensitive=True,
+        hide_input_in_errors=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What code passes, else the environment; no files."""
+        return init_settings, _Environment(settings_cls)
 
     @classmethod
     def read(cls) -> Self:
