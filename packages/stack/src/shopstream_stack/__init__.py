@@ -1,0 +1,1 @@
+"""The shopstream command: local stack, demo and checks."""

@@ -1,0 +1,105 @@
+"""Progress for people: a spinner on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, Protocol
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+# Without a terminal a long step says that it is still at work this often.
+STILL_AT_WORK_SECONDS: Final = 30.0
+
+
+class Reporter(Protocol):
+    """Told what is under way; steps may overlap in time and come from several threads."""
+
+    def say(self, text: str) -> None:
+        """Say one finished thing."""
+
+    def step(self, text: str) -> AbstractContextManager[None]:
+        """Show `text` as under way for the length of the block."""
+
+
+class Silent:
+    """Says nothing: for tests and for calls from other programs."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Show nothing."""
+        yield
+
+
+class Lines:
+    """A line when a step begins, ends, and now and then between: for pipes and logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Print a line at once and one at the end with the seconds it took."""
+        began = time.monotonic()
+        self.say(f"{text} …")
+        done = threading.Event()
+        reminder = threading.Thread(target=self._remind, args=(text, began, done), daemon=True)
+        reminder.start()
+        try:
+            yield
+        finally:
+            done.set()
+            reminder.join()
+        self.say(f"{text}: {time.monotonic() - began:.1f} s")
+
+    def _remind(self, text: str, began: float, done: threading.Event) -> None:
+        while not done.wait(STILL_AT_WORK_SECONDS):
+            self.say(f"{text} … still at work, {time.monotonic() - began:.0f} s")
+
+
+class Spinners:
+    """A spinner with its seconds for each step under way, kept as a tick when it is done."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def say(self, text: str) -> None:
+        """Print one line above the spinners."""
+        self._progress.console.print(text, highlight=False)
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """Show a spinner for the length of the block."""
+        task = self._progress.add_task(text, total=1)
+        try:
+            yield
+        except BaseException:
+            self._progress.update(task, description=f"[red]{text}")
+            self._progress.stop_task(task)
+            raise
+        self._progress.update(task, completed=1)
+
+
+@contextmanager
+def reporting(console: Console) -> Iterator[Reporter]:
+    """The reporter that fits `console`."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    columns = (
+        SpinnerColumn(finished_text="[green]✓[/]"),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield Spinners(progress)

@@ -1,0 +1,161 @@
+"""One whole system: its components and services, started, found and stopped by name."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, TypeVar
+
+from shopstream_stack import tools
+from shopstream_stack.cache import Cache
+from shopstream_stack.components.dynamodb import dynamodb, dynamodb_admin
+from shopstream_stack.components.kafka import kafka
+from shopstream_stack.components.minio import minio
+from shopstream_stack.components.postgres import forget, postgres
+from shopstream_stack.console import Reporter, Silent
+from shopstream_stack.errors import StackError
+from shopstream_stack.process import ProcessSpec, Runner
+from shopstream_stack.services import service
+from shopstream_stack.settings import SERVICES, StackSettings
+
+T = TypeVar("T")
+
+COMPONENTS: Final = ("kafka", "postgres", "dynamodb", "dynamodb-admin", "minio")
+# Clients keep PostgreSQL's smart shutdown (SIGTERM) waiting; SIGINT is the fast one.
+STOP_RULES: Final = {"postgres": (signal.SIGINT, 20.0)}
+# A service drains for up to 10 s on SIGTERM; its streams are paced inside that.
+STOP_SECONDS_MAX: Final = 20.0
+# Services before what they use.
+STOP_ORDER: Final = (
+    ("web", "notifications", "analytics", "api"),
+    ("dynamodb-admin",),
+    ("kafka", "postgres", "dynamodb", "minio"),
+)
+
+
+@dataclass(slots=True)
+class System:
+    """The components and services of one data folder."""
+
+    settings: StackSettings
+    reporter: Reporter = field(default_factory=Silent)
+    runner: Runner = field(init=False)
+    cache: Cache = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.runner = Runner(self.settings.data)
+        self.cache = Cache(self.settings.cache, self.settings.environ)
+
+    def names(self) -> list[str]:
+        """What belongs to this system, external components left out, in order of start."""
+        return [*self.local_components(), *SERVICES]
+
+    def local_components(self) -> list[str]:
+        """The components this stack runs itself."""
+        local = {
+            "kafka": self.settings.kafka_is_local,
+            "postgres": self.settings.postgres_is_local,
+            "dynamodb": self.settings.dynamodb_is_local,
+            "dynamodb-admin": self.settings.dynamodb_is_local,
+            "minio": self.settings.minio_is_local,
+        }
+        return [name for name in COMPONENTS if local[name]]
+
+    def spec(self, name: str) -> ProcessSpec:
+        """How to start `name`; raises StackError for an unknown one or a missing tool."""
+        makers: dict[str, Callable[[], ProcessSpec]] = {
+            "kafka": lambda: kafka(self.settings, self.cache),
+            "postgres": lambda: postgres(self.settings),
+            "dynamodb": lambda: dynamodb(self.settings, self.cache),
+            "dynamodb-admin": lambda: dynamodb_admin(self.settings, self.cache),
+            "minio": lambda: minio(self.settings, self.cache),
+        }
+        for known in SERVICES:
+            makers[known] = partial(service, self.settings, known)
+        if name not in makers:
+            raise StackError(f"{name} is none of {', '.join(makers)}")
+        return makers[name]()
+
+    def prepare(self, names: Iterable[str] | None = None) -> None:
+        """Fetch or build the binaries of `names` (all local ones when None), side by side.
+
+        Raises StackError that names every tool that is missing.
+        """
+        wanted = self.local_components() if names is None else list(names)
+        builders: Mapping[str, Callable[[], object]] = {
+            "minio": partial(self.cache.ensure_minio, self.reporter),
+            "kafka": partial(self.cache.ensure_jars, "kafka", "Kafka", self.reporter),
+            "dynamodb": partial(
+                self.cache.ensure_jars, "dynamodb", "DynamoDB Local", self.reporter
+            ),
+            "dynamodb-admin": partial(self.cache.ensure_admin_page, self.reporter),
+        }
+        tools.require(self._tools(wanted))
+        _side_by_side([builders[name] for name in builders if name in wanted])
+
+    def start(self, *names: str) -> None:
+        """Start `names` side by side, each unless it runs; return when all are healthy."""
+        _side_by_side([partial(self._start, self.spec(name)) for name in names])
+
+    def stop(self, *names: str) -> list[str]:
+        """Stop `names` side by side; the names of those that ran."""
+        stopped = _side_by_side([partial(self._stop, name) for name in names])
+        return [name for name, ran in zip(names, stopped, strict=True) if ran]
+
+    def stop_all(self) -> list[str]:
+        """Stop everything that has a pid file, services first; the names of those that ran."""
+        known = set(self.runner.names())
+        return [
+            name
+            for step in STOP_ORDER
+            for name in self.stop(*(name for name in step if name in known))
+        ]
+
+    def kill(self, name: str) -> None:
+        """SIGKILL the process of `name`, as a crash would."""
+        self.runner.kill(name)
+
+    def forget(self) -> None:
+        """Delete all data; everything must be stopped."""
+        forget(self.settings.data)
+        shutil.rmtree(self.settings.data, ignore_errors=True)
+
+    def _start(self, spec: ProcessSpec) -> bool:
+        with self.reporter.step(f"Starting {spec.name}"):
+            return self.runner.start(spec)
+
+    def _stop(self, name: str) -> bool:
+        if self.runner.living(name) is None:
+            return self.runner.stop(name)
+        with self.reporter.step(f"Stopping {name}"):
+            how, seconds_max = STOP_RULES.get(name, (signal.SIGTERM, STOP_SECONDS_MAX))
+            return self.runner.stop(name, how=how, seconds_max=seconds_max)
+
+    def _tools(self, names: list[str]) -> list[tools.Tool]:
+        """The tools that running, and where still to be done building, `names` takes."""
+        needed: list[tools.Tool] = []
+        for name, profile in (("kafka", "kafka"), ("dynamodb", "dynamodb")):
+            if name in names:
+                needed.append(tools.JAVA)
+                if not self.cache.jars(profile).exists():
+                    needed.append(tools.MAVEN)
+        if "minio" in names and not self.cache.minio.exists():
+            needed.append(tools.GO)
+        if "dynamodb-admin" in names:
+            needed.append(tools.NODE)
+            if not self.cache.admin_page.exists():
+                needed.append(tools.NPM)
+        return list(dict.fromkeys(needed))
+
+
+def _side_by_side(tasks: list[Callable[[], T]]) -> list[T]:
+    """Run all tasks at once, let all end, then raise the first error in order, if any."""
+    if not tasks:
+        return []
+    with ThreadPoolExecutor(max_workers=len(tasks)) as pool:
+        futures = [pool.submit(task) for task in tasks]
+    return [future.result() for future in futures]
