@@ -1,0 +1,45 @@
+"""Marks by folder, sockets by mark, and the real components for those who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.components import LocalComponents
+
+TESTS = Path(__file__).parent
+KINDS = ("unit", "contract", "property", "integration", "e2e", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder; a unit test opens no socket at all.
+
+    All others reach the loopback addresses only (`--allow-hosts` in pyproject.toml).
+    """
+    for item in items:
+        kind = item.path.relative_to(TESTS).parts[0]
+        if kind in KINDS:
+            item.add_marker(kind)
+        if kind == "unit":
+            item.add_marker("disable_socket")
+
+
+@pytest.fixture(scope="session")
+def session_components() -> Iterator[LocalComponents]:
+    """The four components of this run; none is started before it is asked for."""
+    with LocalComponents() as components:
+        yield components
+
+
+@pytest.fixture
+def components(session_components: LocalComponents) -> Iterator[LocalComponents]:
+    """The components of this run; whatever the test stopped or killed is started again."""
+    yield session_components
+    session_components.restore()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Tests marked anyio run on asyncio."""
+    return "asyncio"
