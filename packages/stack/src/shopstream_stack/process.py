@@ -119,8 +119,7 @@ class Runner:
         record = self.record(name)
         if record is None:
             return None
-        self._reap(record.pid)
-        return record if started_mark(record.pid) == record.started else None
+        return record if self._runs(record) else None
 
     def start(self, spec: ProcessSpec) -> bool:
         """Start `spec` unless it runs; wait until it is healthy. True when it was started here.
@@ -191,8 +190,7 @@ class Runner:
                 reason = str(error)
             else:
                 return
-            self._reap(record.pid)
-            if started_mark(record.pid) != record.started:
+            if not self._runs(record):
                 raise self._failed(spec.name, "it ended early")
             if time.monotonic() > deadline:
                 raise self._failed(
@@ -260,16 +258,18 @@ class Runner:
                 "run `make down` first, or unset the variable"
             )
 
-    def _reap(self, pid: int) -> None:
-        child = self._children.get(pid)
-        if child is not None and child.poll() is not None:
-            del self._children[pid]
+    def _runs(self, record: Record) -> bool:
+        if started_mark(record.pid) == record.started:
+            return True
+        child = self._children.pop(record.pid, None)
+        if child is not None:
+            child.wait(KILL_WAIT_SECONDS_MAX)  # a zombie by now: this only collects it
+        return False
 
     def _wait_gone(self, record: Record, seconds_max: float) -> None:
         deadline = time.monotonic() + seconds_max
         while time.monotonic() < deadline:
-            self._reap(record.pid)
-            if started_mark(record.pid) != record.started:
+            if not self._runs(record):
                 return
             time.sleep(POLL_SECONDS)
 
