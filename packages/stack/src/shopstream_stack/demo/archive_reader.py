@@ -1,0 +1,186 @@
+"""Reads the archive back as any S3 client would, and walks its chain.
+
+Held against protocol rule 22: an object's metadata names ``start next first last count sha256
+topic-id``; the sha256 is that of the stored bytes; ``start`` is the previous object's ``next``.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+import boto3
+import msgspec
+import zstandard
+from botocore.config import Config
+
+from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_stack.demo.crowd import Keep
+from shopstream_stack.demo.evidence import NotAnEvent, SeenEvent
+from shopstream_stack.demo.target import Target
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+CONNECT_SECONDS_MAX: Final = 3
+READ_SECONDS_MAX: Final = 20
+#: Directories are named after the first line's hour, which may lie a little before the run's.
+LOOK_BACK: Final = timedelta(hours=1)
+
+Offsets = Mapping[tuple[str, int], int]
+
+
+class ArchiveLine(msgspec.Struct, frozen=True):
+    """One line of an object; ``event`` are the record's bytes as they stand in the line."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: str | None
+    headers: list[tuple[str, str]]
+    event: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLink:
+    """One object of the chain: its key and what its metadata says."""
+
+    key: str
+    topic: str
+    partition: int
+    first: int
+    last: int
+    start: int
+    next: int
+    count: int
+    sha256: str
+    topic_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveReading:
+    """The events kept, how many objects hold them, and what is wrong with those objects."""
+
+    events: tuple[SeenEvent, ...]
+    objects: int
+    faults: tuple[str, ...]
+
+
+class ArchiveReader:
+    """Looks at the objects that hold records from given offsets on. Blocking."""
+
+    def __init__(self, target: Target, topic_ids: Mapping[str, str]) -> None:
+        self._bucket = target.archive_bucket
+        self._topic_ids = topic_ids
+        self._s3: S3Client = boto3.client(
+            "s3",
+            endpoint_url=target.minio_endpoint,
+            region_name=target.aws_region,
+            aws_access_key_id=target.minio_access_key,
+            aws_secret_access_key=target.minio_secret_key.get_secret_value(),
+            config=Config(
+                connect_timeout=CONNECT_SECONDS_MAX,
+                read_timeout=READ_SECONDS_MAX,
+                retries={"max_attempts": 3},
+            ),
+        )
+
+    def archived(self, start: Offsets, since: datetime) -> dict[tuple[str, int], int]:
+        """How far each partition is archived: the next offset, or the start where nothing is."""
+        reached = dict(start)
+        for link in self._links(start, since):
+            place = (link.topic, link.partition)
+            reached[place] = max(reached[place], link.next)
+        return reached
+
+    def read(self, start: Offsets, since: datetime, keep: Keep) -> ArchiveReading:
+        """All kept events from ``start`` on, and every fault of the objects that hold them."""
+        events: list[SeenEvent] = []
+        faults: list[str] = []
+        links = list(self._links(start, since))
+        for link in links:
+            stored = self._s3.get_object(Bucket=self._bucket, Key=link.key)["Body"].read()
+            lines, wrong = read_object(link, stored)
+            faults += wrong
+            if link.topic_id != self._topic_ids[link.topic]:
+                faults.append(f"{link.key}: topic-id is {link.topic_id}, not the broker's")
+            events += _kept(lines, start, keep)
+        return ArchiveReading(tuple(events), len(links), (*faults, *chain_faults(links)))
+
+    def _links(self, start: Offsets, since: datetime) -> Iterator[ChainLink]:
+        """The links that reach past the start, by topic, partition and first offset."""
+        found = []
+        pages = self._s3.get_paginator("list_objects_v2")
+        hour = since - LOOK_BACK
+        for topic in STREAM_TOPICS:
+            prefix = f"events/topic={topic}/"
+            after = f"{prefix}{hour:year=%Y/month=%m/day=%d/hour=%H}/"
+            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix, StartAfter=after):
+                found += [self._link(topic, entry["Key"]) for entry in page.get("Contents", ())]
+        found.sort(key=lambda link: (link.topic, link.partition, link.start))
+        yield from (link for link in found if link.last >= start[link.topic, link.partition])
+
+    def _link(self, topic: str, key: str) -> ChainLink:
+        metadata = self._s3.head_object(Bucket=self._bucket, Key=key)["Metadata"]
+        return ChainLink(
+            key=key,
+            topic=topic,
+            partition=int(key.rpartition("/")[2].split("+")[1]),
+            first=int(metadata["first"]),
+            last=int(metadata["last"]),
+            start=int(metadata["start"]),
+            next=int(metadata["next"]),
+            count=int(metadata["count"]),
+            sha256=metadata["sha256"],
+            topic_id=metadata["topic-id"],
+        )
+
+
+def read_object(link: ChainLink, stored: bytes) -> tuple[list[ArchiveLine], list[str]]:
+    """The lines of an object and what contradicts its metadata."""
+    faults = []
+    if link.sha256 != hashlib.sha256(stored).hexdigest():
+        faults.append(f"{link.key}: sha256 of the stored bytes is not {link.sha256}")
+    text = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(stored)).read()
+    if not text.endswith(b"\n"):
+        faults.append(f"{link.key}: no newline at the end")
+    lines = [msgspec.json.decode(line, type=ArchiveLine) for line in text.split(b"\n") if line]
+    offsets = [line.offset for line in lines]
+    if offsets != sorted(set(offsets)):
+        faults.append(f"{link.key}: offsets repeat or fall")
+    seen = (offsets[0], offsets[-1], len(offsets)) if offsets else (-1, -1, 0)
+    if seen != (link.first, link.last, link.count):
+        said = (link.first, link.last, link.count)
+        faults.append(f"{link.key}: first, last, count are {seen}, not {said}")
+    if not link.start <= link.first <= link.last < link.next:
+        faults.append(f"{link.key}: [{link.start}, {link.next}) does not hold its own records")
+    if any((line.topic, line.partition) != (link.topic, link.partition) for line in lines):
+        faults.append(f"{link.key}: a line of another partition")
+    return lines, faults
+
+
+def chain_faults(links: list[ChainLink]) -> list[str]:
+    """Breaks between neighbours of one partition; links come sorted."""
+    return [
+        f"{link.key}: start is {link.start}, the object before it ends at {before.next}"
+        for before, link in pairwise(links)
+        if (before.topic, before.partition) == (link.topic, link.partition)
+        and before.next != link.start
+    ]
+
+
+def _kept(lines: list[ArchiveLine], start: Offsets, keep: Keep) -> Iterator[SeenEvent]:
+    for line in lines:
+        if line.offset < start[line.topic, line.partition]:
+            continue
+        place = f"archive {line.topic}/{line.partition}@{line.offset}"
+        try:
+            event = SeenEvent.read(bytes(line.event), place, line.topic)
+        except NotAnEvent:
+            continue
+        if keep(event):
+            yield event

@@ -1,0 +1,145 @@
+"""Waits until everything has arrived, then reads it all back once."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from shopstream_stack.console import Reporter
+from shopstream_stack.demo.archive_reader import ArchiveReader
+from shopstream_stack.demo.crowd import Crowd, Keep
+from shopstream_stack.demo.evidence import Readback, SeenEvent
+from shopstream_stack.demo.log_reader import LogReader
+from shopstream_stack.demo.oracle import Oracle
+from shopstream_stack.demo.read_api import ReadApi
+from shopstream_stack.demo.table_reader import TableReader
+
+#: Relay, stream and sinks take milliseconds; this is for a machine under load or just recovered.
+ARRIVAL_SECONDS_MAX: Final = 60.0
+#: An archive file is closed at the latest when it is this old, locally 10 s, and then written.
+ARCHIVE_SECONDS_MAX: Final = 90.0
+_POLL_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where the log stood before the run's first write; ``keep`` tells its events apart."""
+
+    at: datetime
+    offsets: Mapping[tuple[str, int], int]
+    keep: Keep
+
+
+@dataclass(slots=True)
+class Readers:
+    """One reader for each place."""
+
+    log: LogReader
+    table: TableReader
+    archive: ArchiveReader
+    api: ReadApi
+
+
+@dataclass(slots=True)
+class Collector:
+    """Reads back the events of one run. ``shared`` sellers have events that are not ours."""
+
+    readers: Readers
+    oracle: Oracle
+    beginning: Beginning
+    shared: frozenset[str] = frozenset()
+    #: What was not complete when its time was over; the judgement says the same in detail.
+    late: list[str] = field(default_factory=list)
+
+    @property
+    def own_sellers(self) -> list[str]:
+        return [seller for seller in self.oracle.sellers if seller not in self.shared]
+
+    async def collect(self, crowd: Crowd, reporter: Reporter) -> Readback:
+        """Wait with a bound for each place in turn, then read them all.
+
+        Everything is read after the slowest place is complete, so that what comes a second time
+        in the meantime is seen.
+        """
+        waits: list[tuple[str, Callable[[], Awaitable[bool]], float]] = [
+            ("Kafka has every event", self._log_complete, ARRIVAL_SECONDS_MAX),
+            ("Every client has its events", lambda: self._crowd_complete(crowd), 1.0),
+            ("Aggregates add up", self._totals_complete, ARRIVAL_SECONDS_MAX),
+            ("DynamoDB has every event", self._table_complete, ARRIVAL_SECONDS_MAX),
+            ("MinIO has every event", self._archive_complete, ARCHIVE_SECONDS_MAX),
+        ]
+        for text, complete, seconds_max in waits:
+            with reporter.step(text):
+                if not await _in_time(complete, seconds_max):
+                    self.late.append(text)
+        with reporter.step("Reading everything back"):
+            return await self.read(crowd)
+
+    async def read(self, crowd: Crowd) -> Readback:
+        """All places as they are now."""
+        keep, start = self.beginning.keep, self.beginning.offsets
+        own = self.own_sellers
+        archive = await asyncio.to_thread(self.readers.archive.read, start, self.beginning.at, keep)
+        log = await asyncio.to_thread(self.readers.log.read, start, keep)
+        return Readback(
+            log=tuple(event for event, _, _ in log),
+            recent=tuple(await self._recent()),
+            recent_listed=await self.readers.api.listed(self.oracle.sellers),
+            archive=archive.events,
+            archive_objects=archive.objects,
+            archive_faults=archive.faults,
+            sellers=await self.readers.api.totals("sellers", own),
+            products=await self.readers.api.totals("products", self.oracle.products),
+            stocks=await self.readers.api.stocks(self.oracle.products),
+            watchers=tuple(
+                replace(reading, receipts=[one for one in reading.receipts if keep(one.event)])
+                for reading in crowd.readings
+            ),
+        )
+
+    async def _recent(self) -> list[SeenEvent]:
+        return await asyncio.to_thread(
+            self.readers.table.read, list(self.oracle.sellers), self.beginning.keep
+        )
+
+    async def _log_complete(self) -> bool:
+        return self._expected_keys() <= {event.key for event, _, _ in await self._log()}
+
+    async def _log(self) -> list[tuple[SeenEvent, int, int]]:
+        return await asyncio.to_thread(
+            self.readers.log.read, self.beginning.offsets, self.beginning.keep
+        )
+
+    async def _crowd_complete(self, crowd: Crowd) -> bool:
+        return await crowd.until_complete(self.oracle.events, ARRIVAL_SECONDS_MAX)
+
+    async def _totals_complete(self) -> bool:
+        seen = await self.readers.api.totals("sellers", self.own_sellers)
+        wanted = {name: self.oracle.sellers[name].as_json() for name in self.own_sellers}
+        return seen == wanted
+
+    async def _table_complete(self) -> bool:
+        return self._expected_keys() <= {event.key for event in await self._recent()}
+
+    async def _archive_complete(self) -> bool:
+        reached = await asyncio.to_thread(
+            self.readers.archive.archived, self.beginning.offsets, self.beginning.at
+        )
+        return all(
+            offset < reached[event.topic, partition]
+            for event, partition, offset in await self._log()
+        )
+
+    def _expected_keys(self) -> set[tuple[str, str, int]]:
+        return {event.key for event in self.oracle.events}
+
+
+async def _in_time(complete: Callable[[], Awaitable[bool]], seconds_max: float) -> bool:
+    deadline = time.monotonic() + seconds_max
+    while not await complete():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
+    return True

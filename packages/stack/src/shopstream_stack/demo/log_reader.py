@@ -1,0 +1,110 @@
+"""Reads the event log back as any consumer would: committed records only, by offset."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, topic_ids
+from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_stack.demo.crowd import Keep
+from shopstream_stack.demo.evidence import NotAnEvent, SeenEvent
+
+READ_SECONDS_MAX: Final = 30.0
+_POLL_SECONDS: Final = 0.2
+
+Offsets = Mapping[tuple[str, int], int]
+
+
+class LogUnreadable(Exception):
+    """The broker did not give all records up to its end in time, or said why not."""
+
+
+class LogRecord(Protocol):
+    """What we use of confluent-kafka's Message."""
+
+    def topic(self) -> str | None: ...
+    def partition(self) -> int | None: ...
+    def offset(self) -> int | None: ...
+    def value(self) -> Any: ...
+
+
+class LogReader:
+    """A reader of its own, in no group that anyone watches; commits nothing."""
+
+    def __init__(self, brokers: str) -> None:
+        self._connection = KafkaConnection(brokers, "shopstream-demo")
+
+    def ends(self) -> dict[tuple[str, int], int]:
+        """The next offset of every stream partition. Raises KafkaException."""
+        consumer = Consumer(self._connection.consumer("shopstream-demo"))
+        try:
+            return {
+                (partition.topic, partition.partition): consumer.get_watermark_offsets(
+                    partition, timeout=METADATA_TIMEOUT_SECONDS
+                )[1]
+                for partition in _partitions(consumer)
+            }
+        finally:
+            consumer.close()
+
+    def topic_ids(self) -> Mapping[str, str]:
+        """The broker's topic ids by name. Raises KafkaException."""
+        return topic_ids(AdminClient(self._connection.admin()), STREAM_TOPICS)
+
+    def read(self, start: Offsets, keep: Keep) -> list[tuple[SeenEvent, int, int]]:
+        """Every committed event from ``start`` to the end: (event, partition, offset).
+
+        Records that are no events are passed over. Raises LogUnreadable, KafkaException.
+        """
+        config = self._connection.consumer("shopstream-demo") | {"enable.partition.eof": True}
+        consumer = Consumer(config)
+        try:
+            consumer.assign(
+                [TopicPartition(topic, number, offset) for (topic, number), offset in start.items()]
+            )
+            return _read_to_end(consumer, set(start), keep)
+        finally:
+            consumer.close()
+
+
+def _partitions(consumer: Consumer) -> list[TopicPartition]:
+    found = []
+    for topic in STREAM_TOPICS:
+        metadata = consumer.list_topics(topic, timeout=METADATA_TIMEOUT_SECONDS).topics[topic]
+        if metadata.error is not None:
+            raise KafkaException(metadata.error)
+        found += [TopicPartition(topic, number) for number in metadata.partitions]
+    return found
+
+
+def _read_to_end(
+    consumer: Consumer, left: set[tuple[str, int]], keep: Keep
+) -> list[tuple[SeenEvent, int, int]]:
+    deadline = time.monotonic() + READ_SECONDS_MAX
+    found = []
+    while left:
+        if time.monotonic() > deadline:
+            raise LogUnreadable(f"no end of {sorted(left)} within {READ_SECONDS_MAX:g} s")
+        message = consumer.poll(_POLL_SECONDS)
+        if message is None:
+            continue
+        error = message.error()
+        if error is None:
+            found += _event(message, keep)
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's only name
+            left.discard((str(message.topic()), int(message.partition() or 0)))
+        elif error.fatal():
+            raise LogUnreadable(str(error))
+    return found
+
+
+def _event(message: LogRecord, keep: Keep) -> list[tuple[SeenEvent, int, int]]:
+    topic, partition, offset = message.topic(), message.partition() or 0, message.offset() or 0
+    try:
+        event = SeenEvent.read(message.value() or b"", f"{topic}/{partition}@{offset}", topic)
+    except NotAnEvent:
+        return []
+    return [(event, partition, offset)] if keep(event) else []

@@ -1,0 +1,64 @@
+"""Where the system under judgement is, and the keys to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import SecretStr
+
+from shopstream_stack.ports import LOOPBACK
+from shopstream_stack.settings import SERVICES, StackSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Addresses and credentials, as the variables of the services spell them."""
+
+    api: str
+    stream: str
+    analytics: str
+    web: str
+    kafka_brokers: str
+    dynamo_endpoint: str
+    minio_endpoint: str
+    aws_region: str
+    aws_access_key_id: str
+    aws_secret_access_key: SecretStr
+    minio_access_key: str
+    minio_secret_key: SecretStr
+    recent_events_table: str
+    archive_bucket: str
+    low_stock_threshold: int
+
+    @classmethod
+    def local(cls, settings: StackSettings) -> Self:
+        """The system that this stack runs. Raises KeyError when a credential is missing."""
+        services: dict[str, str] = {}
+        for name in SERVICES:
+            services[name] = f"http://{LOOPBACK}:{settings.port_of(name)}"
+        return cls.of(services, settings.service_environ("analytics"))
+
+    @classmethod
+    def of(cls, services: Mapping[str, str], variables: Mapping[str, str]) -> Self:
+        """From the services' base addresses by name and the variables handed to them.
+
+        Raises KeyError when an address or a credential is missing.
+        """
+        api, stream, analytics, web = (services[name].rstrip("/") for name in SERVICES)
+        return cls(
+            api=api,
+            stream=stream,
+            analytics=analytics,
+            web=web,
+            kafka_brokers=variables["KAFKA_BROKERS"],
+            dynamo_endpoint=variables["DYNAMO_ENDPOINT"],
+            minio_endpoint=variables["MINIO_ENDPOINT"],
+            aws_region=variables.get("AWS_REGION", "us-east-1"),
+            aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=SecretStr(variables["AWS_SECRET_ACCESS_KEY"]),
+            minio_access_key=variables["MINIO_ACCESS_KEY"],
+            minio_secret_key=SecretStr(variables["MINIO_SECRET_KEY"]),
+            recent_events_table=variables.get("RECENT_EVENTS_TABLE_NAME", "RecentEvents"),
+            archive_bucket=variables.get("ARCHIVE_BUCKET_NAME", "event-archive"),
+            low_stock_threshold=int(variables.get("LOW_STOCK_THRESHOLD", "5")),
+        )

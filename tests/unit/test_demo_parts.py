@@ -1,0 +1,236 @@
+"""The parts of the demo that need no system: archive objects, journal, filters, percentiles."""
+
+import asyncio
+import hashlib
+import io
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+import zstandard
+from rich.console import Console
+
+from shopstream_shared.clock import ManualClock
+from shopstream_stack.demo.archive_reader import ChainLink, chain_faults, read_object
+from shopstream_stack.demo.crowd import demo_readings
+from shopstream_stack.demo.evidence import (
+    NotAnEvent,
+    Receipt,
+    SeenEvent,
+    WatcherReading,
+    topic_of,
+)
+from shopstream_stack.demo.journal import Journal
+from shopstream_stack.demo.judge import Row
+from shopstream_stack.demo.oracle import Exchange, ExpectedEvent, Oracle
+from shopstream_stack.demo.report import latency_of, percentile, rest_rows, show
+from shopstream_stack.demo.rest import SEED_BODY, Rest, read_json, seed_arguments
+from shopstream_stack.demo.run import seed_address
+
+NOW = datetime(2026, 11, 21, 5, tzinfo=UTC)
+EVENT = SeenEvent("shop.orders", "o", 1, "order.created", "s", "id-1", b"{}", "here")
+
+
+def archive_object(offsets: list[int]) -> tuple[ChainLink, bytes]:
+    lines = [
+        b'{"topic":"shop.orders","partition":2,"offset":%d,"timestamp":1,"key":"k",'
+        b'"headers":[["ce_id","x"]],"event":{"a":  1.50}}\n' % offset
+        for offset in offsets
+    ]
+    stored = zstandard.compress(b"".join(lines))
+    link = ChainLink(
+        key="k",
+        topic="shop.orders",
+        partition=2,
+        first=offsets[0],
+        last=offsets[-1],
+        start=offsets[0],
+        next=offsets[-1] + 1,
+        count=len(offsets),
+        sha256=hashlib.sha256(stored).hexdigest(),
+        topic_id="t",
+    )
+    return link, stored
+
+
+def test_an_archive_object_gives_its_lines_with_the_events_bytes_untouched() -> None:
+    lines, faults = read_object(*archive_object([3, 4, 7]))
+    assert faults == []
+    assert [line.offset for line in lines] == [3, 4, 7]
+    assert bytes(lines[0].event) == b'{"a":  1.50}'
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"sha256": "0"}, "sha256"),
+        ({"count": 2}, "first, last, count"),
+        ({"last": 6}, "first, last, count"),
+        ({"next": 7}, "does not hold"),
+        ({"partition": 1}, "another partition"),
+    ],
+)
+def test_metadata_that_does_not_fit_its_object_is_named(
+    change: dict[str, object], word: str
+) -> None:
+    link, stored = archive_object([3, 4, 7])
+    _, faults = read_object(replace(link, **change), stored)  # type: ignore[arg-type]  # the types of one field each
+    assert word in "; ".join(faults)
+
+
+def test_a_break_in_the_chain_is_named_and_a_neighbouring_partition_is_none() -> None:
+    first, _ = archive_object([3, 4])
+    good, _ = archive_object([5])
+    late, _ = archive_object([9])
+    assert chain_faults([first, good]) == []
+    assert chain_faults([first, replace(late, partition=3)]) == []
+    assert chain_faults([first, late]) == ["k: start is 9, the object before it ends at 5"]
+
+
+def test_the_journal_holds_acknowledged_writes_and_received_events(tmp_path: Path) -> None:
+    watcher = WatcherReading("c", "everything", types=("order.*",))
+    with Journal.open(tmp_path / "journal", "demo-1", ManualClock(NOW)) as journal:
+        for status in (201, 409):
+            journal.write(
+                Exchange(
+                    method="POST",
+                    path="/products",
+                    status=status,
+                    answer={"id": "p", "version": 1, "name": "Mug"},
+                )
+            )
+        journal.client(watcher)
+        journal.connected(watcher, resumed=False)
+        journal.received(watcher, EVENT)
+        # Written through at once: a killed run leaves what it knew.
+        lines = [json.loads(line) for line in journal.path.read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["run", "write", "client", "connected", "received"]
+    assert lines[1]["answer"] == {"id": "p", "version": 1}
+    assert (lines[4]["client"], lines[4]["eventId"]) == ("c", "id-1")
+    assert {line["at"] for line in lines} == {"2026-11-21T05:00:00.000000Z"}
+
+
+def test_a_run_never_writes_into_the_journal_of_another(tmp_path: Path) -> None:
+    with Journal.open(tmp_path, "demo-1", ManualClock(NOW)):
+        pass
+    with pytest.raises(FileExistsError), Journal.open(tmp_path, "demo-1", ManualClock(NOW)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("types", "seller", "wanted"),
+    [
+        ((), None, True),
+        (("order.*",), None, True),
+        (("*",), None, True),
+        (("order.created",), "s", True),
+        (("order.paid", "product.*"), None, False),
+        ((), "other", False),
+        (("order.created",), "other", False),
+    ],
+)
+def test_a_filter_wants_what_the_contract_says(
+    types: tuple[str, ...],
+    seller: str | None,
+    wanted: bool,  # noqa: FBT001 - a column of the table above
+) -> None:
+    watcher = WatcherReading("c", "g", types=types, seller_id=seller)
+    assert watcher.wants(EVENT) is wanted
+
+
+def test_the_demo_has_fifty_clients_of_which_one_is_cut() -> None:
+    readings = demo_readings(["a", "b", "c"])
+    assert len(readings) == 50
+    assert len({reading.name for reading in readings}) == 50
+    assert [reading.group for reading in readings].count("cut and resumed") == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"type":"order.paid"}', b'{"type":"x.y"}'])
+def test_bytes_that_are_no_event_are_refused(body: bytes) -> None:
+    with pytest.raises(NotAnEvent):
+        SeenEvent.read(body, "here")
+
+
+def test_warnings_ride_with_the_inventory() -> None:
+    assert topic_of("product.low_stock") == topic_of("inventory.updated") == "shop.inventory"
+    assert topic_of("product.deleted") == "shop.products"
+    with pytest.raises(NotAnEvent):
+        topic_of("user.updated")
+
+
+def test_a_percentile_is_a_value_that_was_measured() -> None:
+    values = [float(number) for number in range(1, 101)]
+    assert (percentile(values, 50), percentile(values, 99), percentile([7.0], 99)) == (50, 99, 7)
+
+
+def test_latency_counts_live_deliveries_only() -> None:
+    watcher = WatcherReading("c", "g", receipts=[Receipt(EVENT, 10.5, 1), Receipt(EVENT, 99, 2)])
+    latency = latency_of([watcher], {EVENT.key: 10.0})
+    assert latency is not None
+    assert (latency.deliveries, latency.p50) == (1, 500.0)
+    assert latency_of([watcher], {}) is None
+
+
+@pytest.mark.parametrize(
+    ("api", "address"),
+    [
+        ("http://127.0.0.1:3000", "http://localhost:3000"),
+        ("http://localhost:41", "http://localhost:41"),
+        ("http://shop.example", "http://shop.example"),
+    ],
+)
+def test_the_guides_curl_keeps_its_address_unless_another_is_configured(
+    api: str, address: str
+) -> None:
+    assert seed_address(api) == address
+
+
+def test_the_guides_curl_is_literal() -> None:
+    assert seed_arguments("http://localhost:3000") == (
+        "-X",
+        "POST",
+        "http://localhost:3000/products",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        '{"name":"Test Product","price":99.99,"stock":10,"sellerId":"seller1"}',
+    )
+    assert read_json(SEED_BODY.encode()) is not None
+
+
+def test_a_status_that_was_not_wanted_is_a_fault_of_the_rest_row(tmp_path: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["idempotency-key"] == "k"
+        return httpx.Response(409, json={"detail": "too few"})
+
+    async def run(journal: Journal) -> Rest:
+        transport = httpx.MockTransport(answer)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            rest = Rest(client, Oracle(threshold=5), journal)
+            await rest.call("POST", "/orders", {"items": []}, wanted=201, key="k")
+            return rest
+
+    with Journal.open(tmp_path, "demo-1", ManualClock(NOW)) as journal:
+        rest = asyncio.run(run(journal))
+    (row,) = rest_rows(rest)
+    assert row.faults == ("POST /orders: 409, not 201 too few",)
+    assert (rest.accepted, rest.refused) == (0, 1)
+
+
+def test_the_table_shows_each_verdict_and_the_faults() -> None:
+    output = io.StringIO()
+    rows = [Row("good", "1", "1"), Row("bad", "1", "0", tuple(f"lost {n}" for n in range(12)))]
+    show(Console(file=output, width=120), rows, None)
+    text = output.getvalue()
+    assert "holds" in text
+    assert "WRONG" in text
+    assert "bad: lost 9" in text
+    assert "bad: and 2 more" in text
+
+
+def test_expected_events_of_one_version_are_one() -> None:
+    event = ExpectedEvent("shop.orders", "o", 1, "order.created", "s")
+    assert event.key == EVENT.key
