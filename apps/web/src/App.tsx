@@ -1,6 +1,7 @@
 import { useEffect, useMemo, useState, useSyncExternalStore } from 'react';
 
 import { ApiClient } from './api/client';
+import { fetchRecent } from './api/recent';
 import type { Product } from './api/types';
 import { AdjustStock } from './components/AdjustStock';
 import { EventPanel } from './components/EventPanel';
@@ -32,6 +33,7 @@ export function App({ config }: { readonly config: Config }) {
         api,
         connect: (startAt, handlers) =>
           new StreamClient({ url: config.streamUrl, sellerId: seller, startAt }, handlers),
+        recent: () => fetchRecent(config.analyticsUrl, seller),
       }),
     [api, config, seller],
   );

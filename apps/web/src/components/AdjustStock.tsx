@@ -45,7 +45,8 @@ export function AdjustStock({ api, row, onSaved, onClose }: AdjustStockProps) {
   const [reason, setReason] = useState('');
   const [intent] = useState(() => new Intent());
   const submission = useSubmit<StockField>(FIELDS);
-  const parsed = toChange(delta, reason || 'preview');
+  const parsed = toChange(delta, 'not needed yet');
+  const after = parsed.ok ? row.stock + parsed.value.delta : -1;
   const save = (): void => {
     submission.submit(toChange(delta, reason), async (change) => {
       const body = { id: row.id, ...change };
@@ -56,10 +57,9 @@ export function AdjustStock({ api, row, onSaved, onClose }: AdjustStockProps) {
     <Dialog title="Adjust stock" onClose={onClose}>
       <p className="lead">
         <strong>{row.name}</strong> has {row.stock.toLocaleString()} in stock
-        {parsed.ok && (
+        {after >= 0 && (
           <>
-            {' '}
-            → <strong>{(row.stock + parsed.value.delta).toLocaleString()}</strong>
+            , then <strong>{after.toLocaleString()}</strong>
           </>
         )}
         .

@@ -1,4 +1,4 @@
-import { memo, useId, useState } from 'react';
+import { memo, useId, useState, type ReactNode } from 'react';
 
 import { describe } from '../console/describe';
 import { clockTime } from '../console/format';
@@ -65,7 +65,7 @@ export function EventPanel({ log, received, phase }: EventPanelProps) {
         ))}
       </fieldset>
       {events.length > 0 ? (
-        <ScrollList labelledBy={headingId}>
+        <ScrollList>
           {events.map((event) => (
             <EventItem key={event.id} event={event} />
           ))}
@@ -79,16 +79,11 @@ export function EventPanel({ log, received, phase }: EventPanelProps) {
   );
 }
 
-interface ScrollListProps {
-  readonly labelledBy: string;
-  readonly children: React.ReactNode;
-}
-
 /** The list scrolls by itself, so the keyboard must be able to reach it. */
-function ScrollList({ labelledBy, children }: ScrollListProps) {
+function ScrollList({ children }: { readonly children: ReactNode }) {
   return (
     // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- a scrolling region needs focus
-    <div className="scroll" role="region" aria-labelledby={labelledBy} tabIndex={0}>
+    <div className="scroll" role="group" aria-label="Events, newest first" tabIndex={0}>
       <ol className="event-list">{children}</ol>
     </div>
   );

@@ -94,11 +94,11 @@ function LowStockBadge({ short, out, pressed, onToggle }: BadgeProps) {
         onClick={onToggle}
       >
         {text}
-        {out > 0 && <span className="badge-part">{out} sold out</span>}
+        {out > 0 && <span className="badge-part">{out} of them out</span>}
       </button>
       <span className="visually-hidden" role="status">
         {text}
-        {out > 0 && `, ${out} sold out`}
+        {out > 0 && `, ${out} of them out`}
       </span>
     </>
   );

@@ -35,7 +35,7 @@ function describeInventory(
   data: InventoryData,
 ): string {
   const { name, stock, delta, reason } = data;
-  const moved = delta === null ? 0 : Math.abs(delta);
+  const moved = Math.abs(delta ?? 0);
   const why = reason === null ? '' : ` (${reason})`;
   switch (type) {
     case 'inventory.reserved':
@@ -43,7 +43,7 @@ function describeInventory(
     case 'inventory.released':
       return `${name}: ${units(moved)} given back${why}, ${stock} left`;
     case 'inventory.updated':
-      return `${name}: stock ${delta !== null && delta > 0 ? '+' : ''}${delta ?? ''}${why}, now ${stock}`;
+      return `${name}: ${signed(delta ?? 0)}${why}, now ${stock}`;
     case 'product.low_stock':
       return `${name} is low: ${stock} left`;
     case 'product.out_of_stock':
@@ -56,6 +56,10 @@ function describeOrder(order: OrderData): string {
   const more = order.items.length - 1;
   const what = first === undefined ? '' : `${first.quantity} × ${first.name}`;
   return `${what}${more > 0 ? ` and ${more} more` : ''}: ${money(order.total, order.currency)}`;
+}
+
+function signed(delta: number): string {
+  return delta < 0 ? `−${-delta}` : `+${delta}`;
 }
 
 function units(count: number): string {

@@ -18,3 +18,13 @@ export function prepend(
   }
   return fresh.length === 0 ? log : [...fresh.reverse(), ...log].slice(0, MAX_LISTED);
 }
+
+/** Puts stored events, newest first, below those that came on the stream. */
+export function appendOlder(
+  log: readonly DomainEvent[],
+  older: readonly DomainEvent[],
+): readonly DomainEvent[] {
+  const known = new Set(log.map((event) => event.id));
+  const fresh = older.filter((event) => !known.has(event.id));
+  return fresh.length === 0 ? log : [...log, ...fresh].slice(0, MAX_LISTED);
+}

@@ -16,7 +16,7 @@ import {
   mergeStock,
   type Catalog,
 } from './catalog';
-import { prepend } from './eventLog';
+import { appendOlder, prepend } from './eventLog';
 
 export const PAGE_SIZE = 100;
 /** Products read into the table at most; beyond it the page says so. */
@@ -60,6 +60,8 @@ export interface Stream {
 export interface StoreParts {
   readonly api: Pick<ApiClient, 'listProducts'>;
   readonly connect: (startAt: string | null, handlers: StreamHandlers) => Stream;
+  /** The newest stored events, newest first; never rejects. */
+  readonly recent?: () => Promise<readonly DomainEvent[]>;
   readonly random?: () => number;
 }
 
@@ -94,6 +96,7 @@ export class ConsoleStore {
   readonly getState = (): ConsoleState => this.#state;
 
   async start(): Promise<void> {
+    void this.#readRecent();
     const snapshot = await this.#read();
     if (this.#stop.signal.aborted) return;
     const position = snapshot?.position ?? null;
@@ -140,6 +143,11 @@ export class ConsoleStore {
 
   stockChanged(change: StockChange): void {
     this.#update({ catalog: mergeStock(this.#state.catalog, change) });
+  }
+
+  async #readRecent(): Promise<void> {
+    const older = (await this.#parts.recent?.()) ?? [];
+    this.#update({ log: appendOlder(this.#state.log, older) });
   }
 
   async #read(): Promise<Snapshot | null> {
