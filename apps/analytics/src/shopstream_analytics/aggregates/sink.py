@@ -1,0 +1,129 @@
+"""The aggregates as a sink: letters, items, checkpoint, in this order.
+
+A crash between any two steps repeats the batch from the checkpoint, perhaps with other borders:
+letters already sent are found on the dead-letter topic, items already merged refuse by ``upto``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from shopstream_analytics.aggregates.fold import fold
+from shopstream_analytics.aggregates.merge import AggregateStore, merge
+from shopstream_analytics.aggregates.store import DynamoAggregates
+from shopstream_analytics.checkpoints import Checkpoints
+from shopstream_analytics.consumer.batch import Batch, Record, Source
+from shopstream_analytics.dynamo import as_unavailable
+from shopstream_analytics.events import DecodedEvent, EventRejected, read_event
+from shopstream_analytics.sink import LogRange, Topics, check_range
+from shopstream_analytics.tables import aggregates_table, checkpoints_table, ensure_table
+from shopstream_shared.crash import CrashPoints
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+GROUP: Final = "analytics-aggregates"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A record that is no event of ours, and why."""
+
+    record: Record
+    reason: str
+    detail: str
+
+
+class Letters(Protocol):
+    """The port to the dead letters of one source partition."""
+
+    async def send(self, letters: Sequence[Letter], *, since: int) -> None:
+        """Put each on the dead-letter topic unless it is there; ``since`` is the checkpoint.
+
+        Raises SinkUnavailable.
+        """
+        ...
+
+
+def judge(records: Sequence[Record]) -> tuple[list[tuple[int, DecodedEvent]], list[Letter]]:
+    """Tell events from letters, each in offset order."""
+    events: list[tuple[int, DecodedEvent]] = []
+    letters: list[Letter] = []
+    for record in records:
+        try:
+            events.append((record.offset, read_event(record.value)))
+        except EventRejected as error:
+            letters.append(Letter(record, error.reason, str(error)))
+    return events, letters
+
+
+@dataclass(slots=True)
+class PartitionAggregates:
+    """One partition's share of the aggregates."""
+
+    source: Source
+    topic_id: str
+    durable: int
+    store: AggregateStore
+    checkpoints: Checkpoints
+    letters: Letters
+    crash: CrashPoints
+
+    async def write(self, batch: Batch) -> None:
+        """Raises SinkUnavailable; then nothing but a repetition is needed."""
+        events, letters = judge(batch.records)
+        if letters:
+            await self.letters.send(letters, since=self.durable)
+            self.crash.reach("aggregates.after_letters")
+        await merge(self.store, self.source, fold(events))
+        self.crash.reach("aggregates.after_write")
+        self.crash.reach("aggregates.before_checkpoint")
+        await self.checkpoints.move(self.source, self.topic_id, start=self.durable, to=batch.next)
+        self.crash.reach("aggregates.after_checkpoint")
+        self.durable = batch.next
+
+    def due_in(self) -> float | None:
+        return None
+
+    async def flush(self) -> None:
+        """Nothing is held back."""
+
+
+@dataclass(slots=True)
+class AggregatesSink:
+    """All partitions' aggregates in one table."""
+
+    client: "DynamoDBClient"
+    table: str
+    checkpoints: Checkpoints
+    letters_of: Callable[[Source], Letters]
+    crash: CrashPoints
+    topics: Topics
+
+    async def prepare(self, topics: Topics) -> None:
+        """See Sink.prepare."""
+        self.topics = topics
+        await ensure_table(self.client, aggregates_table(self.table))
+        await ensure_table(self.client, checkpoints_table(self.checkpoints.table))
+        await self.checkpoints.check_epochs(topics)
+
+    async def open(self, source: Source, log: LogRange) -> PartitionAggregates:
+        """See Sink.open."""
+        topic_id = self.topics[source.topic].id
+        stored = await self.checkpoints.read(source, topic_id)
+        position = log.first if stored is None else stored
+        check_range(source, position, log)
+        return PartitionAggregates(
+            source=source,
+            topic_id=topic_id,
+            durable=position,
+            store=DynamoAggregates(self.client, self.table),
+            checkpoints=self.checkpoints,
+            letters=self.letters_of(source),
+            crash=self.crash,
+        )
+
+    async def ping(self) -> None:
+        """See Sink.ping."""
+        with as_unavailable("dynamodb"):
+            await self.client.describe_table(TableName=self.table)

@@ -1,0 +1,1 @@
+"""From Faust to the sinks: batches, lanes, and the overrides that make Faust exact."""

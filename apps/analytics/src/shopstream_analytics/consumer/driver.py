@@ -1,0 +1,255 @@
+"""Faust's aiokafka driver with the overrides that make it exact and fast.
+
+Faust keeps the group, the assignment, the agents and the process; what changes is what a message
+is and who decides on offsets:
+- one Faust message is one fetched batch of one partition; its positions are read in the same
+  synchronous step as its records (protocol rule 15);
+- `_add_gap` does nothing and `_new_offset` is the sink's durable position, so the group's committed
+  offset reaches the end of the log, markers included, and never runs ahead of the sink
+  (protocol rule 16);
+- `_wait_next_records` fetches only for lanes with room and waits for an event where the stock code
+  sleeps a second (protocol rule 17);
+- read_committed, a short fetch wait, and a seek to the sink's checkpoints after each assignment:
+  none of the three is a setting of Faust.
+
+The seams are private names of faust-streaming 0.15.3 and aiokafka 0.14.0; both are pinned, and a
+test fails when the versions change.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast
+
+from aiokafka.errors import (  # type: ignore[import-untyped]  # ships no types
+    ConsumerStoppedError,
+)
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from shopstream_analytics.consumer.batch import Batch, Record, Source
+from shopstream_analytics.consumer.lanes import Lanes
+from shopstream_analytics.sink import LogRange
+
+#: A waiting fetch is answered as soon as there is data; this bounds how long a partition that got
+#: room again waits for the fetch that went out without it.
+FETCH_WAIT_MS: Final = 100
+#: The most that one batch holds, uncompressed; memory is this x 2 a partition and what a fetch has.
+BATCH_BYTES_MAX: Final = 1_048_576
+BATCH_RECORDS_MAX: Final = 10_000
+#: How long to look for records when all lanes have room, and when only some have.
+TAKE_SECONDS: Final = 1.0
+TAKE_SOME_SECONDS: Final = 0.1
+#: What a revoked worker may spend on storing what it holds.
+REVOKE_SECONDS_MAX: Final = 5.0
+
+# A record costs memory beyond its key and value.
+_RECORD_OVERHEAD_BYTES: Final = 64
+
+
+class BatchThread(driver.AIOKafkaConsumerThread):
+    """The thread in which aiokafka lives."""
+
+    #: Counts seeks; stamped on batches in the same thread that seeks.
+    generation = 0
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # noqa: SLF001 - no setting (see above)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - no setting (see above)
+        return consumer
+
+    async def take(self, tps: set[TP], timeout_seconds: float) -> Mapping[TP, Batch]:
+        """Batches of these partitions, at most one each; empty after the time-out."""
+        batches: Mapping[TP, Batch] = await self.call_thread(self._take, tps, timeout_seconds)
+        return batches
+
+    async def seek_all(self, positions: Mapping[TP, int]) -> int:
+        """Read on from these positions; returns the generation of what is read from now on."""
+        generation: int = await self.call_thread(self._seek_all, positions)
+        return generation
+
+    async def log_ranges(self, tps: set[TP]) -> Mapping[TP, LogRange]:
+        """What the log holds of these partitions, asked from the broker."""
+        ranges: Mapping[TP, LogRange] = await self.call_thread(self._log_ranges, tps)
+        return ranges
+
+    def stable_end(self, tp: TP) -> int | None:
+        """Read from another thread: one reference, at worst a moment old."""
+        if self._consumer is None or tp not in self._consumer.assignment():
+            return None
+        end: int | None = self._consumer.last_stable_offset(driver.ensure_aiokafka_TP(tp))
+        return end
+
+    async def _take(self, tps: set[TP], timeout_seconds: float) -> Mapping[TP, Batch]:
+        consumer = self._ensure_consumer()
+        fetcher = consumer._fetcher  # noqa: SLF001 - the public getmany hides positions
+        subscriptions = fetcher._subscriptions  # noqa: SLF001 - the same
+        deadline = time.monotonic() + timeout_seconds
+        # The context tells aiokafka that we are alive, also when no lane has room.
+        with subscriptions.fetch_context():
+            while self.consumer.flow_active and not subscriptions.reassignment_in_progress:
+                if consumer._closed or fetcher._closed:  # noqa: SLF001 - as the stock driver
+                    raise ConsumerStoppedError
+                batches = dict(self._drain(fetcher, tps))
+                left = deadline - time.monotonic()
+                if batches or left <= 0 or not tps:
+                    return batches
+                waiter = fetcher._create_fetch_waiter()  # noqa: SLF001 - as getmany does
+                done, _ = await asyncio.wait([waiter], timeout=left)
+                if not done:
+                    waiter.cancel()
+                    return {}
+                waiter.result()
+        # A rebalance is on: do not spin until it stops the flow.
+        await asyncio.sleep(TAKE_SOME_SECONDS)
+        return {}
+
+    def _drain(self, fetcher: Any, tps: set[TP]) -> Iterator[tuple[TP, Batch]]:
+        """Move what is fetched into batches. Synchronous: nothing may seek in between."""
+        fetched = fetcher._records  # noqa: SLF001 - the store behind getmany
+        for tp in list(fetched):
+            if tp not in tps:
+                continue
+            result = fetched[tp]
+            if not hasattr(result, "getall"):
+                del fetched[tp]
+                fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001 - as getmany does
+                result.check_raise()
+                continue
+            state = result._assignment.state_value(tp)  # noqa: SLF001 - position before and after
+            start = state.position
+            records, size = _take_records(result, tp)
+            if not result.has_more():
+                del fetched[tp]
+                fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001 - as getmany does
+            if state.position > start:
+                source = Source(tp.topic, tp.partition)
+                end = state.position
+                yield tp, Batch(source, start, end, records, size, self.generation)
+
+    async def _seek_all(self, positions: Mapping[TP, int]) -> int:
+        consumer = self._ensure_consumer()
+        for tp, position in positions.items():
+            consumer.seek(driver.ensure_aiokafka_TP(tp), position)
+        self.generation += 1
+        return self.generation
+
+    async def _log_ranges(self, tps: set[TP]) -> Mapping[TP, LogRange]:
+        consumer = self._ensure_consumer()
+        first = await consumer.beginning_offsets(tps)
+        end = await consumer.end_offsets(tps)
+        return {tp: LogRange(first[tp], end[tp]) for tp in tps}
+
+
+class BatchConsumer(driver.Consumer):
+    """Faust's consumer, handing over batches to lanes that have room."""
+
+    _thread: BatchThread
+
+    @property
+    def lanes(self) -> Lanes:
+        lanes: Lanes = cast(Any, self.app).lanes
+        return lanes
+
+    def _new_consumer_thread(self) -> BatchThread:
+        return BatchThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:  # noqa: ASYNC109 - theirs
+        if not self.flow_active:
+            await self.wait(cast(Any, self.can_resume_flow))
+        active = self._get_active_partitions()
+        room = self.lanes.with_room()
+        wanted = {tp for tp in active if Source(tp.topic, tp.partition) in room}
+        if not wanted:
+            await self.lanes.wait_for_room(TAKE_SECONDS)
+        seconds = TAKE_SECONDS if wanted == active else TAKE_SOME_SECONDS
+        batches = await self._thread.take(wanted, seconds)
+        # None, and not an empty mapping, keeps getmany from seeking when the flow is stopped:
+        # the seek after the assignment is the only one.
+        if not batches or not self.flow_active:
+            return None, None
+        for batch in batches.values():
+            self.lanes.hand_over(batch.source)
+        return {tp: [batch] for tp, batch in batches.items()}, set(batches)
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        batch: Batch = record
+        return ConsumerMessage(
+            topic=tp.topic,
+            partition=tp.partition,
+            # Rises from batch to batch, also when a batch holds only markers.
+            offset=batch.next - 1,
+            timestamp=0.0,
+            timestamp_type=0,
+            headers=cast(Any, ()),
+            key=None,
+            value=cast(Any, batch),
+            checksum=None,
+            serialized_key_size=0,
+            serialized_value_size=batch.size_bytes,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def perform_seek(self) -> None:
+        """Open a lane a partition and read on from the sinks' checkpoints; idempotent."""
+        tps = set(self.assignment())
+        by_tp = await self._thread.log_ranges(tps)
+        ranges = {Source(tp.topic, tp.partition): found for tp, found in by_tp.items()}
+        positions = await self.lanes.open(ranges)
+        generation = await self._thread.seek_all(
+            {self._new_topicpartition(*source): position for source, position in positions.items()}
+        )
+        for tp in tps:
+            self._read_offset[tp] = None
+            # None: whatever the sink's position is, commit it.
+            self._committed_offset[tp] = None
+        self.lanes.start_generation(generation)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """The stock steps stop the flow and empty the queues; then the lanes store and end."""
+        await super().on_partitions_revoked(revoked)
+        await self.lanes.close(timeout_seconds=REVOKE_SECONDS_MAX)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        for source in self.lanes.sources():
+            tp = self._new_topicpartition(*source)
+            if topics is None or tp in topics or source.topic in topics:
+                yield tp
+
+    def _new_offset(self, tp: TP) -> int | None:
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return self.lanes.durable(Source(tp.topic, tp.partition))
+
+    def stable_end(self, source: Source) -> int | None:
+        """The last stable offset that the last fetch told; None before the first."""
+        return self._thread.stable_end(self._new_topicpartition(*source))
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Positions chain by themselves; a gap is no news."""
+
+
+class BatchTransport(driver.Transport):
+    """The transport that makes these consumers."""
+
+    Consumer = BatchConsumer
+
+
+def _take_records(result: Any, tp: TP) -> tuple[list[Record], int]:
+    """As FetchResult.getall, but bounded by bytes as well."""
+    if not result.check_assignment(tp) or not result.has_more():
+        return [], 0
+    records: list[Record] = []
+    size = 0
+    for record in result._partition_records:  # noqa: SLF001 - getall has no bound of bytes
+        records.append(record)
+        size += _RECORD_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
+        if size >= BATCH_BYTES_MAX or len(records) >= BATCH_RECORDS_MAX:
+            result._update_position()  # noqa: SLF001 - as getall does
+            break
+    else:
+        result._update_position()  # noqa: SLF001 - as getall does
+        result._partition_records = None  # noqa: SLF001 - as getall does
+    return records, size

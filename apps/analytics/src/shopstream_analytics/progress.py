@@ -1,0 +1,55 @@
+"""What a worker tells about itself: counters and conditions, for health and metrics."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from shopstream_analytics.consumer.batch import Batch, Source
+from shopstream_shared.logs import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Progress:
+    """Kept by the worker's own loop, so no lock is needed."""
+
+    counters: Counter[str] = field(default_factory=Counter)
+    sources: tuple[Source, ...] = ()
+    moved_at: float = field(default_factory=time.monotonic)
+    _away: dict[Source | None, str] = field(default_factory=dict)
+
+    def assigned(self, sources: tuple[Source, ...]) -> None:
+        self.sources = sources
+        for source in [known for known in self._away if known not in sources and known is not None]:
+            del self._away[source]
+
+    def wrote(self, batch: Batch) -> None:
+        self.counters["batches"] += 1
+        self.counters["records"] += len(batch.records)
+        self.counters["bytes"] += batch.size_bytes
+        self.moved_at = time.monotonic()
+
+    def dropped(self, batch: Batch) -> None:
+        self.counters["stale_batches"] += 1
+
+    def letter(self) -> None:
+        self.counters["dead_letters"] += 1
+
+    def sink_away(self, source: Source | None, detail: str) -> None:
+        """A write (or, without a source, a ping) failed and is to be tried again."""
+        if source not in self._away:
+            log.warning("sink away", source=str(source), detail=detail)
+        self._away[source] = detail
+        self.counters["sink_retries"] += 1
+
+    def sink_back(self, source: Source | None, seconds: float) -> None:
+        if self._away.pop(source, None) is not None:
+            log.info("sink back", source=str(source))
+        self.counters["sink_calls"] += 1
+        self.counters["sink_microseconds"] += int(seconds * 1e6)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the sink cannot be written; None when it can."""
+        return next(iter(self._away.values()), None)

@@ -1,0 +1,70 @@
+"""The settings of the analytics service and its workers."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from shopstream_shared.settings import Brokers, Port, Settings
+
+
+def _http_url(value: str) -> str:
+    """Require a plain http(s) address: the libraries' own complaint is a traceback."""
+    scheme, separator, rest = value.partition("://")
+    if scheme not in {"http", "https"} or not separator or not rest.strip("/"):
+        msg = "is not an address such as http://localhost:8000"
+        raise ValueError(msg)
+    return value.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class AnalyticsSettings(Settings):
+    """Read once, in main. Secrets have no default."""
+
+    kafka_brokers: Brokers = Field("localhost:9092", alias="KAFKA_BROKERS")
+    kafka_client_id: Name = Field("analytics-service", alias="KAFKA_CLIENT_ID")
+    host: Name = Field("127.0.0.1", alias="SHOPSTREAM_HOST")
+    health_port: Port = Field(8080, alias="HEALTH_PORT")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="SHOPSTREAM_LOG_LEVEL"
+    )
+    cors_origins: str = Field("*", alias="SHOPSTREAM_CORS_ORIGINS")
+
+    dynamo_endpoint: HttpUrl | None = Field(None, alias="DYNAMO_ENDPOINT")
+    aws_region: Name = Field("us-east-1", alias="AWS_REGION")
+    aws_access_key_id: SecretStr = Field(alias="AWS_ACCESS_KEY_ID")
+    aws_secret_access_key: SecretStr = Field(alias="AWS_SECRET_ACCESS_KEY")
+    recent_events_table: Name = Field("RecentEvents", alias="RECENT_EVENTS_TABLE_NAME")
+    aggregates_table: Name = Field("Aggregates", alias="SHOPSTREAM_AGGREGATES_TABLE_NAME")
+    checkpoints_table: Name = Field("Checkpoints", alias="SHOPSTREAM_CHECKPOINTS_TABLE_NAME")
+
+    minio_endpoint: HttpUrl = Field("http://localhost:9000", alias="MINIO_ENDPOINT")
+    minio_access_key: SecretStr = Field(alias="MINIO_ACCESS_KEY")
+    minio_secret_key: SecretStr = Field(alias="MINIO_SECRET_KEY")
+    archive_bucket: Name = Field("event-archive", alias="ARCHIVE_BUCKET_NAME")
+    #: An open file is cut at this age at the latest; production uses 300.
+    archive_rotate_seconds: float = Field(
+        10.0, gt=0, le=3_600, alias="SHOPSTREAM_ARCHIVE_ROTATE_SECONDS"
+    )
+    archive_file_bytes: int = Field(
+        16_777_216, ge=1, le=268_435_456, alias="SHOPSTREAM_ARCHIVE_FILE_BYTES"
+    )
+    archive_file_records: int = Field(
+        100_000, ge=1, le=1_000_000, alias="SHOPSTREAM_ARCHIVE_FILE_RECORDS"
+    )
+    #: How long Kafka waits for a worker that went silent before it gives its partitions away.
+    session_timeout_seconds: float = Field(
+        10.0, ge=1, le=60, alias="SHOPSTREAM_KAFKA_SESSION_TIMEOUT_SECONDS"
+    )
+    #: The named crash point that ends the process; tests only.
+    crash_at: str | None = Field(None, alias="SHOPSTREAM_CRASH_AT")
+
+    @model_validator(mode="after")
+    def _tables_differ(self) -> Self:
+        names = {self.recent_events_table, self.aggregates_table, self.checkpoints_table}
+        if len(names) < 3:  # noqa: PLR2004 - the three lines above
+            msg = "the table names must differ from each other"
+            raise ValueError(msg)
+        return self

@@ -1,0 +1,104 @@
+"""The ports between the consumer and what it fills.
+
+A sink's own checkpoint is the truth about progress; the group's committed offset only repeats it,
+for operators. Every `write` may be repeated with the same batch: the sink makes that harmless.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from shopstream_analytics.consumer.batch import Batch, Source
+
+
+class SinkUnavailable(Exception):
+    """The store cannot be written now. The same call is repeated after a pause, without bound:
+    an outage stops a sink, never ends it."""
+
+
+class Halted(Exception):
+    """Going on would make wrong data. The worker stops, unhealthy, until an operator acts."""
+
+    reason = "halted"
+
+
+class TopicRecreated(Halted):
+    """A topic has another Kafka id than the data in the sink (protocol rule 13)."""
+
+    reason = "topic_recreated"
+
+
+class OffsetOutOfRange(Halted):
+    """The log no longer holds what the sink needs next (protocol rule 19)."""
+
+    reason = "offset_out_of_range"
+
+
+@dataclass(frozen=True, slots=True)
+class LogRange:
+    """What the log holds of a partition: the first offset and the end (exclusive)."""
+
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as the broker describes it; ``id`` is its epoch (protocol rule 13)."""
+
+    id: str
+    partitions: int
+
+
+Topics = Mapping[str, TopicState]
+
+
+class PartitionSink(Protocol):
+    """The sink's side of one partition, while this process owns it."""
+
+    @property
+    def durable(self) -> int:
+        """Everything before this position is stored for good."""
+        ...
+
+    async def write(self, batch: Batch) -> None:
+        """Take the batch in. Raises SinkUnavailable; then the same batch comes again."""
+        ...
+
+    def due_in(self) -> float | None:
+        """Seconds until `flush` is wanted even without new records; None: never."""
+        ...
+
+    async def flush(self) -> None:
+        """Store what is held back. Raises SinkUnavailable; then it is called again."""
+        ...
+
+
+class Sink(Protocol):
+    """One store, fed by one Faust app."""
+
+    async def prepare(self, topics: Topics) -> None:
+        """Make or check tables and buckets, and check the topics' epochs.
+
+        Raises SinkUnavailable or TopicRecreated. May be called again at any time.
+        """
+        ...
+
+    async def open(self, source: Source, log: LogRange) -> PartitionSink:
+        """Start on a partition at the sink's checkpoint; without one, at the log's first record.
+
+        Raises SinkUnavailable, TopicRecreated or OffsetOutOfRange.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Raises SinkUnavailable when the store does not answer."""
+        ...
+
+
+def check_range(source: Source, position: int, log: LogRange) -> None:
+    """Refuse to skip what the log has lost. Raises OffsetOutOfRange."""
+    if not log.first <= position <= log.end:
+        raise OffsetOutOfRange(
+            f"{source}: checkpoint {position} is outside of the log, {log.first} to {log.end}"
+        )

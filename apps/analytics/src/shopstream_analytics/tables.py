@@ -1,0 +1,123 @@
+"""The DynamoDB tables: made when missing, checked when there."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from shopstream_analytics.dynamo import as_unavailable, error_code
+from shopstream_analytics.sink import SinkUnavailable
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+#: attribute of the index's hash key -> index name; all are sorted by ``timestamp``.
+RECENT_INDEXES: Final = {"sellerId": "bySeller", "eventType": "byType", "subject": "bySubject"}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Keys are strings. ``indexes``: hash attribute -> name, sorted by ``index_sort``."""
+
+    name: str
+    hash_key: str
+    sort_key: str | None = None
+    indexes: tuple[tuple[str, str], ...] = ()
+    index_sort: str | None = None
+    ttl: str | None = None
+
+    def definition(self) -> dict[str, Any]:
+        """The arguments of CreateTable."""
+        names = [self.hash_key, self.sort_key, self.index_sort, *(key for key, _ in self.indexes)]
+        found = sorted({name for name in names if name is not None})
+        definition: dict[str, Any] = {
+            "TableName": self.name,
+            "AttributeDefinitions": [{"AttributeName": n, "AttributeType": "S"} for n in found],
+            "KeySchema": _schema(self.hash_key, self.sort_key),
+            "BillingMode": "PAY_PER_REQUEST",
+        }
+        if self.indexes:
+            definition["GlobalSecondaryIndexes"] = [
+                {
+                    "IndexName": name,
+                    "KeySchema": _schema(key, self.index_sort),
+                    "Projection": {"ProjectionType": "ALL"},
+                }
+                for key, name in self.indexes
+            ]
+        return definition
+
+
+def aggregates_table(name: str) -> Table:
+    """An item a bucket, series and source partition (protocol rule 20)."""
+    return Table(name, hash_key="pk", sort_key="sk")
+
+
+def checkpoints_table(name: str) -> Table:
+    """A position per consumer, topic epoch and partition (protocol rule 19)."""
+    return Table(name, hash_key="pk")
+
+
+def recent_table(name: str) -> Table:
+    """An item an event, which leaves by its ``ttl``."""
+    return Table(
+        name,
+        hash_key="eventId",
+        indexes=tuple(RECENT_INDEXES.items()),
+        index_sort="timestamp",
+        ttl="ttl",
+    )
+
+
+async def ensure_table(client: "DynamoDBClient", table: Table) -> None:
+    """Make the table unless it is there. Raises SinkUnavailable, also while it is being made."""
+    with as_unavailable("dynamodb"):
+        description = await _describe(client, table.name)
+        if description is None:
+            try:
+                await client.create_table(**table.definition())
+            except ClientError as error:
+                # Another worker was faster.
+                if error_code(error) != "ResourceInUseException":
+                    raise
+            description = await _describe(client, table.name) or {}
+        _check(table, description)
+        if table.ttl is not None:
+            await _ensure_ttl(client, table.name, table.ttl)
+
+
+async def _describe(client: "DynamoDBClient", name: str) -> dict[str, Any] | None:
+    try:
+        answer = await client.describe_table(TableName=name)
+    except ClientError as error:
+        if error_code(error) != "ResourceNotFoundException":
+            raise
+        return None
+    return dict(answer["Table"])
+
+
+def _check(table: Table, description: dict[str, Any]) -> None:
+    if description.get("TableStatus") != "ACTIVE":
+        raise SinkUnavailable(f"dynamodb: table {table.name} is being made")
+    if description["KeySchema"] != _schema(table.hash_key, table.sort_key):
+        raise SinkUnavailable(f"dynamodb: table {table.name} has other keys than ours")
+    found = {index["IndexName"] for index in description.get("GlobalSecondaryIndexes", ())}
+    if missing := {name for _, name in table.indexes} - found:
+        raise SinkUnavailable(f"dynamodb: table {table.name} lacks the index {min(missing)}")
+
+
+async def _ensure_ttl(client: "DynamoDBClient", name: str, attribute: str) -> None:
+    answer = await client.describe_time_to_live(TableName=name)
+    status = answer["TimeToLiveDescription"].get("TimeToLiveStatus", "DISABLED")
+    if status not in {"ENABLED", "ENABLING"}:
+        await client.update_time_to_live(
+            TableName=name,
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": attribute},
+        )
+
+
+def _schema(hash_key: str, sort_key: str | None) -> list[dict[str, str]]:
+    schema = [{"AttributeName": hash_key, "KeyType": "HASH"}]
+    if sort_key is not None:
+        schema.append({"AttributeName": sort_key, "KeyType": "RANGE"})
+    return schema

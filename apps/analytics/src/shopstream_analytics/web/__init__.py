@@ -1,0 +1,1 @@
+"""The read API, health and metrics on HEALTH_PORT."""

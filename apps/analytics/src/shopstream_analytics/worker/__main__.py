@@ -1,0 +1,55 @@
+"""``python -m shopstream_analytics.worker NAME [REPORT_FD]``: started by the parent process."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+
+from shopstream_analytics.settings import AnalyticsSettings
+from shopstream_analytics.worker.lifeline import follow_parent
+from shopstream_analytics.worker.run import Worker, WorkerFailed
+from shopstream_analytics.worker.sinks import WORKERS, WorkerName
+from shopstream_shared.logs import configure, get_logger
+from shopstream_shared.settings import exit_usage
+
+log = get_logger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one worker; 0 when asked to end, 1 when it failed."""
+    name = next((known for known in WORKERS if arguments[:1] == [known]), None)
+    if name is None:
+        exit_usage(f"name one of {', '.join(WORKERS)}")
+    settings = AnalyticsSettings.read_or_exit()
+    configure(f"analytics-{name}", settings.log_level)
+    for chatty in ("faust", "mode", "aiokafka", "shopstream_analytics.consumer"):
+        # Their services' every start and stop; what matters of it we say ourselves.
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("shopstream_analytics.consumer.lanes").setLevel(settings.log_level)
+    reports = None
+    if len(arguments) > 1:
+        reports = socket.socket(fileno=int(arguments[1]))
+        follow_parent(reports, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    return asyncio.run(_run(name, settings, reports))
+
+
+async def _run(name: WorkerName, settings: AnalyticsSettings, reports: socket.socket | None) -> int:
+    worker = Worker(name, settings, reports)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop.set)
+    try:
+        await worker.run()
+    except WorkerFailed as error:
+        log.error("worker failed", detail=str(error))  # noqa: TRY400 - its cause is logged
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    # Faust's threads are daemons of their own will; everything of worth is stored by now.
+    sys.stdout.flush()
+    os._exit(code)
