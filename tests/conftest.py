@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.components import LocalComponents
+from tests.support.system import LocalSystem
 
 TESTS = Path(__file__).parent
 KINDS = ("unit", "contract", "property", "integration", "e2e", "browser")
@@ -37,6 +38,21 @@ def components(session_components: LocalComponents) -> Iterator[LocalComponents]
     """The components of this run; whatever the test stopped or killed is started again."""
     yield session_components
     session_components.restore()
+
+
+@pytest.fixture(scope="session")
+def session_system() -> Iterator[LocalSystem]:
+    """The whole system of this run, its own components included."""
+    with LocalSystem() as system:
+        yield system
+
+
+@pytest.fixture
+def system(session_system: LocalSystem) -> Iterator[LocalSystem]:
+    """The whole system, all healthy; what the test changed is put back after it."""
+    session_system.up_all()
+    yield session_system
+    session_system.restore()
 
 
 @pytest.fixture(scope="session")

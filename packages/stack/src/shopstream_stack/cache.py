@@ -61,7 +61,7 @@ class Cache:
             argv += ["dependency:copy-dependencies", f"-DoutputDirectory={target}"]
             argv += ["-DincludeScope=runtime"]
             # One Maven at a time: its local repository takes no two writers.
-            with _locked(self.root / "maven.lock"):
+            with locked(self.root / "maven.lock"):
                 self._run(argv, f"fetch {title} by Maven")
 
         return self._ensure(self.jars(profile), build, f"Fetching {title}", reporter)
@@ -94,7 +94,7 @@ class Cache:
     ) -> Path:
         if target.exists():
             return target
-        with reporter.step(title), _locked(self.root / f"{target.name}.lock"):
+        with reporter.step(title), locked(self.root / f"{target.name}.lock"):
             if not target.exists():
                 self._build(target, build)
         return target
@@ -155,7 +155,7 @@ def run_build(
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a lock between processes; waits as long as another build may take."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)

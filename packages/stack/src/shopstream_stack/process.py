@@ -92,6 +92,8 @@ class Runner:
     """Starts, finds and stops processes by name, with their pid files and logs in one folder."""
 
     root: Path
+    # Exit codes of ended processes that this runner itself had started (negative: the signal).
+    exit_codes: dict[int, int] = field(default_factory=dict)
     _children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -147,8 +149,7 @@ class Runner:
 
     def spawn(self, spec: ProcessSpec) -> Record:
         """Start `spec` without waiting until it is healthy; raises PortBusyError."""
-        # What an earlier run left in its group (workers of a killed parent) would hold the port.
-        self._end_group(self.record(spec.name))
+        self.clear(spec.name)
         for port in spec.ports:
             if not is_free(port.number):
                 raise PortBusyError(spec.name, port.number, port.variable, holder_of(port.number))
@@ -179,6 +180,11 @@ class Runner:
         )
         write_atomically(self._pid_file(spec.name), json.dumps(asdict(record)))
         return record
+
+    def clear(self, name: str) -> None:
+        """End what a dead process left in its group: workers of a killed parent hold its port."""
+        if self.living(name) is None:
+            self._end_group(self.record(name))
 
     def wait_healthy(self, spec: ProcessSpec, record: Record) -> None:
         """Return when `spec` is healthy; raises StartFailedError."""
@@ -263,7 +269,8 @@ class Runner:
             return True
         child = self._children.pop(record.pid, None)
         if child is not None:
-            child.wait(KILL_WAIT_SECONDS_MAX)  # a zombie by now: this only collects it
+            # A zombie by now, so this only collects it.
+            self.exit_codes[record.pid] = child.wait(KILL_WAIT_SECONDS_MAX)
         return False
 
     def _wait_gone(self, record: Record, seconds_max: float) -> None:

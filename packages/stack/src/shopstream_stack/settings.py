@@ -47,6 +47,10 @@ class StackSettings(BaseModel):
     minio_port: int = Field(9000, ge=1, le=65_535, alias="SHOPSTREAM_MINIO_PORT")
     minio_console_port: int = Field(9001, ge=1, le=65_535, alias="SHOPSTREAM_MINIO_CONSOLE_PORT")
 
+    # For the page's own server, which is a service like the others.
+    own_port: int | None = Field(None, ge=1, le=65_535, alias="PORT")
+    host: str = Field(LOOPBACK, alias="SHOPSTREAM_HOST")
+
     data_dir: Path = Field(alias="SHOPSTREAM_DATA_DIR")
     cache_dir: Path = Field(alias="SHOPSTREAM_CACHE_DIR")
     # Whether PostgreSQL waits for the disk; tests need only survive a killed process.

@@ -6,7 +6,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -17,7 +17,8 @@ from shopstream_stack.components.kafka import kafka
 from shopstream_stack.components.minio import minio
 from shopstream_stack.components.postgres import forget, postgres
 from shopstream_stack.console import Reporter, Silent
-from shopstream_stack.errors import StackError
+from shopstream_stack.errors import PortBusyError, StackError
+from shopstream_stack.ports import LOOPBACK, holder_of, is_free
 from shopstream_stack.process import ProcessSpec, Runner
 from shopstream_stack.services import service
 from shopstream_stack.settings import SERVICES, StackSettings
@@ -43,6 +44,8 @@ class System:
 
     settings: StackSettings
     reporter: Reporter = field(default_factory=Silent)
+    # Variables of single processes on top of their own, by name.
+    overrides: dict[str, Mapping[str, str]] = field(default_factory=dict)
     runner: Runner = field(init=False)
     cache: Cache = field(init=False)
 
@@ -78,14 +81,35 @@ class System:
             makers[known] = partial(service, self.settings, known)
         if name not in makers:
             raise StackError(f"{name} is none of {', '.join(makers)}")
-        return makers[name]()
+        spec = makers[name]()
+        own = self.overrides.get(name)
+        return spec if own is None else replace(spec, environ={**spec.environ, **own})
+
+    def service_urls(self) -> dict[str, str]:
+        """Base addresses of the services by name."""
+        return {name: f"http://{LOOPBACK}:{self.settings.port_of(name)}" for name in SERVICES}
+
+    def links(self) -> dict[str, str]:
+        """What a person may want to open in a browser."""
+        settings = self.settings
+        ports = {
+            "Web page": f"{settings.web_port}",
+            "API": f"{settings.api_port}/docs",
+            "Event stream": f"{settings.notifications_port}/events/stream",
+            "Analytics": f"{settings.analytics_port}/aggregates/event-types",
+        }
+        if settings.dynamodb_is_local:
+            ports["DynamoDB tables"] = f"{settings.dynamodb_admin_port}"
+        if settings.minio_is_local:
+            ports["MinIO console"] = f"{settings.minio_console_port}"
+        return {title: f"http://localhost:{place}" for title, place in ports.items()}
 
     def prepare(self, names: Iterable[str] | None = None) -> None:
         """Fetch or build the binaries of `names` (all local ones when None), side by side.
 
         Raises StackError that names every tool that is missing.
         """
-        wanted = self.local_components() if names is None else list(names)
+        wanted = list(self.local_components() if names is None else names)
         builders: Mapping[str, Callable[[], object]] = {
             "minio": partial(self.cache.ensure_minio, self.reporter),
             "kafka": partial(self.cache.ensure_jars, "kafka", "Kafka", self.reporter),
@@ -94,16 +118,33 @@ class System:
             ),
             "dynamodb-admin": partial(self.cache.ensure_admin_page, self.reporter),
         }
-        tools.require(self._tools(wanted))
-        _side_by_side([builders[name] for name in builders if name in wanted])
+        tools.require(self.tools_of(wanted))
+        side_by_side([builders[name] for name in builders if name in wanted])
+
+    def require_free_ports(self, *names: str) -> None:
+        """Raise StackError that names every port of a stopped process that another holds."""
+        busy = [
+            str(PortBusyError(name, port.number, port.variable, holder_of(port.number)))
+            for name in names
+            if self.runner.living(name) is None
+            for port in self._spawnable(name).ports
+            if not is_free(port.number)
+        ]
+        if busy:
+            raise StackError("\n".join(busy))
 
     def start(self, *names: str) -> None:
         """Start `names` side by side, each unless it runs; return when all are healthy."""
-        _side_by_side([partial(self._start, self.spec(name)) for name in names])
+        side_by_side([partial(self._start, self.spec(name)) for name in names])
+
+    def _spawnable(self, name: str) -> ProcessSpec:
+        """The spec of a dead process, with what its last run left behind ended."""
+        self.runner.clear(name)
+        return self.spec(name)
 
     def stop(self, *names: str) -> list[str]:
         """Stop `names` side by side; the names of those that ran."""
-        stopped = _side_by_side([partial(self._stop, name) for name in names])
+        stopped = side_by_side([partial(self._stop, name) for name in names])
         return [name for name, ran in zip(names, stopped, strict=True) if ran]
 
     def stop_all(self) -> list[str]:
@@ -125,6 +166,8 @@ class System:
         shutil.rmtree(self.settings.data, ignore_errors=True)
 
     def _start(self, spec: ProcessSpec) -> bool:
+        if self.runner.living(spec.name) is not None:
+            return self.runner.start(spec)  # waits until it is healthy, mostly at once
         with self.reporter.step(f"Starting {spec.name}"):
             return self.runner.start(spec)
 
@@ -135,8 +178,9 @@ class System:
             how, seconds_max = STOP_RULES.get(name, (signal.SIGTERM, STOP_SECONDS_MAX))
             return self.runner.stop(name, how=how, seconds_max=seconds_max)
 
-    def _tools(self, names: list[str]) -> list[tools.Tool]:
+    def tools_of(self, names: Iterable[str] | None = None) -> list[tools.Tool]:
         """The tools that running, and where still to be done building, `names` takes."""
+        names = set(self.local_components() if names is None else names)
         needed: list[tools.Tool] = []
         for name, profile in (("kafka", "kafka"), ("dynamodb", "dynamodb")):
             if name in names:
@@ -152,7 +196,7 @@ class System:
         return list(dict.fromkeys(needed))
 
 
-def _side_by_side(tasks: list[Callable[[], T]]) -> list[T]:
+def side_by_side(tasks: list[Callable[[], T]]) -> list[T]:
     """Run all tasks at once, let all end, then raise the first error in order, if any."""
     if not tasks:
         return []

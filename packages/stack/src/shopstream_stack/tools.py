@@ -62,6 +62,11 @@ def find(tool: Tool) -> str:
     return path
 
 
+def path_of(tool: Tool) -> str:
+    """Where the tool is, unchecked; its bare name when it is not on PATH."""
+    return shutil.which(tool.name) or tool.name
+
+
 def require(tools: list[Tool]) -> None:
     """Check all tools; raises StackError that names every one that is missing."""
     missing: list[str] = []

@@ -23,7 +23,7 @@ def dynamodb(settings: StackSettings, cache: Cache) -> ProcessSpec:
     jars = cache.jars("dynamodb")
     port = settings.dynamodb_port
     argv = (
-        tools.find(tools.JAVA),
+        tools.path_of(tools.JAVA),
         "-Xmx384m",
         f"-Djava.library.path={jars}",
         f"-Dsqlite4java.library.path={jars}",
@@ -52,7 +52,7 @@ def dynamodb_admin(settings: StackSettings, cache: Cache) -> ProcessSpec:
     return ProcessSpec(
         name="dynamodb-admin",
         kind="component",
-        argv=(tools.find(tools.NODE), str(program), "--host", LOOPBACK, "--port", str(port)),
+        argv=(tools.path_of(tools.NODE), str(program), "--host", LOOPBACK, "--port", str(port)),
         environ=settings.component_environ(
             DYNAMO_ENDPOINT=settings.addresses["DYNAMO_ENDPOINT"],
             AWS_REGION="us-east-1",

@@ -78,7 +78,7 @@ def kafka(settings: StackSettings, cache: Cache) -> ProcessSpec:
     """The broker; its data lives in `kafka` under the data folder."""
     home = settings.data / "kafka"
     classpath = f"{cache.jars('kafka')}/*"
-    java = (tools.find(tools.JAVA), "-cp", classpath)
+    java = (tools.path_of(tools.JAVA), "-cp", classpath)
     logs = f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}"
     environ = settings.component_environ()
     brokers = f"{LOOPBACK}:{settings.kafka_port}"

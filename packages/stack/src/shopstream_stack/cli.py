@@ -1,0 +1,225 @@
+"""The `shopstream` command: a thin layer over `System`."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from shopstream_stack import page, status, tools
+from shopstream_stack.console import Reporter, reporting
+from shopstream_stack.errors import StackError
+from shopstream_stack.settings import SERVICES, StackSettings
+from shopstream_stack.system import System, side_by_side
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+# As long as another command may build and start everything.
+LOCK_SECONDS_MAX: Final = 2400.0
+LOCK_POLL_SECONDS: Final = 0.2
+FOLLOW_POLL_SECONDS: Final = 0.3
+PIPE_WIDTH: Final = 160
+
+
+def _console() -> Console:
+    # A pipe has no width; rows that wrap could not be read by line.
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+
+
+app = typer.Typer(
+    name="shopstream",
+    help="Run and look at the local Shopstream system.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out = _console()
+err = Console(stderr=True)
+
+Names = Annotated[list[str] | None, typer.Argument(help="Only these; all when none is named.")]
+
+
+def main() -> None:
+    """Run the command line; what a person can put right is one clear message, no traceback."""
+    try:
+        app()
+    except StackError as error:
+        _complain(error)
+        sys.exit(EXIT_FAILED)
+
+
+@app.command()
+def prepare() -> None:
+    """Fetch and build everything the system needs, once."""
+    settings = _settings()
+    with reporting(out) as reporter:
+        _prepare(System(settings, reporter))
+
+
+@app.command()
+def up(names: Names = None) -> None:
+    """Start what is dead, leave the living alone, return when all is healthy."""
+    settings = _settings()
+    with locked_system(settings) as system:
+        bring_up(system, names)
+    show(system)
+
+
+@app.command()
+def down(names: Names = None) -> None:
+    """Stop the system, services first; data stays."""
+    settings = _settings()
+    with locked_system(settings) as system:
+        stopped = system.stop(*names) if names else system.stop_all()
+    out.print(f"Stopped {', '.join(stopped)}." if stopped else "Nothing was running.")
+
+
+@app.command()
+def reset() -> None:
+    """Stop the system and forget its data."""
+    settings = _settings()
+    with locked_system(settings) as system:
+        system.stop_all()
+        system.forget()
+    out.print("Stopped; all data is forgotten.")
+
+
+@app.command("status")
+def show_status() -> None:
+    """Show a line a process; exit 0 only if all are up."""
+    found = status.rows(System(_settings()))
+    out.print(status.table(found))
+    if any(row.state != "healthy" for row in found):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="A name as `shopstream status` shows it.")],
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+) -> None:
+    """Print the log of one process."""
+    system = System(_settings())
+    path = system.runner.log_path(name)
+    if not path.exists():
+        known = ", ".join(sorted(log.stem for log in path.parent.glob("*.log"))) or "none"
+        raise StackError(f"{name} has no log; there are: {known}")
+    with path.open(encoding="utf-8", errors="replace") as log:
+        while True:
+            for line in log:
+                sys.stdout.write(line)
+            sys.stdout.flush()
+            if not follow:
+                return
+            time.sleep(FOLLOW_POLL_SECONDS)
+
+
+@app.command("serve-web", hidden=True)
+def serve_web() -> None:
+    """Serve the built page on PORT; `up` runs this."""
+    settings = _settings()
+    page.run_server(settings, settings.own_port or settings.web_port, settings.host)
+
+
+@app.command("stream-id")
+def stream_id(
+    *,
+    future: Annotated[bool, typer.Option("--future", help="Beyond the log's end.")] = False,
+    evicted: Annotated[bool, typer.Option("--evicted", help="Before the log's start.")] = False,
+    unknown_epoch: Annotated[
+        bool, typer.Option("--unknown-epoch", help="Of topics that do not exist.")
+    ] = False,
+) -> None:
+    """Print a stream id that cannot be resumed, for tests of clients."""
+    from shopstream_stack import stream_ids  # noqa: PLC0415 - the Kafka client only where needed
+
+    if future + evicted + unknown_epoch != 1:
+        err.print("Choose one of --future, --evicted, --unknown-epoch", style="red")
+        raise typer.Exit(EXIT_USAGE)
+    brokers = _settings().addresses["KAFKA_BROKERS"]
+    kind: stream_ids.Kind = "future" if future else "evicted" if evicted else "unknown-epoch"
+    print(stream_ids.unresumable(brokers, kind))  # noqa: T201 - the one line a script reads
+
+
+def bring_up(system: System, names: list[str] | None = None) -> None:
+    """Prepare and start `names` (everything when None): components first, then services."""
+    wanted = names or system.names()
+    components = [name for name in wanted if name not in SERVICES]
+    services = [name for name in wanted if name in SERVICES]
+    _prepare(system, components, page_too="web" in services)
+    system.require_free_ports(*wanted)
+    system.start(*components)
+    system.start(*services)
+
+
+def show(system: System) -> None:
+    """Print the table and the addresses to open."""
+    out.print(status.table(status.rows(system)))
+    for title, url in system.links().items():
+        out.print(f"{title:<16} {url}", highlight=False)
+
+
+@contextmanager
+def locked_system(settings: StackSettings) -> Iterator[System]:
+    """The system, with no other command at work on its data folder.
+
+    Raises StackError when another command does not end within LOCK_SECONDS_MAX.
+    """
+    name = hashlib.sha256(str(settings.data).encode()).hexdigest()[:16]
+    # Beside the data folder's content, which `reset` deletes while it holds the lock.
+    path = settings.cache / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        with reporting(out) as reporter:
+            _wait_for(lock, reporter)
+            yield System(settings, reporter)
+    finally:
+        os.close(lock)
+
+
+def _wait_for(lock: int, reporter: Reporter) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS_MAX
+    told = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not told:
+                reporter.say("Another shopstream command is at work here; waiting for it")
+                told = True
+            if time.monotonic() > deadline:
+                raise StackError("Another shopstream command does not come to an end") from None
+            time.sleep(LOCK_POLL_SECONDS)
+        else:
+            return
+
+
+def _prepare(system: System, names: list[str] | None = None, *, page_too: bool = True) -> None:
+    needed = system.tools_of(names) + (page.tools_to_build(system.settings) if page_too else [])
+    tools.require(list(dict.fromkeys(needed)))
+    tasks = [lambda: system.prepare(names)]
+    if page_too:
+        tasks.append(lambda: page.ensure_built(system.settings, system.reporter))
+    side_by_side(tasks)
+
+
+def _settings() -> StackSettings:
+    try:
+        return StackSettings.load()
+    except StackError as error:
+        _complain(error)
+        raise typer.Exit(EXIT_USAGE) from None
+
+
+def _complain(error: StackError) -> None:
+    err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)

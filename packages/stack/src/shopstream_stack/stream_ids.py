@@ -1,0 +1,57 @@
+"""Stream ids that cannot be resumed, made for the topics of a running broker."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final, Literal
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from shopstream_shared.kafka import KafkaConnection, topic_ids
+from shopstream_shared.stream_id import EPOCH_BYTES, StreamPosition, epoch_of
+from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_stack.errors import StackError
+
+Kind = Literal["future", "evicted", "unknown-epoch"]
+ASK_SECONDS_MAX: Final = 10.0
+# Far enough that no load of a test reaches it while the id is in use.
+FUTURE_OFFSETS: Final = 1_000_000_000
+
+
+def unresumable(brokers: str, kind: Kind) -> str:
+    """A well-formed id that the stream answers with a gap of that reason.
+
+    `evicted` is offset 0 everywhere, so it is evicted only once retention has removed something.
+    Raises StackError when the broker or a topic is not there.
+    """
+    connection = KafkaConnection(brokers, "shopstream-stream-id")
+    try:
+        admin = AdminClient(connection.admin())
+        epoch = epoch_of(topic_ids(admin, STREAM_TOPICS))
+        ends = _end_offsets(connection)
+    except (KafkaException, KeyError) as error:
+        raise StackError(f"The stream topics cannot be read from {brokers}: {error}") from error
+    if kind == "unknown-epoch":
+        epoch = secrets.token_bytes(EPOCH_BYTES)
+    elif kind == "future":
+        ends = {key: end + FUTURE_OFFSETS for key, end in ends.items()}
+    else:
+        ends = dict.fromkeys(ends, 0)
+    partitions = {topic: sum(key[0] == topic for key in ends) for topic in STREAM_TOPICS}
+    return StreamPosition.of(epoch, ends, partitions).encode()
+
+
+def _end_offsets(connection: KafkaConnection) -> dict[tuple[str, int], int]:
+    consumer = Consumer(connection.consumer("shopstream-stream-id"))
+    try:
+        found: dict[tuple[str, int], int] = {}
+        for topic in STREAM_TOPICS:
+            metadata = consumer.list_topics(topic, timeout=ASK_SECONDS_MAX).topics[topic]
+            for number in metadata.partitions:
+                partition = TopicPartition(topic, number)
+                _low, high = consumer.get_watermark_offsets(partition, timeout=ASK_SECONDS_MAX)
+                found[topic, number] = high
+        return found
+    finally:
+        consumer.close()
