@@ -47,10 +47,6 @@ def operations_routes(health: Health, registry: CollectorRegistry) -> list[Route
     ]
 
 
-class StartFailed(Exception):
-    """The app's start-up failed, so nothing was served."""
-
-
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handling, which would end the process by the signal."""
 
@@ -83,7 +79,7 @@ async def serve(
     """Serve until SIGTERM or SIGINT, then drain and return, so that the process can exit 0.
 
     ``on_stop`` runs in the loop as soon as the signal comes, before connections are waited for.
-    Raises StartFailed when the app's lifespan does: the reason is in the log.
+    An app whose lifespan fails ends the process with exit 3; the reason is in the log.
     """
     server = _Server(
         uvicorn.Config(
@@ -111,5 +107,3 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await server.serve(sockets=[listener])
-    if not server.started:
-        raise StartFailed("the service did not start")

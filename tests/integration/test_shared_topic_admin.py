@@ -1,0 +1,103 @@
+"""Topics on a real broker against the file."""
+
+import subprocess
+import sys
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from tests.support.components import LocalComponents
+
+from shopstream_shared.kafka import KafkaConnection, topic_ids
+from shopstream_shared.topic_admin import TopicMismatch, ensure_topics
+from shopstream_shared.topics import TopicSpec, load_topics
+
+
+def fresh_specs() -> list[TopicSpec]:
+    """The local topics of the file under names of this test's own."""
+    suffix = uuid.uuid4().hex[:8]
+    return [replace(spec, name=f"{spec.name}-{suffix}") for spec in load_topics("local").values()]
+
+
+def admin_of(brokers: str) -> AdminClient:
+    return AdminClient(KafkaConnection(brokers, "test").admin())
+
+
+def test_topics_are_created_once_and_found_right_ever_after(components: LocalComponents) -> None:
+    admin = admin_of(components.kafka_brokers)
+    specs = fresh_specs()
+
+    ensure_topics(admin, specs)
+    made = topic_ids(admin, tuple(spec.name for spec in specs))
+    ensure_topics(admin, specs)
+
+    assert topic_ids(admin, tuple(spec.name for spec in specs)) == made
+    assert len(set(made.values())) == len(specs)
+
+
+def test_creators_that_race_all_succeed(components: LocalComponents) -> None:
+    brokers = components.kafka_brokers
+    specs = fresh_specs()
+
+    with ThreadPoolExecutor(4) as pool:
+        races = [pool.submit(ensure_topics, admin_of(brokers), specs) for _ in range(4)]
+
+    for race in races:
+        race.result()
+
+
+def test_every_difference_is_named_and_nothing_is_altered(components: LocalComponents) -> None:
+    admin = admin_of(components.kafka_brokers)
+    spec = fresh_specs()[0]
+    ensure_topics(admin, [spec])
+
+    wanted = replace(spec, partitions=4, replication=2, retention_ms=1_000, compacted=True)
+    for _ in range(2):
+        with pytest.raises(TopicMismatch) as caught:
+            ensure_topics(admin, [wanted])
+        assert caught.value.differences == (
+            f"{spec.name}: 3 partitions, topics.toml says 4",
+            f"{spec.name}: replication 1, topics.toml says 2",
+            f"{spec.name}: cleanup.policy is delete, topics.toml says compact",
+            f"{spec.name}: retention.ms is {spec.retention_ms}, topics.toml says 1000",
+        )
+
+
+def test_a_topic_that_the_broker_refuses_is_an_error(components: LocalComponents) -> None:
+    """One broker cannot hold three replicas."""
+    with pytest.raises(KafkaException):
+        ensure_topics(
+            admin_of(components.kafka_brokers), [replace(fresh_specs()[0], replication=3)]
+        )
+
+
+def run_command(**variables: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "shopstream_shared.topic_admin"],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_command_makes_the_topics_of_the_file(components: LocalComponents) -> None:
+    for _ in range(2):
+        done = run_command(KAFKA_BROKERS=components.kafka_brokers)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "5 topics agree with topics.toml (local)\n"
+
+
+def test_the_command_says_in_one_line_what_is_wrong() -> None:
+    away = run_command(KAFKA_BROKERS="127.0.0.1:1")
+    wrong = run_command(KAFKA_BROKERS="127.0.0.1:1", SHOPSTREAM_PROFILE="moon")
+
+    assert away.returncode == 1
+    assert away.stderr.startswith("error: topics at 127.0.0.1:1: ")
+    assert away.stderr.count("\n") == 1
+    assert wrong.returncode == 2
+    assert wrong.stderr == "error: SHOPSTREAM_PROFILE: Input should be 'local' or 'production'\n"
