@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from shopstream_stack import page, status, tools
+from shopstream_stack.chromium import ensure_chromium
 from shopstream_stack.console import Reporter, reporting
 from shopstream_stack.errors import StackError
 from shopstream_stack.settings import SERVICES, StackSettings
@@ -62,6 +63,7 @@ def prepare() -> None:
     settings = _settings()
     with reporting(out) as reporter:
         _prepare(System(settings, reporter))
+        ensure_chromium(settings.environ, reporter)
 
 
 @app.command()
