@@ -1,0 +1,116 @@
+"""Each service alone: its operations pages, its end on SIGTERM, its word on a wrong variable."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.support.system import SERVICES, LocalSystem, wait_until
+
+from shopstream_stack.settings import Service
+
+pytestmark = pytest.mark.timeout(120)
+
+#: The contract says 10 s; a machine under load gets three times that before we call it hung.
+TERM_SECONDS_MAX = 30.0
+PORTS: dict[Service, str] = {"api": "PORT", "notifications": "PORT", "analytics": "HEALTH_PORT"}
+NAMES: tuple[Service, ...] = ("api", "notifications", "analytics")
+
+
+@pytest.fixture(scope="module")
+def nothing_else() -> Iterator[LocalSystem]:
+    """A system of which no component is ever started."""
+    with LocalSystem() as system:
+        yield system
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_with_all_components_there_every_page_is_well(system: LocalSystem, name: str) -> None:
+    url = system.system.service_urls()[name]
+    for path in ("/health", "/health/live", "/health/ready"):
+        answer = httpx.get(url + path, timeout=10)
+        assert (path, answer.status_code) == (path, 200)
+    body = httpx.get(f"{url}/health", timeout=10).json()
+    assert body["status"] == "healthy"
+    assert body["timestamp"].endswith("Z")
+    assert body["checks"]
+    for check in body["checks"].values():
+        assert set(check) == {"status", "message", "responseTimeMs"}
+    metrics = httpx.get(f"{url}/metrics", timeout=10)
+    assert metrics.status_code == 200
+    assert "# TYPE " in metrics.text
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_alone_it_lives_says_what_is_missing_and_ends_on_sigterm(
+    nothing_else: LocalSystem, name: str
+) -> None:
+    nothing_else.start_with(name, {}, healthy=False)
+    url = nothing_else.system.service_urls()[name]
+
+    def lives() -> bool:
+        try:
+            return httpx.get(f"{url}/health/live", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    wait_until(lives, f"{name} to live without anything", seconds_max=30)
+    nothing_else.wait_health(name, 503)
+    body = nothing_else.health(name).json()
+    sick = [check for check in body["checks"].values() if check["status"] == "unhealthy"]
+    assert body["status"] == "unhealthy"
+    assert sick
+    assert all(check["message"] for check in sick)
+    assert httpx.get(f"{url}/metrics", timeout=10).status_code == 200
+    assert nothing_else.terminate(name, seconds_max=TERM_SECONDS_MAX) == 0
+    assert "Traceback" not in nothing_else.log(name)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_sigterm_ends_it_with_exit_0(system: LocalSystem, name: str) -> None:
+    assert system.terminate(name, seconds_max=TERM_SECONDS_MAX) == 0
+
+
+WRONG = [
+    ("api", {"PORT": "many"}, "PORT"),
+    ("api", {"LOW_STOCK_THRESHOLD": "few"}, "LOW_STOCK_THRESHOLD"),
+    ("api", {"KAFKA_BROKERS": "nowhere"}, "KAFKA_BROKERS"),
+    ("api", {"DATABASE_URL": "mysql://x/y"}, "DATABASE_URL"),
+    ("notifications", {"PORT": "70000"}, "PORT"),
+    ("notifications", {"KAFKA_BROKERS": "localhost"}, "KAFKA_BROKERS"),
+    ("analytics", {"HEALTH_PORT": "-1"}, "HEALTH_PORT"),
+    ("analytics", {"DYNAMO_ENDPOINT": "nowhere"}, "DYNAMO_ENDPOINT"),
+    ("analytics", {"MINIO_SECRET_KEY": None}, "MINIO_SECRET_KEY"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "named"), WRONG)
+def test_a_wrong_variable_is_one_clear_line_and_exit_2(
+    nothing_else: LocalSystem, name: Service, change: dict[str, str | None], named: str
+) -> None:
+    changed = {**nothing_else.settings.service_environ(name), **change}
+    environ = {key: value for key, value in changed.items() if value is not None}
+    program = Path(sys.executable).with_name(f"shopstream-{name}")
+    ended = subprocess.run(
+        [program], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    said = ended.stderr.strip().splitlines()
+    assert ended.returncode == 2, ended.stderr
+    assert len(said) == 1, ended.stderr
+    assert named in said[0]
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_busy_port_is_one_clear_line_and_no_traceback(system: LocalSystem, name: Service) -> None:
+    environ = system.settings.service_environ(name)
+    assert environ[PORTS[name]] == str(system.settings.port_of(name))
+    program = Path(sys.executable).with_name(f"shopstream-{name}")
+    ended = subprocess.run(
+        [program], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert str(system.settings.port_of(name)) in ended.stderr
