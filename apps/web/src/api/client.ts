@@ -33,7 +33,7 @@ export class ApiClient {
   readonly #seller: string | null;
   readonly #fetch: typeof fetch;
 
-  /** `seller` goes out as X-Seller-Id; without one the caller may act for any seller. */
+  /** Writes carry `seller` as X-Seller-Id; without one the caller may act for any seller. */
   constructor(base: string, seller: string | null, fetchImpl: typeof fetch = fetch) {
     this.#base = base;
     this.#seller = seller;
@@ -99,7 +99,8 @@ export class ApiClient {
 
   async #call<T>(call: Call): Promise<Answer<T>> {
     const headers: Record<string, string> = { Accept: 'application/json', ...call.headers };
-    if (this.#seller !== null) headers['X-Seller-Id'] = this.#seller;
+    // Reads are public; without headers of its own a read needs no preflight either.
+    if (this.#seller !== null && call.method !== 'GET') headers['X-Seller-Id'] = this.#seller;
     if (call.body !== undefined) headers['Content-Type'] = 'application/json';
     const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     let response: Response;
