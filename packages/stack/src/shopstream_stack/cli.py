@@ -125,6 +125,20 @@ def logs(
             time.sleep(FOLLOW_POLL_SECONDS)
 
 
+@app.command()
+def demo() -> None:
+    """Start what is not running, drive it for real, show what arrived where."""
+    from shopstream_stack.demo.command import demo as run  # noqa: PLC0415 - its clients are slow to load
+
+    settings = _settings()
+
+    def start() -> None:
+        with locked_system(settings) as system:
+            bring_up(system)
+
+    raise typer.Exit(run(settings, out, start))
+
+
 @app.command("serve-web", hidden=True)
 def serve_web() -> None:
     """Serve the built page on PORT; `up` runs this."""

@@ -1,0 +1,68 @@
+"""What the stack says when something is missing or in the way."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from shopstream_stack.console import Lines, Spinners, reporting
+from shopstream_stack.errors import PortBusyError, StackError, StartFailedError
+from shopstream_stack.tools import JAVA, MAVEN, NODE, Tool, require
+
+
+def test_a_busy_port_is_told_with_its_holder_and_the_variable_that_moves_it() -> None:
+    error = PortBusyError("kafka", 9092, "SHOPSTREAM_KAFKA_PORT", "process 12 (other-broker)")
+    assert str(error) == (
+        "Port 9092, wanted by kafka, is held by process 12 (other-broker). "
+        "Stop that program, or set SHOPSTREAM_KAFKA_PORT to a free port."
+    )
+
+
+def test_a_failed_start_is_told_with_the_end_of_the_log() -> None:
+    error = StartFailedError("minio", "it ended early", "/data/logs/minio.log", "disk full")
+    assert str(error) == (
+        "minio did not start: it ended early. Its log is /data/logs/minio.log\ndisk full"
+    )
+
+
+def test_every_missing_tool_is_named_at_once_with_version_and_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(StackError) as error:
+        require([JAVA, MAVEN, NODE])
+    lines = str(error.value).splitlines()
+    assert [line.partition(" (")[0] for line in lines] == [
+        "java 17 or newer is needed",
+        "mvn 3.6 or newer is needed",
+        "node 20.19 or newer is needed",
+    ]
+    assert all("Install" in line for line in lines)
+
+
+def test_a_tool_that_is_too_old_is_told_with_the_version_found() -> None:
+    old = Tool("sh", ("-c", "echo tool version 1.2.3"), (2,), "Get it anew.")
+    with pytest.raises(StackError, match=r"sh 2 or newer is needed \(found 1.2.3\). Get it anew."):
+        require([old])
+
+
+def test_digits_of_colour_codes_are_no_version() -> None:
+    require([Tool("sh", ("-c", r"printf '\033[1mTool 3.8.7\033[m'"), (3, 6), "")])
+
+
+def test_progress_into_a_pipe_is_a_line_at_the_start_and_one_at_the_end() -> None:
+    text = io.StringIO()
+    with reporting(Console(file=text)) as reporter, reporter.step("Building MinIO"):
+        assert text.getvalue() == "Building MinIO …\n"
+    assert isinstance(reporter, Lines)
+    assert text.getvalue().splitlines()[1].startswith("Building MinIO: ")
+
+
+def test_progress_on_a_terminal_is_a_spinner() -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True)
+    with reporting(console) as reporter, reporter.step("Building MinIO"):
+        assert isinstance(reporter, Spinners)
+    assert "Building MinIO" in text.getvalue()
