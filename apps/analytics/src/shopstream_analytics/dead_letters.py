@@ -1,6 +1,6 @@
 """Dead letters: unreadable records, each once on shop.dead-letter.
 
-Protocol rule 21: a transactional producer a source partition (``analytics-dlq-<topic>-<p>``). Before
+Protocol rule 21: a transactional producer a source partition (`analytics-dlq-<topic>-<p>`). Before
 its first letter it calls init_transactions, which fences a zombie and settles what was open, and
 then reads the dead-letter topic up to its end for letters of this partition past the checkpoint;
 those are not sent again. So there is one copy of each, also after a crash between letter and

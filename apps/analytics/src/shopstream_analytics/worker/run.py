@@ -70,7 +70,7 @@ class Worker:
                 return
             await self._consume(sink)
         except Halted as error:
-            log.error("halted", reason=error.reason, detail=str(error))
+            log.error("halted", reason=error.reason, detail=str(error))  # noqa: TRY400 - a state
             self._state, self._reason = "halted", f"{error.reason}: {error}"
             await self.stop.wait()
 

@@ -1,15 +1,18 @@
 """Build the sink of a worker by its name."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
 
-from shopstream_analytics.aggregates import sink as aggregates
+from shopstream_analytics.aggregates.sink import AggregatesSink
+from shopstream_analytics.archive.sink import ArchiveSink, Rotation
+from shopstream_analytics.archive.store import BucketAtMinio, S3Chain, open_chain
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.dead_letters import PartitionLetters
 from shopstream_analytics.dynamo import open_dynamo
 from shopstream_analytics.progress import Progress
+from shopstream_analytics.recent import RecentSink
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import Sink
 from shopstream_shared.crash import CrashPoints
@@ -29,19 +32,48 @@ async def open_sink(
     name: WorkerName, settings: AnalyticsSettings, progress: Progress
 ) -> AsyncIterator[Sink]:
     """The sink for the span of the context; nothing is connected before its first call."""
-    crash = CrashPoints(settings.crash_at)
+    if name == "archive":
+        # Its own client and nothing of DynamoDB: the sinks do not depend on each other.
+        async with open_chain(settings) as chain:
+            yield _archive(settings, chain)
+        return
     async with open_dynamo(settings) as client:
         checkpoints = Checkpoints.of(client, settings.checkpoints_table, group_of(name))
-        kafka = KafkaConnection(settings.kafka_brokers, f"{settings.kafka_client_id}-letters")
+        if name == "recent":
+            yield RecentSink(
+                client=client,
+                table=settings.recent_events_table,
+                checkpoints=checkpoints,
+                crash=CrashPoints(settings.crash_at),
+                topics={},
+            )
+        else:
+            yield AggregatesSink(
+                client=client,
+                table=settings.aggregates_table,
+                checkpoints=checkpoints,
+                letters_of=_letters(settings, progress),
+                crash=CrashPoints(settings.crash_at),
+                topics={},
+            )
 
-        def letters_of(source: Source) -> PartitionLetters:
-            return PartitionLetters(kafka, source, progress)
 
-        yield aggregates.AggregatesSink(
-            client=client,
-            table=settings.aggregates_table,
-            checkpoints=checkpoints,
-            letters_of=letters_of,
-            crash=crash,
-            topics={},
-        )
+def _archive(settings: AnalyticsSettings, chain: S3Chain) -> ArchiveSink:
+    return ArchiveSink(
+        store=chain,
+        set_up=BucketAtMinio.of(settings),
+        rotation=Rotation(
+            bytes=settings.archive_file_bytes,
+            records=settings.archive_file_records,
+            seconds=settings.archive_rotate_seconds,
+        ),
+        crash=CrashPoints(settings.crash_at),
+        topics={},
+    )
+
+
+def _letters(
+    settings: AnalyticsSettings, progress: Progress
+) -> Callable[[Source], PartitionLetters]:
+    kafka = KafkaConnection(settings.kafka_brokers, f"{settings.kafka_client_id}-letters")
+    return lambda source: PartitionLetters(kafka, source, progress)
