@@ -6,11 +6,11 @@ topic-id``; the sha256 is that of the stored bytes; ``start`` is the previous ob
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from itertools import pairwise, zip_longest
+from typing import TYPE_CHECKING, Final, Self
 
 import boto3
 import msgspec
@@ -43,6 +43,21 @@ class ArchiveLine(msgspec.Struct, frozen=True):
     key: str | None
     headers: list[tuple[str, str]]
     event: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectName:
+    """What an object's key says: ``…/T+P+<20-digit first offset>.jsonl.zst``."""
+
+    partition: int
+    first: int
+    key: str
+
+    @classmethod
+    def read(cls, key: str) -> Self:
+        """Read a key of the archive. Raises ValueError."""
+        _, partition, first = key.rpartition("/")[2].split(".jsonl")[0].split("+")
+        return cls(int(partition), int(first), key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +128,25 @@ class ArchiveReader:
 
     def _links(self, start: Offsets, since: datetime) -> Iterator[ChainLink]:
         """The links that reach past the start, by topic, partition and first offset."""
-        found = []
         pages = self._s3.get_paginator("list_objects_v2")
         hour = since - LOOK_BACK
         for topic in STREAM_TOPICS:
             prefix = f"events/topic={topic}/"
             after = f"{prefix}{hour:year=%Y/month=%m/day=%d/hour=%H}/"
+            names = []
             for page in pages.paginate(Bucket=self._bucket, Prefix=prefix, StartAfter=after):
-                found += [self._link(topic, entry["Key"]) for entry in page.get("Contents", ())]
-        found.sort(key=lambda link: (link.topic, link.partition, link.start))
-        yield from (link for link in found if link.last >= start[link.topic, link.partition])
+                names += [ObjectName.read(entry["Key"]) for entry in page.get("Contents", ())]
+            for name in past(start, topic, names):
+                link = self._link(topic, name)
+                if link.last >= start[topic, link.partition]:
+                    yield link
 
-    def _link(self, topic: str, key: str) -> ChainLink:
-        metadata = self._s3.head_object(Bucket=self._bucket, Key=key)["Metadata"]
+    def _link(self, topic: str, name: ObjectName) -> ChainLink:
+        metadata = self._s3.head_object(Bucket=self._bucket, Key=name.key)["Metadata"]
         return ChainLink(
-            key=key,
+            key=name.key,
             topic=topic,
-            partition=int(key.rpartition("/")[2].split("+")[1]),
+            partition=name.partition,
             first=int(metadata["first"]),
             last=int(metadata["last"]),
             start=int(metadata["start"]),
@@ -138,6 +155,21 @@ class ArchiveReader:
             sha256=metadata["sha256"],
             topic_id=metadata["topic-id"],
         )
+
+
+def past(start: Offsets, topic: str, names: Iterable[ObjectName]) -> list[ObjectName]:
+    """The objects that may reach past the start, in order; the others need not be looked at.
+
+    An object ends before the next one of its partition begins.
+    """
+    ordered = sorted(names)
+    return [
+        name
+        for name, later in zip_longest(ordered, ordered[1:])
+        if later is None
+        or later.partition != name.partition
+        or later.first > start[topic, name.partition]
+    ]
 
 
 def read_object(link: ChainLink, stored: bytes) -> tuple[list[ArchiveLine], list[str]]:
