@@ -1,0 +1,1 @@
+"""Products: what sellers offer."""

@@ -1,0 +1,121 @@
+"""SQL of the catalog."""
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Select, bindparam, insert, select, true, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shopstream_api.catalog.errors import DuplicateSku
+from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
+from shopstream_api.outbox.models import stream_position
+from shopstream_api.paging import Page, Paging, keyset, page_of
+
+_SKU_INDEX: Final = "products_seller_id_sku_key"
+
+_LIVE: Final = products.c.deleted_at.is_(None)
+_POSITION: Final = stream_position.c.stream_id
+
+_INSERT: Final = insert(products)
+_LOCKED: Final = (
+    select(*ROW_COLUMNS).where(products.c.id == bindparam("id_"), _LIVE).with_for_update()
+)
+# Protocol rule 29: rows and position in one statement are of one snapshot. The position's row is
+# always there, so an answer without rows has a position too.
+_SHOWN: Final = (
+    select(*ROW_COLUMNS, _POSITION)
+    .select_from(stream_position.outerjoin(products, (products.c.id == bindparam("id_")) & _LIVE))
+    .where(stream_position.c.shard == 0)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductFilter:
+    """What a list of products is narrowed to; None = not narrowed."""
+
+    seller_id: str | None = None
+    status: str | None = None
+    category: str | None = None
+    price_min: Any = None
+    price_max: Any = None
+    updated_since: datetime | None = None
+
+    def conditions(self) -> list[Any]:
+        columns = products.c
+        wanted = (
+            (columns.seller_id, operator.eq, self.seller_id),
+            (columns.status, operator.eq, self.status),
+            (columns.category, operator.eq, self.category),
+            (columns.price, operator.ge, self.price_min),
+            (columns.price, operator.le, self.price_max),
+            (columns.updated_at, operator.ge, self.updated_since),
+        )
+        return [compare(column, value) for column, compare, value in wanted if value is not None]
+
+
+class ProductRepository:
+    """Products on one connection."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, row: ProductRow) -> None:
+        """Raises DuplicateSku."""
+        values = {column.name: getattr(row, column.name) for column in ROW_COLUMNS}
+        values |= {"price": row.price, "initial_stock": row.stock, "tags": list(row.tags)}
+        try:
+            await self._connection.execute(_INSERT, values)
+        except IntegrityError as error:
+            raise _sku_taken(error) from error
+
+    async def locked(self, product_id: UUID) -> ProductRow | None:
+        """The product, locked until the transaction ends; None when there is none."""
+        found = (await self._connection.execute(_LOCKED, {"id_": product_id})).first()
+        return None if found is None else row_of(found)
+
+    async def change(self, product_id: UUID, values: Mapping[str, object]) -> None:
+        """Raises DuplicateSku."""
+        statement = update(products).where(products.c.id == product_id).values(**values)
+        try:
+            await self._connection.execute(statement)
+        except IntegrityError as error:
+            raise _sku_taken(error) from error
+
+    async def shown(self, product_id: UUID) -> tuple[ProductRow | None, str | None]:
+        """The product and the stream position of the same snapshot."""
+        found = (await self._connection.execute(_SHOWN, {"id_": product_id})).first()
+        if found is None:
+            return None, None
+        return (None if found[0] is None else row_of(found)), found[-1]
+
+    async def page(
+        self, wanted: ProductFilter, paging: Paging
+    ) -> tuple[Page[ProductRow], str | None]:
+        """One page, newest first, and the stream position of the same snapshot."""
+        rows = self._ordered(wanted, paging).subquery()
+        joined = stream_position.outerjoin(rows, true())
+        statement = select(rows, _POSITION).select_from(joined).where(stream_position.c.shard == 0)
+        found = (
+            await self._connection.execute(
+                paging.outer_order(statement, rows.c.created_at, rows.c.id)
+            )
+        ).all()
+        position = found[0][-1] if found else None
+        items = [row_of(row) for row in found if row[0] is not None]
+        return page_of(items, paging, lambda row: (row.created_at, row.id)), position
+
+    @staticmethod
+    def _ordered(wanted: ProductFilter, paging: Paging) -> "Select[Any]":
+        statement = select(*ROW_COLUMNS).where(_LIVE, *wanted.conditions())
+        return keyset(statement, paging, products.c.created_at, products.c.id)
+
+
+def _sku_taken(error: IntegrityError) -> Exception:
+    diagnostics = getattr(error.orig, "diag", None)
+    name = getattr(diagnostics, "constraint_name", None)
+    return DuplicateSku() if name == _SKU_INDEX else error

@@ -1,0 +1,141 @@
+"""Use cases of the catalog. Each runs inside the caller's transaction."""
+
+from dataclasses import asdict, replace
+from typing import Any
+from uuid import UUID
+
+from msgspec import UNSET
+
+from shopstream_api.catalog.events import change_type, changed
+from shopstream_api.catalog.models import ProductRow
+from shopstream_api.catalog.repository import ProductRepository
+from shopstream_api.catalog.schemas import (
+    Details,
+    NewProduct,
+    PatchProduct,
+    ReplaceProduct,
+    price_in,
+)
+from shopstream_api.db.transaction import Transaction
+from shopstream_api.errors import NotFound, ValidationFailed
+from shopstream_api.preconditions import if_match
+from shopstream_api.principal import Principal
+from shopstream_shared.events.codec import encode_payload
+
+
+async def create(tx: Transaction, principal: Principal, new: NewProduct) -> ProductRow:
+    """Raises Forbidden for another seller, DuplicateSku."""
+    seller_id = principal.act_for(new.seller_id)
+    now = tx.now()
+    row = ProductRow(
+        id=UUID(tx.new_id()),
+        seller_id=seller_id,
+        **_columns(new.details),
+        stock=new.stock,
+        reserved=0,
+        version=1,
+        inventory_version=0,
+        created_at=now,
+        updated_at=now,
+    )
+    await ProductRepository(tx.connection).add(row)
+    changed(tx, "product.created", row)
+    _audit(tx, "product.created", row)
+    return row
+
+
+async def patch(
+    tx: Transaction,
+    principal: Principal,
+    product_id: UUID,
+    change: PatchProduct,
+    match: str | None = None,
+) -> ProductRow:
+    """Raises NotFound, VersionMismatch, ValidationFailed, DuplicateSku; no change, no event."""
+    before = await _locked(tx, principal, product_id, match)
+    _same("sellerId", change.seller_id, before.seller_id)
+    currency = change.changes.get("currency", before.currency)
+    price = before.price if change.price is UNSET else change.price
+    price_minor = price_in(currency, price)
+    return await _store(tx, before, replace(before, **change.changes, price_minor=price_minor))
+
+
+async def put(
+    tx: Transaction,
+    principal: Principal,
+    product_id: UUID,
+    replacement: ReplaceProduct,
+    match: str | None = None,
+) -> ProductRow:
+    """Raises NotFound, VersionMismatch, ValidationFailed, DuplicateSku; no change, no event."""
+    before = await _locked(tx, principal, product_id, match)
+    _same("sellerId", replacement.seller_id, before.seller_id)
+    _same("stock", replacement.stock, before.stock)
+    return await _store(tx, before, replace(before, **_columns(replacement.details)))
+
+
+async def delete(
+    tx: Transaction, principal: Principal, product_id: UUID, match: str | None = None
+) -> None:
+    """Soft: the row stays for its orders and its history. Raises NotFound, VersionMismatch."""
+    before = await _locked(tx, principal, product_id, match)
+    now = tx.now(after=before.updated_at)
+    await ProductRepository(tx.connection).change(
+        product_id, {"deleted_at": now, "updated_at": now, "version": before.version + 1}
+    )
+    # The contract: data is the product as it last was, so its version is sequence - 1.
+    tx.emit(
+        "product.deleted",
+        subject=str(product_id),
+        seller_id=before.seller_id,
+        sequence=before.version + 1,
+        at=now,
+        data=encode_payload(before.shown()),
+    )
+    _audit(tx, "product.deleted", replace(before, updated_at=now))
+
+
+async def _locked(
+    tx: Transaction, principal: Principal, product_id: UUID, match: str | None
+) -> ProductRow:
+    row = await ProductRepository(tx.connection).locked(product_id)
+    if row is None:
+        raise NotFound("There is no such product.")
+    principal.require_owner(row.seller_id, "product")
+    if_match(match, row.version)
+    return row
+
+
+async def _store(tx: Transaction, before: ProductRow, after: ProductRow) -> ProductRow:
+    if after == before:
+        return before
+    after = replace(after, version=before.version + 1, updated_at=tx.now(after=before.updated_at))
+    values: dict[str, object] = {
+        name: getattr(after, name)
+        for name in (*Details.__dataclass_fields__, "version", "updated_at", "price")
+    }
+    values["tags"] = list(after.tags)
+    await ProductRepository(tx.connection).change(after.id, values)
+    event_type = change_type(before, after)
+    changed(tx, event_type, after)
+    _audit(tx, event_type, after)
+    return after
+
+
+def _same(name: str, sent: object, present: object) -> None:
+    if sent is not UNSET and sent != present:
+        raise ValidationFailed.of(f"/{name}", "read_only", "cannot be changed here")
+
+
+def _columns(details: Details) -> dict[str, Any]:
+    return asdict(details)
+
+
+def _audit(tx: Transaction, action: str, row: ProductRow) -> None:
+    tx.audit(
+        action,
+        entity_type="product",
+        entity_id=str(row.id),
+        seller_id=row.seller_id,
+        at=row.updated_at,
+    )

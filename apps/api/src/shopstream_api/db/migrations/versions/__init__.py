@@ -1,0 +1,1 @@
+"""Alembic migrations, packed with the code that needs them."""

@@ -1,0 +1,221 @@
+"""One transaction a command: state, ledger, audit and events commit together or not at all."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final, TypeVar
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from shopstream_api.db.connect import REQUEST_OPTIONS, connect_async, conninfo
+from shopstream_api.errors import Unavailable
+from shopstream_api.outbox.writer import AuditEntry, OutboxEvent, write
+from shopstream_api.principal import RequestContext
+from shopstream_shared.clock import Clock, IdSource
+from shopstream_shared.events.codec import encode
+
+#: A deadlock or a serialization failure leaves nothing behind: the command just runs again.
+ATTEMPTS_MAX: Final = 4
+RETRY_PAUSE_SECONDS_MAX: Final = 0.05
+#: A connection is not reused for ever, so that a failed-over address is noticed.
+CONNECTION_AGE_SECONDS_MAX: Final = 1_800
+
+_AGAIN: Final = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+#: The server is there but cannot serve us now: time-outs, too many connections, shutting down.
+_BUSY: Final = (
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.TooManyConnections,
+    psycopg.errors.DiskFull,
+    psycopg.errors.ReadOnlySqlTransaction,
+    *_AGAIN,
+)
+
+T = TypeVar("T")
+
+
+class Transaction:
+    """What a command works with; services pass it to repositories and record events on it."""
+
+    def __init__(
+        self, connection: AsyncConnection, context: RequestContext, clock: Clock, ids: IdSource
+    ) -> None:
+        self.connection = connection
+        self.context = context
+        self._clock = clock
+        self._ids = ids
+        self._events: list[OutboxEvent] = []
+        self._audits: list[AuditEntry] = []
+
+    def new_id(self) -> str:
+        return self._ids.new_id()
+
+    def now(self, after: datetime | None = None) -> datetime:
+        """The time of a change; never before ``after``, the thing's last change.
+
+        Ask once the row is locked: then times rise with versions however long the lock took.
+        """
+        now = self._clock.now()
+        return now if after is None or now >= after else after
+
+    def emit(
+        self,
+        event_type: str,
+        *,
+        subject: str,
+        seller_id: str,
+        sequence: int,
+        at: datetime,
+        data: bytes,
+        amount_minor: int | None = None,
+        currency: str | None = None,
+    ) -> None:
+        """Record an event; those of a transaction are published in the order of these calls."""
+        event = encode(
+            event_type,
+            event_id=self.new_id(),
+            subject=subject,
+            seller_id=seller_id,
+            sequence=sequence,
+            time=at,
+            data=data,
+            correlation_id=self.context.correlation_id,
+            traceparent=self.context.traceparent,
+        )
+        self._events.append(OutboxEvent(event, amount_minor, currency))
+
+    def audit(
+        self, action: str, *, entity_type: str, entity_id: str, seller_id: str, at: datetime
+    ) -> None:
+        """Record who did what; shown to the seller by GET /audit."""
+        self._audits.append(
+            AuditEntry(
+                self.new_id(),
+                action,
+                entity_type,
+                entity_id,
+                seller_id,
+                self.context.request_id,
+                at,
+            )
+        )
+
+    @property
+    def has_events(self) -> bool:
+        return bool(self._events)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Effects inside are undone when it raises, the events recorded inside too."""
+        events, audits = len(self._events), len(self._audits)
+        try:
+            async with self.connection.begin_nested():
+                yield
+        except BaseException:
+            del self._events[events:], self._audits[audits:]
+            raise
+
+    async def flush(self) -> None:
+        """Write what was recorded; the last statement before the commit."""
+        if self._events or self._audits:
+            await write(self.connection, self._events, self._audits)
+
+
+class Database:
+    """The pool. ``on_commit`` is told after each commit that left events behind."""
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        pool_size: int,
+        pool_timeout_seconds: float,
+        clock: Clock,
+        ids: IdSource,
+        on_commit: Callable[[], None],
+    ) -> None:
+        address = conninfo(database_url, "shopstream-api", dict(REQUEST_OPTIONS))
+        self.engine: AsyncEngine = create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=lambda: connect_async(address),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_timeout_seconds,
+            pool_recycle=CONNECTION_AGE_SECONDS_MAX,
+        )
+        # Reads are one statement each: without BEGIN and ROLLBACK around it.
+        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._clock = clock
+        self._ids = ids
+        self._on_commit = on_commit
+        #: Why requests cannot be served yet; None once the schema is there.
+        self.not_ready: str | None = "the schema has not been checked yet"
+
+    async def run(self, context: RequestContext, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run a command in one transaction, again after a deadlock or serialization failure.
+
+        ``work`` may run several times; only the last one's effects stay. Raises Unavailable when
+        the database is away, exhausted or too slow, else what ``work`` raises.
+        """
+        self._require_ready()
+        attempt = 1
+        while True:
+            try:
+                return await self._once(context, work)
+            except (DBAPIError, PoolTimeout, psycopg.Error) as error:
+                if not _is(error, _AGAIN) or attempt == ATTEMPTS_MAX:
+                    raise _translated(error) from error
+            attempt += 1
+            await asyncio.sleep(random.uniform(0, RETRY_PAUSE_SECONDS_MAX))  # noqa: S311 - jitter
+
+    async def _once(
+        self, context: RequestContext, work: Callable[[Transaction], Awaitable[T]]
+    ) -> T:
+        async with self.engine.begin() as connection:
+            transaction = Transaction(connection, context, self._clock, self._ids)
+            result = await work(transaction)
+            await transaction.flush()
+        if transaction.has_events:
+            self._on_commit()
+        return result
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in autocommit: each statement is its own snapshot.
+
+        Raises Unavailable as `run` does.
+        """
+        self._require_ready()
+        try:
+            async with self._reader.connect() as connection:
+                yield connection
+        except (DBAPIError, PoolTimeout, psycopg.Error) as error:
+            raise _translated(error) from error
+
+    def _require_ready(self) -> None:
+        if self.not_ready is not None:
+            raise Unavailable("The database is not ready.")
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def _is(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    return isinstance(error, kinds) or (
+        isinstance(error, DBAPIError) and isinstance(error.orig, kinds)
+    )
+
+
+def _translated(error: Exception) -> Exception:
+    """Unavailable for whatever may pass by waiting; a fault of ours stays what it is."""
+    if isinstance(error, PoolTimeout):
+        return Unavailable("All database connections are busy.")
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    if lost or _is(error, (*_BUSY, psycopg.OperationalError, psycopg.InterfaceError)):
+        return Unavailable("The database is away or too busy.")
+    return error

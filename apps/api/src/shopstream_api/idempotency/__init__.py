@@ -1,0 +1,1 @@
+"""Idempotency keys: the same request with the same key has one effect and one answer."""

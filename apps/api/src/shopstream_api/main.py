@@ -1,0 +1,119 @@
+"""The API's process: `shopstream-api [serve|migrate|relay|poison]`."""
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import sys
+
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+
+from shopstream_api.catalog import routes as catalog_routes
+from shopstream_api.db.migrate import migrate
+from shopstream_api.outbox.relay.status import RelayStatus
+from shopstream_api.settings import ApiSettings
+from shopstream_api.web import handlers
+from shopstream_api.web.middleware import RequestMetrics, RequestMiddleware
+from shopstream_api.wiring import Resources, open_resources
+from shopstream_shared import logs
+from shopstream_shared.health import Check, Health, Unhealthy
+from shopstream_shared.settings import dead_variables
+from shopstream_shared.web import bind, operations_routes, serve
+
+ALIAS = "/api/v1"
+EXPOSED_HEADERS = (
+    "ETag",
+    "Location",
+    "Retry-After",
+    "X-Stream-Position",
+    "Idempotent-Replayed",
+    "X-Request-Id",
+    "X-Correlation-Id",
+)
+
+
+def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
+    """The application; resources are open and outlive it."""
+    app = FastAPI(title="Shopstream API", version="1", redirect_slashes=False, redoc_url=None)
+    database = resources.database
+    for router in (catalog_routes.router(database, require_if_match=settings.require_if_match),):
+        app.include_router(router)
+        app.include_router(router, prefix=ALIAS, include_in_schema=False)
+    app.router.routes.extend(operations_routes(health(resources), resources.registry))
+    handlers.install(app)
+    app.add_middleware(
+        RequestMiddleware, ids=resources.ids, metrics=RequestMetrics(resources.registry)
+    )
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED_HEADERS,
+    )
+    return app
+
+
+def health(resources: Resources) -> Health:
+    """Requests need the database only: with the broker away the service is still ready."""
+    return Health(
+        {
+            "database": Check(resources.schema.probe),
+            "kafka": Check(resources.broker.probe_broker, for_ready=False),
+            "topics": Check(resources.broker.probe_topics, for_ready=False),
+            "relay": Check(
+                functools.partial(_relay_probe, resources.relay_status), for_ready=False
+            ),
+            "poison": Check(resources.sweeper.probe, for_ready=False),
+        }
+    )
+
+
+async def _relay_probe(status: RelayStatus) -> str:
+    if status.state in {"failing", "stopped", "starting"}:
+        raise Unhealthy(f"{status.state}: {status.reason}" if status.reason else status.state)
+    return status.state
+
+
+async def run(settings: ApiSettings, *, relay_only: bool = False) -> None:
+    """Serve until told to stop."""
+    listener = bind(settings.host, settings.relay_port if relay_only else settings.port)
+    with contextlib.closing(listener):
+        async with open_resources(settings, relay=True if relay_only else None) as resources:
+            if relay_only:
+                routes = operations_routes(health(resources), resources.registry)
+                await serve(Starlette(routes=list(routes)), listener)
+            else:
+                await serve(create_app(settings, resources), listener)
+
+
+def main() -> None:
+    """The command line."""
+    arguments = _parser().parse_args()
+    settings = ApiSettings.read_or_exit()
+    logs.configure("api", settings.log_level)
+    dead = dead_variables()
+    if dead:
+        logs.get_logger(__name__).warning("variables without effect are set", variables=dead)
+    if arguments.command == "migrate":
+        migrate(settings.database_url.get_secret_value())
+    elif arguments.command == "poison":
+        from shopstream_api.outbox.relay import poison  # noqa: PLC0415 - only this command needs it
+
+        sys.exit(poison.run(settings.database_url.get_secret_value(), arguments))
+    else:
+        asyncio.run(run(settings, relay_only=arguments.command == "relay"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="shopstream-api")
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("serve", help="serve the API (the default)")
+    commands.add_parser("migrate", help="bring the database's schema up to date")
+    commands.add_parser("relay", help="run the relay alone")
+    poison = commands.add_parser("poison", help="events the broker refuses for good")
+    poison.add_argument("action", choices=("ls", "retry", "drop"))
+    poison.add_argument("seq", nargs="*", type=int, help="numbers that ls shows")
+    return parser

@@ -1,0 +1,1 @@
+"""Orders: what buyers place and sellers fulfil."""

@@ -1,0 +1,1 @@
+"""The relay: outbox rows to the log, exactly once, by one Kafka transaction a batch."""

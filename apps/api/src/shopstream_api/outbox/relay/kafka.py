@@ -1,0 +1,294 @@
+"""The log in Kafka, through confluent-kafka's synchronous producer (AIOProducer takes no headers).
+
+Each blocking step is bounded to STEP_SECONDS, with the relay's heartbeat between steps, so that
+the leader's session stays alive (protocol rule 9) and a stop is never kept waiting long.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from shopstream_api.outbox.relay.ports import Fenced, LogFailed, Position, Row, RowsRefused
+from shopstream_shared.kafka import (
+    METADATA_TIMEOUT_SECONDS,
+    TRANSACTION_TIMEOUT_MS,
+    KafkaConnection,
+    topic_ids,
+)
+from shopstream_shared.stream_id import epoch_of
+from shopstream_shared.topics import RELAY_PROGRESS, STREAM_TOPICS
+
+STEP_SECONDS: Final = 1.0
+#: Longer than the transaction time-out: by then the coordinator has settled what was open.
+SETTLE_SECONDS_MAX: Final = 3 * TRANSACTION_TIMEOUT_MS / 1_000
+LSO_POLL_SECONDS: Final = 0.05
+#: The first look back for the newest progress record; doubled until one is found.
+LOOK_BACK_OFFSETS: Final = 64
+
+_LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library has no types here
+_EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # as above
+
+#: A record with one of these can never be accepted, however often it is sent (rule 11).
+_REFUSED_FOR_GOOD: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_MSG,
+    }
+)
+_FENCED: Final = frozenset(
+    {
+        KafkaError._FENCED,  # noqa: SLF001 - librdkafka's own codes begin with an underscore
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+    }
+)
+
+
+class KafkaLog:
+    """An EventLog of one shard; ``heartbeat`` may raise to end any wait."""
+
+    def __init__(
+        self, connection: KafkaConnection, heartbeat: Callable[[], None], shard: int = 0
+    ) -> None:
+        self._connection = connection
+        self._heartbeat = heartbeat
+        self._progress = TopicPartition(RELAY_PROGRESS, shard)
+        self._admin = AdminClient(connection.admin())
+        self._producer: Producer | None = None
+        self._transactional_id = ""
+        self._refused: dict[int, str] = {}
+        self._failed: KafkaError | None = None
+        self._offsets: dict[tuple[str, int], int] = {}
+
+    def partitions(self) -> Mapping[str, int]:
+        try:
+            found = self._admin.list_topics(timeout=STEP_SECONDS).topics
+        except KafkaException as error:
+            raise _failure(error) from error
+        missing = [topic for topic in (*STREAM_TOPICS, RELAY_PROGRESS) if topic not in found]
+        if missing:
+            raise LogFailed(f"topics do not exist yet: {', '.join(missing)}")
+        return {topic: len(found[topic].partitions) for topic in STREAM_TOPICS}
+
+    def epoch(self) -> bytes:
+        try:
+            return epoch_of(topic_ids(self._admin, STREAM_TOPICS))
+        except KafkaException as error:
+            raise _failure(error) from error
+        except TimeoutError as error:
+            raise LogFailed("the broker does not answer") from error
+
+    def fence(self, transactional_id: str) -> None:
+        self.close()
+        self._transactional_id = transactional_id
+        producer = Producer(self._connection.transactional_producer(transactional_id))
+        self._producer = producer
+        self._repeat(lambda: producer.init_transactions(STEP_SECONDS), "init_transactions")
+
+    def read_progress(self) -> bytes | None:
+        end = self._final_end()
+        consumer = Consumer(
+            {
+                **self._connection.consumer("relay-progress"),
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+            }
+        )
+        try:
+            low = self._offset(_EARLIEST, committed=False)
+            back = LOOK_BACK_OFFSETS
+            while end > low:
+                start = max(low, end - back)
+                found = self._newest(consumer, start, end)
+                if found is not None or start == low:
+                    return found
+                back *= 2
+        except KafkaException as error:
+            raise _failure(error) from error
+        finally:
+            consumer.close()
+        return None
+
+    def end_position(self) -> Position:
+        wanted = {
+            TopicPartition(topic, partition): _LATEST
+            for topic, count in self.partitions().items()
+            for partition in range(count)
+        }
+        try:
+            futures = self._admin.list_offsets(wanted, request_timeout=METADATA_TIMEOUT_SECONDS)
+            return {
+                (found.topic, found.partition): future.result().offset
+                for found, future in futures.items()
+            }
+        except KafkaException as error:
+            raise _failure(error) from error
+
+    def begin(self) -> None:
+        try:
+            self._live().begin_transaction()
+        except KafkaException as error:
+            raise _failure(error) from error
+
+    def produce(self, rows: Sequence[Row], progress: bytes) -> Position:
+        producer = self._live()
+        self._refused, self._failed, self._offsets = {}, None, {}
+        try:
+            for row in rows:
+                self._send(producer, row)
+            producer.produce(
+                self._progress.topic,
+                progress,
+                self._transactional_id,
+                self._progress.partition,
+                on_delivery=self._delivered(None),
+            )
+            self._flush(producer)
+        except KafkaException as error:
+            raise _failure(error) from error
+        except BufferError as error:
+            raise LogFailed("the producer's queue is full") from error
+        if self._refused:
+            raise RowsRefused(self._refused)
+        if self._failed is not None:
+            raise _failure(KafkaException(self._failed))
+        return self._offsets
+
+    def commit(self) -> None:
+        # Rule 8: from here on only this call is repeated; any other end is for recovery to settle.
+        producer = self._live()
+        self._repeat(lambda: producer.commit_transaction(STEP_SECONDS), "commit_transaction")
+
+    def close(self) -> None:
+        # Not Producer.close(): that aborts what is open, and after a commit attempt nobody may
+        # (rule 8). Dropping the last reference destroys the client at once, saying nothing.
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge()
+
+    def _live(self) -> Producer:
+        if self._producer is None:
+            raise LogFailed("there is no producer")
+        return self._producer
+
+    def _send(self, producer: Producer, row: Row) -> None:
+        try:
+            producer.produce(
+                row.topic,
+                row.value,
+                row.key,
+                on_delivery=self._delivered(row.seq),
+                timestamp=row.time_ms,
+                headers=list(row.headers),
+            )
+        except KafkaException as error:
+            if error.args[0].code() not in _REFUSED_FOR_GOOD:
+                raise
+            self._refused[row.seq] = error.args[0].str()
+
+    def _delivered(self, seq: int | None) -> Callable[[KafkaError | None, Message], None]:
+        def report(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                self._arrived(message)
+            elif seq is not None and error.code() in _REFUSED_FOR_GOOD:
+                self._refused[seq] = error.str()
+            else:
+                self._failed = error
+
+        return report
+
+    def _arrived(self, message: Message) -> None:
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        if topic is None or partition is None or offset is None or topic == RELAY_PROGRESS:
+            return
+        key = (topic, partition)
+        self._offsets[key] = max(self._offsets.get(key, 0), offset + 1)
+
+    def _flush(self, producer: Producer) -> None:
+        """Wait for every delivery report; librdkafka's message time-out bounds the wait."""
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        while producer.flush(STEP_SECONDS):
+            self._heartbeat()
+            if time.monotonic() > deadline:
+                raise LogFailed("the broker does not acknowledge")
+
+    def _repeat(self, call: Callable[[], Any], name: str) -> None:
+        """Repeat one call while its outcome is open and asking again can tell."""
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        while True:
+            try:
+                call()
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise _failure(error) from error
+                self._heartbeat()
+            else:
+                return
+
+    def _final_end(self) -> int:
+        """The end of the progress partition once nothing below it is open (rule 7)."""
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        while True:
+            try:
+                stable = self._offset(_LATEST, committed=True)
+                end = self._offset(_LATEST, committed=False)
+            except KafkaException as error:
+                raise _failure(error) from error
+            if stable == end:
+                return end
+            if time.monotonic() > deadline:
+                raise LogFailed("the progress partition stays open")
+            self._heartbeat()
+            time.sleep(LSO_POLL_SECONDS)
+
+    def _offset(self, spec: OffsetSpec, *, committed: bool) -> int:
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        futures = self._admin.list_offsets(
+            {self._progress: spec},
+            isolation_level=level,
+            request_timeout=METADATA_TIMEOUT_SECONDS,
+        )
+        return int(futures[self._progress].result().offset)
+
+    def _newest(self, consumer: Consumer, start: int, end: int) -> bytes | None:
+        """The last committed record in [start, end), or None when there is none."""
+        at = TopicPartition(self._progress.topic, self._progress.partition, start)
+        consumer.assign([at])
+        newest: bytes | None = None
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        while True:
+            message = consumer.poll(LSO_POLL_SECONDS)
+            if message is not None:
+                error = message.error()
+                if error is None:
+                    value = message.value()
+                    newest = value if isinstance(value, bytes) else newest
+                elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                    raise KafkaException(error)
+                elif (message.offset() or 0) >= end:
+                    # Markers and aborted records are no messages; only this says all is read.
+                    return newest
+            if time.monotonic() > deadline:
+                raise LogFailed("the progress record cannot be read")
+            self._heartbeat()
+
+
+def _failure(error: KafkaException) -> LogFailed:
+    reason: KafkaError = error.args[0]
+    if reason.code() in _FENCED:
+        return Fenced(reason.str())
+    return LogFailed(f"broker: {reason.str()}")

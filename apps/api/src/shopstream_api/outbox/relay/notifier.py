@@ -1,0 +1,52 @@
+"""After a commit: wake the relay of this process, or tell the one of another.
+
+NOTIFY is sent outside the business transactions, because PostgreSQL serialises the commits of
+transactions that notify; and coalesced, because one is enough for any number of commits.
+"""
+
+import asyncio
+import contextlib
+from typing import Final
+
+import psycopg
+
+from shopstream_api.db.connect import connect_async, conninfo
+from shopstream_api.outbox.relay.status import RelayStatus
+from shopstream_api.outbox.relay.threads import CHANNEL
+from shopstream_api.outbox.relay.wakeup import Wakeup
+
+#: At most this many notifications a second.
+PAUSE_SECONDS: Final = 0.01
+RETRY_SECONDS: Final = 1.0
+
+
+class Notifier:
+    """``committed`` is called by every commit that leaves events; `run` does the telling."""
+
+    def __init__(self, database_url: str, wakeup: Wakeup, status: RelayStatus) -> None:
+        self._address = conninfo(database_url, "shopstream-notify")
+        self._wakeup = wakeup
+        self._status = status
+        self._pending = asyncio.Event()
+
+    def committed(self) -> None:
+        self._wakeup.wake()
+        if self._status.state != "leading":
+            self._pending.set()
+
+    async def run(self) -> None:
+        """Send until cancelled; a lost session costs only the time of a poll."""
+        while True:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await self._session()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _session(self) -> None:
+        await self._pending.wait()
+        async with await connect_async(self._address) as session:
+            await session.set_autocommit(True)
+            while True:
+                await self._pending.wait()
+                self._pending.clear()
+                await session.execute(f"NOTIFY {CHANNEL}".encode())
+                await asyncio.sleep(PAUSE_SECONDS)

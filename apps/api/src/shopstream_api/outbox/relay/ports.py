@@ -1,0 +1,135 @@
+"""What the relay needs of the world. Everything it does happens through these two ports.
+
+All calls block. Calls that may wait long take no time-out of their own: the adapter bounds each
+step to about a second and calls the relay's heartbeat between steps, which may raise to end the
+wait.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Position = Mapping[tuple[str, int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One outbox row. ``blocked``: an earlier row of its aggregate waits among the poison."""
+
+    seq: int
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Sequence[tuple[str, bytes]]
+    time_ms: int
+    txid: int
+    txrows: int
+    blocked: bool = False
+
+
+class StoreFailed(Exception):
+    """The database is away, or our session ended; the relay begins a new term."""
+
+
+class LogFailed(Exception):
+    """The broker is away or the producer is spent; the relay begins a new term.
+
+    Never says whether an attempted commit happened: only the progress record does (protocol
+    rule 8).
+    """
+
+
+class Fenced(LogFailed):
+    """Another relay has taken over this transactional id."""
+
+
+class RowsRefused(Exception):
+    """The broker can never accept these rows (protocol rule 11); reasons by ``seq``."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        self.reasons = dict(reasons)
+        super().__init__(f"the broker refuses {len(self.reasons)} events for good")
+
+
+class OutboxStore(Protocol):
+    """The outbox of one shard, on a session of its own. Every method may raise StoreFailed."""
+
+    def try_lead(self) -> bool:
+        """Take the leader's lock on this session, or say that another has it."""
+        ...
+
+    def ping(self) -> None:
+        """Keep the session, and with it the lock, alive."""
+        ...
+
+    def take(self, rows_max: int) -> Sequence[Row]:
+        """The oldest undeleted rows by ``seq``, in order, whole transactions only.
+
+        About ``rows_max``; more when a transaction reaches past it.
+        """
+        ...
+
+    def settle(self, seqs: Collection[int], stream_id: str) -> None:
+        """Delete rows known to be on the log and store the position, in one durable commit."""
+        ...
+
+    def poison(self, reasons: Mapping[int, str]) -> int:
+        """Move rows out of the way, each with its reason; returns how many were still there."""
+        ...
+
+    def transactional_id(self) -> str | None:
+        """The id last used with this shard."""
+        ...
+
+    def remember_transactional_id(self, transactional_id: str) -> None:
+        """Store the id now in use."""
+        ...
+
+    def lag(self) -> tuple[int, int | None]:
+        """How many rows wait (counted up to a bound), and the time of the oldest in epoch ms."""
+        ...
+
+    def close(self) -> None:
+        """End the session; never raises."""
+        ...
+
+
+class EventLog(Protocol):
+    """The log, through one transactional producer. Methods raise LogFailed or Fenced."""
+
+    def fence(self, transactional_id: str) -> None:
+        """Make a producer of this id the only living one; settles what an earlier left open."""
+        ...
+
+    def epoch(self) -> bytes:
+        """The epoch of the stream topics."""
+        ...
+
+    def partitions(self) -> Mapping[str, int]:
+        """How many partitions each stream topic has."""
+        ...
+
+    def read_progress(self) -> bytes | None:
+        """The value of the newest committed progress record of this shard, once it is final."""
+        ...
+
+    def end_position(self) -> Position:
+        """The end offsets of all stream partitions."""
+        ...
+
+    def begin(self) -> None: ...
+
+    def produce(self, rows: Sequence[Row], progress: bytes) -> Position:
+        """Send the rows and one progress record inside the open transaction.
+
+        Returns the next offset of each partition written to. Also raises RowsRefused.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Commit the open transaction, repeating this one call until its end is known."""
+        ...
+
+    def close(self) -> None:
+        """Drop the producer as it is, without a word to the broker; never raises."""
+        ...

@@ -1,0 +1,184 @@
+"""The outbox in PostgreSQL, on one session that also holds the leader's lock."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from psycopg.rows import TupleRow
+
+from shopstream_api.db.connect import connect, conninfo
+from shopstream_api.outbox.relay.ports import Row, StoreFailed
+from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX
+
+#: First key of the advisory locks of relays; the second is the shard.
+LEADER_LOCK: Final = 0x72656C61  # "rela"
+#: Rule 9: a stopped leader's session ends by itself, and its lock with it.
+IDLE_SESSION_TIMEOUT_MS: Final = 5_000
+STATEMENT_TIMEOUT_MS: Final = 30_000
+#: How many waiting rows are counted at most.
+LAG_ROWS_MAX: Final = 100_000
+
+_SESSION: Final[dict[str, int | str]] = {
+    "idle_session_timeout": IDLE_SESSION_TIMEOUT_MS,
+    "idle_in_transaction_session_timeout": IDLE_SESSION_TIMEOUT_MS,
+    "statement_timeout": STATEMENT_TIMEOUT_MS,
+    # Rule 6: a delete must be durable before its rows leave the progress record.
+    "synchronous_commit": "on",
+}
+
+_TAKE: Final = """
+SELECT seq, topic, aggregateid, payload, headers, time_ms, txid, txrows,
+       EXISTS (SELECT FROM outbox_poison p
+               WHERE p.topic = o.topic AND p.aggregateid = o.aggregateid)
+FROM outbox o WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s
+"""
+_SETTLE: Final = """
+WITH gone AS (DELETE FROM outbox WHERE shard = %(shard)s AND seq = ANY(%(seqs)s))
+UPDATE stream_position SET stream_id = %(stream_id)s, updated_at = now() WHERE shard = %(shard)s
+"""
+_POISON: Final = """
+WITH reasons AS (SELECT * FROM unnest(%(seqs)s::bigint[], %(reasons)s::text[]) AS r (seq, reason)),
+gone AS (DELETE FROM outbox o USING reasons r WHERE o.seq = r.seq RETURNING o.*, r.reason),
+moved AS (
+    INSERT INTO outbox_poison
+        (seq, id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms, shard,
+         reason, at)
+    SELECT seq, id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms, shard,
+           reason, now() FROM gone
+),
+fewer AS (SELECT txid, count(*) AS n FROM gone GROUP BY txid)
+UPDATE outbox o SET txrows = o.txrows - f.n FROM fewer f
+WHERE o.txid = f.txid AND o.seq <> ALL(%(seqs)s)
+"""
+_LAG: Final = """
+SELECT count(*), min(time_ms) FROM (SELECT time_ms FROM outbox WHERE shard = %s LIMIT %s) AS waiting
+"""
+
+_headers: Final = msgspec.json.Decoder(list[tuple[str, str]])
+
+
+class PostgresStore:
+    """An OutboxStore; connects at once. Raises StoreFailed."""
+
+    def __init__(self, database_url: str, shard: int = 0) -> None:
+        self._shard = shard
+        with _failures():
+            self._connection: psycopg.Connection[TupleRow] = connect(
+                conninfo(database_url, "shopstream-relay", _SESSION)
+            )
+
+    def try_lead(self) -> bool:
+        return bool(self._value("SELECT pg_try_advisory_lock(%s, %s)", (LEADER_LOCK, self._shard)))
+
+    def ping(self) -> None:
+        self._value("SELECT 1", ())
+
+    def take(self, rows_max: int) -> Sequence[Row]:
+        rows = self._fetch(0, rows_max)
+        if len(rows) < rows_max:
+            # All there is, in one statement's snapshot: nothing can be split.
+            return rows
+        with _failures(), self._connection.transaction():
+            # Rule 4: what completes a transaction must come from the snapshot that showed its
+            # beginning, or a slower one that commits in between would be split itself.
+            self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            rows = self._fetch(0, rows_max)
+            while not _whole(rows) and len(rows) < PROGRESS_SEQS_MAX:
+                more = self._fetch(rows[-1].seq, min(rows_max, PROGRESS_SEQS_MAX - len(rows)))
+                if not more:
+                    break
+                rows += more[: _first_whole(rows, more)]
+        return rows
+
+    def settle(self, seqs: Collection[int], stream_id: str) -> None:
+        self._execute(_SETTLE, {"seqs": list(seqs), "stream_id": stream_id, "shard": self._shard})
+
+    def poison(self, reasons: Mapping[int, str]) -> int:
+        before = self._value("SELECT count(*) FROM outbox_poison", ())
+        self._execute(_POISON, {"seqs": list(reasons.keys()), "reasons": list(reasons.values())})
+        return int(self._value("SELECT count(*) FROM outbox_poison", ()) - before)
+
+    def transactional_id(self) -> str | None:
+        found: str | None = self._value(
+            "SELECT transactional_id FROM relay_state WHERE shard = %s", (self._shard,)
+        )
+        return found
+
+    def remember_transactional_id(self, transactional_id: str) -> None:
+        self._execute(
+            "UPDATE relay_state SET transactional_id = %(id)s WHERE shard = %(shard)s",
+            {"id": transactional_id, "shard": self._shard},
+        )
+
+    def lag(self) -> tuple[int, int | None]:
+        with _failures():
+            row = self._connection.execute(_LAG, (self._shard, LAG_ROWS_MAX)).fetchone()
+        return (0, None) if row is None else (row[0], row[1])
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _fetch(self, after: int, limit: int) -> list[Row]:
+        with _failures():
+            found = self._connection.execute(
+                _TAKE, (self._shard, after, limit), prepare=True, binary=True
+            ).fetchall()
+        return [_row(columns) for columns in found]
+
+    def _value(self, statement: str, parameters: tuple[object, ...]) -> Any:
+        with _failures():
+            row = self._connection.execute(statement.encode(), parameters).fetchone()
+        return None if row is None else row[0]
+
+    def _execute(self, statement: str, parameters: Mapping[str, object]) -> None:
+        with _failures():
+            self._connection.execute(statement.encode(), parameters)
+
+
+def _row(columns: TupleRow) -> Row:
+    seq, topic, key, payload, headers, time_ms, txid, txrows, blocked = columns
+    return Row(
+        seq=seq,
+        topic=topic,
+        key=key.encode(),
+        value=payload,
+        headers=[(name, value.encode()) for name, value in _headers.decode(headers)],
+        time_ms=time_ms,
+        txid=txid,
+        txrows=txrows,
+        blocked=blocked,
+    )
+
+
+def _whole(rows: Sequence[Row]) -> bool:
+    """True when every transaction among the rows is there with all its rows."""
+    return not _missing(rows)
+
+
+def _missing(rows: Sequence[Row]) -> dict[int, int]:
+    missing: dict[int, int] = {}
+    for row in rows:
+        missing[row.txid] = missing.get(row.txid, row.txrows) - 1
+    return {txid: count for txid, count in missing.items() if count > 0}
+
+
+def _first_whole(rows: Sequence[Row], more: Sequence[Row]) -> int:
+    """How many of ``more`` make ``rows`` whole; all of them when they do not suffice."""
+    missing = _missing(rows)
+    for index, row in enumerate(more):
+        missing[row.txid] = missing.get(row.txid, row.txrows) - 1
+        if missing[row.txid] <= 0:
+            del missing[row.txid]
+        if not missing:
+            return index + 1
+    return len(more)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise StoreFailed(f"database: {type(error).__name__}") from error

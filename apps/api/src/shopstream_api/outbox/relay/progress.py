@@ -1,0 +1,55 @@
+"""The progress record: which outbox rows are on the log but not yet known to be deleted.
+
+It rides in the same Kafka transaction as the events themselves (protocol rule 6), so it is there
+exactly when they are. Numbers are written as ranges, since rows of a batch mostly follow each
+other: ``{"v":1,"seqs":[[1,500],[502,502]]}``.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import msgspec
+
+#: Rule 6: more than this is never listed; the relay waits with new batches instead.
+PROGRESS_SEQS_MAX: Final = 10_000
+
+
+class _Record(msgspec.Struct, frozen=True):
+    v: int
+    seqs: list[tuple[int, int]]
+
+
+_decoder: Final = msgspec.json.Decoder(_Record)
+
+
+class UnreadableProgress(Exception):
+    """The progress record is not one of ours: a person must look, for guessing could double."""
+
+
+def encode_progress(seqs: Iterable[int]) -> bytes:
+    """Raises ValueError above PROGRESS_SEQS_MAX."""
+    ranges: list[tuple[int, int]] = []
+    count = 0
+    for seq in sorted(seqs):
+        count += 1
+        if ranges and seq == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], seq)
+        else:
+            ranges.append((seq, seq))
+    if count > PROGRESS_SEQS_MAX:
+        msg = f"{count} rows in one progress record; at most {PROGRESS_SEQS_MAX}"
+        raise ValueError(msg)
+    return msgspec.json.encode(_Record(1, ranges))
+
+
+def decode_progress(value: bytes) -> Collection[int]:
+    """The ``seq`` numbers listed. Raises UnreadableProgress."""
+    try:
+        record = _decoder.decode(value)
+    except msgspec.MsgspecError as error:
+        raise UnreadableProgress(str(error)) from error
+    count = sum(last - first + 1 for first, last in record.seqs)
+    if record.v != 1 or count > PROGRESS_SEQS_MAX:
+        msg = f"version {record.v} with {count} rows"
+        raise UnreadableProgress(msg)
+    return [seq for first, last in record.seqs for seq in range(first, last + 1)]

@@ -1,0 +1,224 @@
+"""The relay's protocol, free of PostgreSQL and Kafka: one loop over two ports.
+
+Guarantee: every committed outbox row is on the log exactly once, for a reader of committed
+records, in ``seq`` order within its aggregate, wherever a process is killed. A batch is:
+
+1. take the oldest rows by ``seq``, never splitting a database transaction (rules 1, 3, 4);
+2. in one Kafka transaction produce them and one progress record that lists them (rule 6);
+3. commit; once commit was called only that call is repeated (rule 8, in the log adapter);
+4. delete the rows and store the stream position in one statement (rule 6).
+
+Whatever fails ends the term: session and producer are dropped, and the next term begins with
+`_recover`, which asks the log, not memory, what was committed: fence (rule 5), wait until the
+progress record is final (rule 7), delete the rows it lists. Nothing is ever decided from an error.
+One leader at a time by a lock (rule 9) is for economy only; fencing keeps two leaders harmless.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from shopstream_api.outbox.relay.metrics import RelayMetrics
+from shopstream_api.outbox.relay.ports import (
+    EventLog,
+    LogFailed,
+    OutboxStore,
+    Row,
+    RowsRefused,
+    StoreFailed,
+)
+from shopstream_api.outbox.relay.progress import (
+    UnreadableProgress,
+    decode_progress,
+    encode_progress,
+)
+from shopstream_api.outbox.relay.status import RelayStatus
+from shopstream_api.outbox.relay.wakeup import Wakeup
+from shopstream_shared.crash import CrashPoints
+from shopstream_shared.logs import get_logger
+from shopstream_shared.stream_id import StreamPosition
+
+#: Without a wake-up the outbox is still looked at this often.
+POLL_SECONDS: Final = 0.25
+#: Rule 9: the leader's session would be ended by the server after 5 s of silence.
+PING_SECONDS: Final = 1.0
+LAG_SECONDS: Final = 2.0
+#: A relay that does not lead asks again this often.
+STANDBY_SECONDS: Final = 1.0
+BACKOFF_SECONDS_FIRST: Final = 0.1
+BACKOFF_SECONDS_MAX: Final = 2.0
+
+_log = get_logger(__name__)
+
+
+class Stopping(Exception):
+    """The process is ending: raised out of whatever the relay was waiting for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOptions:
+    """What a deployment chooses."""
+
+    transactional_id: str
+    batch_rows: int
+
+
+class Relay:
+    """One relay of one shard; `run` is its thread."""
+
+    def __init__(
+        self,
+        *,
+        open_store: Callable[[], OutboxStore],
+        open_log: Callable[[Callable[[], None]], EventLog],
+        options: RelayOptions,
+        wakeup: Wakeup,
+        status: RelayStatus,
+        metrics: RelayMetrics,
+        crash: CrashPoints,
+    ) -> None:
+        self._open_store = open_store
+        self._open_log = open_log
+        self._options = options
+        self._wakeup = wakeup
+        self._status = status
+        self._metrics = metrics
+        self._crash = crash
+        self._stop = threading.Event()
+        self._refused: dict[int, str] = {}
+        self._pinged = self._measured = 0.0
+
+    def stop(self) -> None:
+        """Ask the loop to end; a waiting Kafka call ends within its step of about a second."""
+        self._stop.set()
+        self._wakeup.wake()
+
+    def run(self) -> None:
+        """Lead, fail, begin again, until stopped. Raises nothing: the process never dies of it."""
+        backoff = BACKOFF_SECONDS_FIRST
+        while not self._stop.is_set():
+            try:
+                self._term()
+            except Stopping:
+                break
+            except (StoreFailed, LogFailed, RowsRefused, UnreadableProgress) as error:
+                self._failed(error)
+            except Exception as error:  # noqa: BLE001 - logged; the relay goes on whatever it was
+                _log.exception("relay failed in an unforeseen way")
+                self._failed(error)
+            else:
+                backoff = BACKOFF_SECONDS_FIRST
+                continue
+            if self._status.led_since_failure():
+                backoff = BACKOFF_SECONDS_FIRST
+            self._stop.wait(backoff)
+            backoff = min(backoff * 2, BACKOFF_SECONDS_MAX)
+        self._status.stopped()
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, RowsRefused):
+            self._refused.update(error.reasons)
+        self._metrics.failures.inc()
+        _log.warning("relay begins again", reason=str(error), kind=type(error).__name__)
+        self._status.failed(f"{type(error).__name__}: {error}")
+
+    def _term(self) -> None:
+        """One term of leadership, or a short wait while another leads. May end by exception."""
+        store = self._open_store()
+        try:
+            if not store.try_lead():
+                self._status.standby()
+                self._stop.wait(STANDBY_SECONDS)
+                return
+            log = self._open_log(lambda: self._heartbeat(store))
+            try:
+                position = self._recover(store, log)
+                self._status.leading()
+                self._serve(store, log, position)
+            finally:
+                log.close()
+        finally:
+            store.close()
+
+    def _recover(self, store: OutboxStore, log: EventLog) -> "_Vector":
+        """Learn from the log what is published, whoever published it, and delete that."""
+        self._status.starting()
+        partitions = log.partitions()
+        vector = _Vector(log.epoch(), partitions)
+        wanted, used = self._options.transactional_id, store.transactional_id()
+        if used is not None and used != wanted:
+            # Rule 5: the progress of an id is final only once that id is fenced.
+            log.fence(used)
+        self._crash.reach("relay.init")
+        log.fence(wanted)
+        store.remember_transactional_id(wanted)
+        record = log.read_progress()
+        published = decode_progress(record) if record is not None else ()
+        vector.advance(log.end_position())
+        store.settle(published, vector.encode())
+        if self._refused:
+            moved = store.poison(self._refused)
+            _log.error("events moved to poison", rows=moved, reasons=self._refused)
+            self._refused = {}
+        return vector
+
+    def _serve(self, store: OutboxStore, log: EventLog, vector: "_Vector") -> None:
+        while True:
+            self._wakeup.clear()
+            self._heartbeat(store)
+            rows = store.take(self._options.batch_rows)
+            blocked = {row.seq: "waits for an earlier event" for row in rows if row.blocked}
+            if blocked:
+                store.poison(blocked)
+            elif rows:
+                self._publish(store, log, vector, rows)
+            else:
+                self._wakeup.wait(POLL_SECONDS)
+
+    def _publish(
+        self, store: OutboxStore, log: EventLog, vector: "_Vector", rows: Sequence[Row]
+    ) -> None:
+        seqs = [row.seq for row in rows]
+        started = time.monotonic()
+        self._crash.reach("relay.before_produce")
+        log.begin()
+        offsets = log.produce(rows, encode_progress(seqs))
+        self._crash.reach("relay.after_produce")
+        self._crash.reach("relay.before_commit")
+        log.commit()
+        self._crash.reach("relay.after_commit")
+        vector.advance(offsets)
+        self._crash.reach("relay.before_delete")
+        store.settle(seqs, vector.encode())
+        self._crash.reach("relay.after_delete")
+        self._metrics.published(len(rows), time.monotonic() - started)
+
+    def _heartbeat(self, store: OutboxStore) -> None:
+        """Called from the loop and from inside long waits; raises Stopping or StoreFailed."""
+        if self._stop.is_set():
+            raise Stopping
+        now = time.monotonic()
+        if now - self._pinged >= PING_SECONDS:
+            self._pinged = now
+            store.ping()
+        if now - self._measured >= LAG_SECONDS:
+            self._measured = now
+            self._metrics.lag(*store.lag())
+
+
+class _Vector:
+    """Next offsets over all stream partitions, as the stream position readers are given."""
+
+    def __init__(self, epoch: bytes, partitions: Mapping[str, int]) -> None:
+        self._epoch = epoch
+        self._partitions = partitions
+        self._offsets: dict[tuple[str, int], int] = {}
+
+    def advance(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        for partition, offset in offsets.items():
+            self._offsets[partition] = max(offset, self._offsets.get(partition, 0))
+
+    def encode(self) -> str:
+        return StreamPosition.of(self._epoch, self._offsets, self._partitions).encode()

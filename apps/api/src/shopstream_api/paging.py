@@ -1,0 +1,141 @@
+"""Keyset pages: newest first, stable under inserts, the same cost at any depth.
+
+A cursor holds the key of the row it stands at, the direction, and a digest of the list's filters,
+with a checksum over all: a cursor of another list or a damaged one is refused, not misread. It is
+no secret and grants nothing.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, tuple_
+
+from shopstream_api.errors import InvalidCursor
+
+LIMIT_DEFAULT: Final = 20
+LIMIT_MAX: Final = 100
+_DIGEST_BYTES: Final = 8
+_CURSOR_LENGTH_MAX: Final = 512
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+Key = tuple[datetime, UUID]
+T = TypeVar("T")
+
+
+class _Cursor(msgspec.Struct, frozen=True, array_like=True):
+    digest: bytes
+    backwards: bool
+    created_us: int
+    id: UUID
+
+
+_decoder: Final = msgspec.msgpack.Decoder(_Cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """Which page: from where, in which direction, how long; ``digest`` is the filters'."""
+
+    limit: int
+    digest: bytes
+    after: Key | None = None
+    backwards: bool = False
+
+    def outer_order(
+        self, statement: "Select[Any]", created: "ColumnElement[Any]", ident: "ColumnElement[Any]"
+    ) -> "Select[Any]":
+        """The order of `keyset` again, for a statement around it."""
+        order = (created.asc(), ident.asc()) if self.backwards else (created.desc(), ident.desc())
+        return statement.order_by(*order)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Rows of one page and the cursors of its neighbours."""
+
+    items: Sequence[T]
+    has_more: bool
+    next_cursor: str | None
+    prev_cursor: str | None
+
+
+def paging(limit: int, cursor: str | None, filters: Sequence[object]) -> Paging:
+    """Read a request's page. Raises InvalidCursor."""
+    digest = hashlib.blake2b(repr(tuple(filters)).encode(), digest_size=_DIGEST_BYTES).digest()
+    if cursor is None:
+        return Paging(limit, digest)
+    found = _decode(cursor)
+    if found.digest != digest:
+        raise InvalidCursor("The cursor belongs to a list with other filters.")
+    try:
+        created = _EPOCH + found.created_us * _MICROSECOND
+    except OverflowError:
+        raise InvalidCursor("The cursor is damaged.") from None
+    return Paging(limit, digest, (created, found.id), found.backwards)
+
+
+def keyset(
+    statement: "Select[Any]",
+    page: Paging,
+    created: "ColumnElement[Any]",
+    ident: "ColumnElement[Any]",
+) -> "Select[Any]":
+    """Order and bound a statement; one row more than the page tells whether more follow."""
+    if page.after is not None:
+        here = tuple_(created, ident)
+        there = tuple_(*page.after)
+        statement = statement.where(here > there if page.backwards else here < there)
+    return page.outer_order(statement, created, ident).limit(page.limit + 1)
+
+
+def page_of(rows: Sequence[T], page: Paging, key: Callable[[T], Key]) -> Page[T]:
+    """Cut the rows of `keyset` to the page, newest first, and make its cursors."""
+    further = len(rows) > page.limit
+    items = list(rows[: page.limit])
+    if page.backwards:
+        items.reverse()
+    if not items:
+        return Page([], has_more=False, next_cursor=None, prev_cursor=None)
+    # Backwards, the rows we came from follow; forwards from a cursor, those we came from precede.
+    has_more = page.backwards or further
+    has_newer = further if page.backwards else page.after is not None
+    return Page(
+        items,
+        has_more=has_more,
+        next_cursor=_encode(page.digest, key(items[-1]), backwards=False) if has_more else None,
+        prev_cursor=_encode(page.digest, key(items[0]), backwards=True) if has_newer else None,
+    )
+
+
+def _encode(digest: bytes, key: Key, *, backwards: bool) -> str:
+    created, ident = key
+    body = msgspec.msgpack.encode(
+        _Cursor(digest, backwards, (created - _EPOCH) // _MICROSECOND, ident)
+    )
+    return base64.urlsafe_b64encode(body + _checksum(body)).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> _Cursor:
+    try:
+        if len(text) > _CURSOR_LENGTH_MAX:
+            raise InvalidCursor("The cursor is damaged.")
+        raw = text.encode("ascii")
+        whole = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
+        body, checksum = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
+        if _checksum(body) != checksum:
+            raise InvalidCursor("The cursor is damaged.")
+        return _decoder.decode(body)
+    except (UnicodeEncodeError, binascii.Error, msgspec.MsgspecError):
+        raise InvalidCursor("The cursor is damaged.") from None
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=_DIGEST_BYTES, person=b"shop cursor").digest()

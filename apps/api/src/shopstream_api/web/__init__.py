@@ -1,0 +1,1 @@
+"""The HTTP edge: bodies, problems, middleware, pages."""

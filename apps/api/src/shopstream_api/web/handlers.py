@@ -1,0 +1,55 @@
+"""Errors that reach the edge become problems here, whatever raised them."""
+
+from http import HTTPStatus
+from typing import cast
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from shopstream_api.errors import NotFound, ShopError
+from shopstream_api.web.errors import MethodNotAllowed
+from shopstream_api.web.problems import BY_CODE, problem
+from shopstream_api.web.respond import context_of, response_of
+
+
+def install(app: FastAPI) -> None:
+    """Render every error as a problem, and serve the pages of their types."""
+    app.add_exception_handler(ShopError, _shop_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _fault_of_ours)
+    app.add_route("/problems/{code}", _page, include_in_schema=False)
+
+
+async def _shop_error(request: Request, error: Exception) -> Response:
+    return _render(request, cast("ShopError", error))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    http = cast("HTTPException", error)
+    if http.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response = _render(request, MethodNotAllowed("The method is not allowed here."))
+        response.headers.update(http.headers or {})
+        return response
+    return _render(request, NotFound("There is nothing at this address."))
+
+
+async def _fault_of_ours(request: Request, _error: Exception) -> Response:
+    return _render(request, ShopError("Something went wrong here; it was logged."))
+
+
+def _render(request: Request, error: ShopError) -> Response:
+    context = context_of(request)
+    return response_of(problem(error, instance=request.url.path, request_id=context.request_id))
+
+
+async def _page(request: Request) -> Response:
+    kind = BY_CODE.get(request.path_params["code"])
+    if kind is None:
+        raise NotFound("There is no such type of problem.")
+    return HTMLResponse(
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{kind.title}</title>"
+        f"<h1>{kind.title}</h1><p><code>{kind.code}</code>, status {kind.status}</p>"
+        f"<p>{kind.help}</p></html>"
+    )

@@ -1,0 +1,117 @@
+"""Around every request: its ids, its size, its measure. Pure ASGI, so that nothing is buffered."""
+
+import re
+import time
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shopstream_api.principal import RequestContext
+from shopstream_api.web.errors import BodyTooLarge
+from shopstream_shared.clock import IdSource
+
+BODY_BYTES_MAX: Final = 1_048_576
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,200}")
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}.*"
+)
+_SECONDS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_UNMATCHED: Final = "none"
+
+
+class RequestMetrics:
+    """Requests by route template, never by path: ids would make a series each."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "shopstream_http_requests",
+            "Requests answered",
+            ("method", "route", "status"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "shopstream_http_request_seconds",
+            "From the request's head to the end of its answer",
+            ("method", "route"),
+            buckets=_SECONDS_BUCKETS,
+            registry=registry,
+        )
+
+    def observe(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", None) or _UNMATCHED
+        # Anyone can invent a method's name; only known ones become labels.
+        method = scope["method"] if route != _UNMATCHED else "any"
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+
+class RequestMiddleware:
+    """Gives the request its ids, bounds its body, and measures it."""
+
+    def __init__(self, app: ASGIApp, *, ids: IdSource, metrics: RequestMetrics) -> None:
+        self._app = app
+        self._ids = ids
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        context = self._context(Headers(scope=scope))
+        scope.setdefault("state", {})["context"] = context
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            request_id=context.request_id, correlation_id=context.correlation_id
+        )
+        started = time.monotonic()
+        status = 500
+
+        async def answered(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = context.request_id
+                headers["x-correlation-id"] = context.correlation_id or context.request_id
+            await send(message)
+
+        try:
+            await self._app(scope, _bounded(scope, receive), answered)
+        finally:
+            self._metrics.observe(scope, status, time.monotonic() - started)
+
+    def _context(self, headers: Headers) -> RequestContext:
+        request_id = _taken(headers.get("x-request-id")) or self._ids.new_id()
+        traceparent = headers.get("traceparent", "")
+        return RequestContext(
+            request_id=request_id,
+            correlation_id=_taken(headers.get("x-correlation-id")) or request_id,
+            traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+        )
+
+
+def _taken(text: str | None) -> str | None:
+    """The caller's id, if it can stand in a header, a log line and an event."""
+    return text if text is not None and _REQUEST_ID.fullmatch(text) else None
+
+
+def _bounded(scope: Scope, receive: Receive) -> Receive:
+    """Count the body as it comes, announced or chunked; raises BodyTooLarge where it is read."""
+    announced = Headers(scope=scope).get("content-length", "")
+    too_large = announced.isdigit() and int(announced) > BODY_BYTES_MAX
+    read = 0
+
+    async def counted() -> Message:
+        nonlocal read
+        if too_large:
+            raise BodyTooLarge(f"At most {BODY_BYTES_MAX} bytes are read.")
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > BODY_BYTES_MAX:
+            raise BodyTooLarge(f"At most {BODY_BYTES_MAX} bytes are read.")
+        return message
+
+    return counted

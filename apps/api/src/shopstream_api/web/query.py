@@ -1,0 +1,90 @@
+"""Query parameters of lists, read by the rules of the contract."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from shopstream_api.errors import Fault, ValidationFailed
+from shopstream_api.paging import LIMIT_DEFAULT, LIMIT_MAX, Page, Paging, paging
+from shopstream_shared.clock import parse_time
+
+_TEXT_LENGTH_MAX: Final = 200
+
+
+class Query:
+    """The parameters of one request, gathering every fault."""
+
+    def __init__(self, request: Request) -> None:
+        self._sent = request.query_params
+        self._faults: list[Fault] = []
+
+    def done(self) -> None:
+        """Raises ValidationFailed when any parameter was at fault."""
+        if self._faults:
+            raise ValidationFailed(self._faults)
+
+    def text(self, name: str) -> str | None:
+        found = self._sent.get(name)
+        if found is not None and ("\x00" in found or len(found) > _TEXT_LENGTH_MAX):
+            self._note(name, "cannot be looked for")
+            return None
+        return found
+
+    def one_of(self, name: str, allowed: Collection[str]) -> str | None:
+        found = self._sent.get(name)
+        if found is not None and found not in allowed:
+            self._note(name, f"must be one of {', '.join(allowed)}")
+            return None
+        return found
+
+    def decimal(self, name: str) -> Decimal | None:
+        found = self._sent.get(name)
+        if found is None:
+            return None
+        try:
+            number = Decimal(found)
+        except InvalidOperation:
+            number = Decimal("NaN")
+        # Beyond these exponents no price lies, and PostgreSQL's numeric would refuse them.
+        if not number.is_finite() or not -100 < number.adjusted() < 100:  # noqa: PLR2004 - see above
+            self._note(name, "must be a number")
+            return None
+        return number
+
+    def time(self, name: str) -> datetime | None:
+        found = self._sent.get(name)
+        if found is None:
+            return None
+        try:
+            return parse_time(found)
+        except (ValueError, OverflowError):
+            self._note(name, "must be a moment as RFC 3339 writes it, with its offset")
+            return None
+
+    def paging(self, *filters: object) -> Paging:
+        """Raises ValidationFailed for any fault so far, InvalidCursor."""
+        text = self._sent.get("limit")
+        limit = LIMIT_DEFAULT
+        if text is not None:
+            if text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= LIMIT_MAX:  # noqa: PLR2004 - digits of LIMIT_MAX
+                limit = int(text)
+            else:
+                self._note("limit", f"must be from 1 to {LIMIT_MAX}")
+        self.done()
+        return paging(limit, self._sent.get("cursor"), filters)
+
+    def _note(self, name: str, detail: str) -> None:
+        self._faults.append(Fault(name, "invalid", detail))
+
+
+def page_body(page: Page[Any], data: Sequence[object]) -> dict[str, object]:
+    """The list shape of the contract."""
+    return {
+        "data": data,
+        "hasMore": page.has_more,
+        "nextCursor": page.next_cursor,
+        "prevCursor": page.prev_cursor,
+    }

@@ -1,0 +1,107 @@
+"""Commands to responses: one transaction, one answer, with or without an idempotency key."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shopstream_api.db.transaction import Database, Transaction
+from shopstream_api.errors import BusinessError, NotFound, ValidationFailed
+from shopstream_api.idempotency import service as idempotency
+from shopstream_api.idempotency.errors import KeyRequired
+from shopstream_api.idempotency.repository import Answer
+from shopstream_api.members import SELLER_ID
+from shopstream_api.principal import Principal, RequestContext
+from shopstream_api.web.problems import JSON_ENCODER, problem
+
+Work = Callable[[Transaction], Awaitable[Answer]]
+JSON_HEADERS = {"content-type": "application/json"}
+
+
+def context_of(request: Request) -> RequestContext:
+    """The ids that the middleware gave this request."""
+    context: RequestContext = request.state.context
+    return context
+
+
+def principal_of(request: Request) -> Principal:
+    """The caller, in open mode from X-Seller-Id. Raises ValidationFailed for a bad one."""
+    seller = request.headers.get("x-seller-id")
+    if seller is not None and not SELLER_ID.fullmatch(seller):
+        raise ValidationFailed.of("X-Seller-Id", "invalid", "must be 1-64 of A-Z a-z 0-9 . _ : -")
+    return Principal(seller)
+
+
+def path_id(request: Request, what: str, name: str = "id") -> UUID:
+    """An id of the path. Raises NotFound for anything that cannot be an id of ours."""
+    text = request.path_params[name]
+    try:
+        found = UUID(text)
+    except ValueError:
+        found = None
+    # One spelling only: a thing has one address.
+    if found is None or str(found) != text:
+        raise NotFound(f"There is no such {what}.")
+    return found
+
+
+def json_answer(
+    status: int, body: bytes | object, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """An answer from encoded bytes, or from a value to encode."""
+    encoded = body if isinstance(body, bytes) else JSON_ENCODER.encode(body)
+    return Answer(status, {**JSON_HEADERS, **(headers or {})}, encoded)
+
+
+async def execute(
+    request: Request,
+    database: Database,
+    work: Work,
+    *,
+    body: object = None,
+    keyed: bool = False,
+    key_required: bool = False,
+    caller: str | None = None,
+) -> Response:
+    """Run a command in its transaction and answer it.
+
+    ``keyed``: the route honours Idempotency-Key, of ``caller`` or else of the principal.
+    """
+    context = context_of(request)
+    sent = request.headers.get("idempotency-key") if keyed or key_required else None
+    if sent is None:
+        if key_required:
+            raise KeyRequired("This route needs an Idempotency-Key.")
+        return response_of(await database.run(context, work))
+    key = idempotency.Key.of(
+        sent,
+        caller=caller or principal_of(request).seller_id or "",
+        method=request.method,
+        path=request.url.path.removeprefix("/api/v1"),
+        body=body,
+    )
+
+    def refusal(error: BusinessError) -> Answer:
+        return problem(error, instance=request.url.path, request_id=context.request_id)
+
+    answer, replayed = await database.run(
+        context, lambda tx: idempotency.answer(tx, key, work, refusal)
+    )
+    response = response_of(answer)
+    if replayed:
+        response.headers["idempotent-replayed"] = "true"
+    return response
+
+
+def response_of(answer: Answer) -> Response:
+    """The answer on the wire."""
+    return Response(answer.body, answer.status, dict(answer.headers))
+
+
+def shown(answer: Answer, position: str | None) -> Response:
+    """A read's response with the snapshot's place in the stream (protocol rule 29)."""
+    response = response_of(answer)
+    if position is not None:
+        response.headers["x-stream-position"] = position
+    return response

@@ -1,0 +1,122 @@
+"""What the service is made of, opened in order and closed in reverse."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from shopstream_api.background import BrokerWatch, Schema, Sweeper
+from shopstream_api.db.transaction import Database
+from shopstream_api.outbox.relay.kafka import KafkaLog
+from shopstream_api.outbox.relay.metrics import RelayMetrics
+from shopstream_api.outbox.relay.notifier import Notifier
+from shopstream_api.outbox.relay.postgres import PostgresStore
+from shopstream_api.outbox.relay.relay import Relay, RelayOptions
+from shopstream_api.outbox.relay.status import RelayStatus
+from shopstream_api.outbox.relay.threads import Listener, RelayThreads
+from shopstream_api.outbox.relay.wakeup import Wakeup
+from shopstream_api.settings import ApiSettings
+from shopstream_shared.clock import Clock, IdSource, SystemClock, Uuid7Source
+from shopstream_shared.crash import CrashPoints
+from shopstream_shared.kafka import KafkaConnection
+from shopstream_shared.topics import load_topics
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Everything that routes and health checks are given."""
+
+    database: Database
+    schema: Schema
+    broker: BrokerWatch
+    sweeper: Sweeper
+    relay_status: RelayStatus
+    registry: CollectorRegistry
+    clock: Clock
+    ids: IdSource
+
+
+def make_relay(
+    settings: ApiSettings, wakeup: Wakeup, status: RelayStatus, metrics: RelayMetrics
+) -> RelayThreads:
+    """The relay of this process on the real database and broker; not started."""
+    url = settings.database_url.get_secret_value()
+    connection = KafkaConnection(settings.brokers, f"{settings.client_id}-relay")
+    relay = Relay(
+        open_store=lambda: PostgresStore(url),
+        open_log=lambda heartbeat: KafkaLog(connection, heartbeat),
+        options=RelayOptions(settings.transactional_id, settings.relay_batch_rows),
+        wakeup=wakeup,
+        status=status,
+        metrics=metrics,
+        crash=CrashPoints(settings.crash_at),
+    )
+    return RelayThreads(relay, Listener(url, wakeup))
+
+
+@asynccontextmanager
+async def open_resources(
+    settings: ApiSettings, clock: Clock | None = None, *, relay: bool | None = None
+) -> AsyncIterator[Resources]:
+    """Open everything; nothing here waits for PostgreSQL or Kafka to be there.
+
+    ``relay``: run it here, whatever SHOPSTREAM_RELAY says.
+    """
+    clock, ids = clock or SystemClock(), Uuid7Source()
+    registry = _registry()
+    url = settings.database_url.get_secret_value()
+    wakeup, status = Wakeup(), RelayStatus()
+    notifier = Notifier(url, wakeup, status)
+    async with AsyncExitStack() as stack:
+        database = Database(
+            url,
+            pool_size=settings.pool_size,
+            pool_timeout_seconds=settings.pool_timeout_seconds,
+            clock=clock,
+            ids=ids,
+            on_commit=notifier.committed,
+        )
+        stack.push_async_callback(database.close)
+        metrics = RelayMetrics(registry, clock)
+        schema = Schema(url, database, migrate=settings.migrate)
+        broker = BrokerWatch(
+            KafkaConnection(settings.brokers, settings.client_id),
+            tuple(load_topics(settings.profile).values()),
+        )
+        sweeper = Sweeper(database, clock, metrics)
+        tasks = [
+            asyncio.create_task(part.run(), name=name)
+            for name, part in (
+                ("schema", schema),
+                ("broker-watch", broker),
+                ("notifier", notifier),
+                ("sweeper", sweeper),
+            )
+        ]
+        stack.push_async_callback(_cancelled, tasks)
+        if settings.relay == "inline" if relay is None else relay:
+            threads = make_relay(settings, wakeup, status, metrics)
+            status.starting()
+            threads.start()
+            # Joining blocks for up to seconds; other parts close meanwhile in their own time.
+            stack.push_async_callback(asyncio.to_thread, threads.stop)
+        yield Resources(database, schema, broker, sweeper, status, registry, clock, ids)
+
+
+async def _cancelled(tasks: list["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
