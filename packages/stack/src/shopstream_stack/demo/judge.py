@@ -88,12 +88,9 @@ def stream_rows(
         wanted = [event for event in expected if members[0].wants(event)]
         faults: list[str] = []
         for member in members:
-            seen = [receipt.event for receipt in member.receipts]
-            faults += _held_once(wanted, seen)
-            faults += _reordered(seen)
-            faults += _other_bytes(seen, bodies)
-            faults += [f"{member.name}: {gap}" for gap in member.gaps]
-            faults += _not_resumed(member)
+            faults += [
+                f"{member.name}: {fault}" for fault in _member_faults(member, wanted, bodies)
+            ]
         seen_count = sum(len(member.receipts) for member in members)
         again = sum(len(member.opens) - 1 for member in members)
         yield Row(
@@ -161,12 +158,23 @@ def archive_row(
     return Row("MinIO: archived events, chain, sha256", str(len(expected)), seen, tuple(faults))
 
 
+def _member_faults(
+    member: WatcherReading, wanted: Sequence[ExpectedEvent], bodies: Mapping[Key, bytes]
+) -> Iterator[str]:
+    seen = [receipt.event for receipt in member.receipts]
+    yield from _held_once(wanted, seen)
+    yield from _reordered(seen)
+    yield from _other_bytes(seen, bodies)
+    yield from member.gaps
+    yield from _not_resumed(member)
+
+
 def _not_resumed(member: WatcherReading) -> Iterator[str]:
     again = member.opens[1:]
     if False in again:
-        yield f"{member.name}: connected again without resuming"
+        yield "connected again without resuming"
     if len(again) < member.cuts:
-        yield f"{member.name}: cut {member.cuts} times, back {len(again)} times"
+        yield f"cut {member.cuts} times, back {len(again)} times"
 
 
 def _held_once(expected: Sequence[ExpectedEvent], seen: Sequence[SeenEvent]) -> Iterator[str]:
