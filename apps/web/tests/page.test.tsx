@@ -193,6 +193,13 @@ describe('the event panel', () => {
     expect(screen.getAllByRole('listitem')).toHaveLength(1);
   });
 
+  it('shows all of an event when it is opened', async () => {
+    render(<EventPanel log={[created]} received={1} phase="live" />);
+    expect(screen.queryByText(/"priceMinor": 9999/)).toBeNull();
+    await userEvent.click(screen.getByText(/^Lamp:/));
+    expect(await screen.findByText(/"priceMinor": 9999/)).toBeTruthy();
+  });
+
   it('stands still while paused and tells how many wait', async () => {
     const { rerender } = render(<EventPanel log={[created]} received={1} phase="live" />);
     await userEvent.click(screen.getByRole('button', { name: 'Pause' }));

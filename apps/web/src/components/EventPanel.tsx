@@ -90,23 +90,37 @@ function ScrollList({ children }: { readonly children: ReactNode }) {
 }
 
 const EventItem = memo(function EventItem({ event }: { readonly event: DomainEvent }) {
+  const [open, setOpen] = useState(false);
   const [family = '', verb = event.type] = event.type.split('.', 2);
   return (
     <li className="event" data-event-id={event.id} data-event-type={event.type}>
-      <span className="event-line">
-        <span className="type" data-tone={toneOf(event.type)}>
-          <span className="type-family">{family}.</span>
-          {verb}
-        </span>
-        <time dateTime={event.time}>{clockTime(event.time)}</time>
-      </span>
-      <span className="sentence">{describe(event)}</span>
-      <span className="details">
-        {event.sellerId} · #{event.sequence}
-      </span>
+      <details
+        onToggle={(toggled) => {
+          setOpen(toggled.currentTarget.open);
+        }}
+      >
+        <summary>
+          <span className="event-line">
+            <span className="type" data-tone={toneOf(event.type)}>
+              <span className="type-family">{family}.</span>
+              {verb}
+            </span>
+            <time dateTime={event.time}>{clockTime(event.time)}</time>
+          </span>
+          <span className="sentence">{describe(event)}</span>
+          <span className="details">
+            {event.sellerId} · #{event.sequence}
+          </span>
+        </summary>
+        {open && <pre className="raw">{raw(event)}</pre>}
+      </details>
     </li>
   );
 });
+
+function raw({ id, subject, time, data }: DomainEvent): string {
+  return JSON.stringify({ id, subject, time, data }, null, 2);
+}
 
 function toneOf(type: string): string {
   if (type === 'product.out_of_stock') return 'bad';
