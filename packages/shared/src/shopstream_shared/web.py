@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shopstream_shared.health import Health
 from shopstream_shared.settings import exit_usage
@@ -74,18 +75,24 @@ def bind(host: str, port: int, *, variable: str = "PORT") -> socket.socket:
 
 
 async def serve(
-    app: ASGIApp, listener: socket.socket, *, on_stop: Callable[[], None] | None = None
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    on_stop: Callable[[], None] | None = None,
+    graceful_seconds: int = GRACEFUL_SECONDS,
+    protocol: type[HttpToolsProtocol] = HttpToolsProtocol,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return, so that the process can exit 0.
 
-    ``on_stop`` runs in the loop as soon as the signal comes, before connections are waited for.
+    ``on_stop`` runs in the loop as soon as the signal comes, before connections are waited for,
+    at most ``graceful_seconds``. ``protocol`` is for an app that must reach its sockets.
     An app whose lifespan fails ends the process with exit 3; the reason is in the log.
     """
     server = _Server(
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=protocol,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -94,7 +101,7 @@ async def serve(
             date_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=5,
-            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+            timeout_graceful_shutdown=graceful_seconds,
         )
     )
 
