@@ -1,0 +1,158 @@
+"""What only the broker knows: topics, ends, starts, and which offset belongs to a moment.
+
+Blocking calls, each bounded by METADATA_TIMEOUT_SECONDS: run them in a thread.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import (
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from shopstream_notifications.records import Part
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection
+from shopstream_shared.stream_id import epoch_of
+from shopstream_shared.topics import STREAM_TOPICS
+
+K = TypeVar("K")
+
+#: What a broker answers that keeps no topic ids: sixteen zero bytes.
+_NO_TOPIC_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
+#: The offset that stands for "no record is that young".
+_NOT_FOUND: Final = -1
+
+
+class BrokerUnavailable(Exception):
+    """The broker does not answer, or not yet as a whole; the text is for operators."""
+
+
+class TopicsMissing(Exception):
+    """Stream topics do not exist yet; the text names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The stream topics as they are now: their ids' digest (protocol rule 13) and their parts."""
+
+    epoch: bytes
+    parts: tuple[Part, ...]
+
+
+class Broker:
+    """One admin client, made at first use."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        return AdminClient(self._connection.admin())
+
+    def topology(self) -> Topology:
+        """Raises BrokerUnavailable or TopicsMissing."""
+        futures = self._ask(
+            lambda: self._admin.describe_topics(
+                TopicCollection(list(STREAM_TOPICS)), request_timeout=METADATA_TIMEOUT_SECONDS
+            )
+        )
+        ids: dict[str, str] = {}
+        parts: list[Part] = []
+        missing: list[str] = []
+        for topic in STREAM_TOPICS:
+            try:
+                description = futures[topic].result(timeout=METADATA_TIMEOUT_SECONDS)
+            except (KafkaException, TimeoutError) as error:
+                if not _says(error, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                    raise BrokerUnavailable(_text(error)) from error
+                missing.append(topic)
+                continue
+            ids[topic] = str(description.topic_id)
+            parts += [(topic, p) for p in range(len(description.partitions))]
+        if missing:
+            raise TopicsMissing(f"topics do not exist yet: {', '.join(missing)}")
+        if _NO_TOPIC_ID in ids.values():
+            raise BrokerUnavailable(
+                "the broker gives topics no ids, so ids of streams mean nothing"
+            )
+        return Topology(epoch_of(ids), tuple(parts))
+
+    def ends(self, parts: Iterable[Part]) -> dict[Part, int]:
+        """Where the next record will go, open transactions included (the high watermark)."""
+        return self._offsets(parts, _latest(), IsolationLevel.READ_UNCOMMITTED)
+
+    def stable_ends(self, parts: Iterable[Part]) -> dict[Part, int]:
+        """Up to where a reader of committed records can see (the last stable offset)."""
+        return self._offsets(parts, _latest(), IsolationLevel.READ_COMMITTED)
+
+    def starts(self, parts: Iterable[Part]) -> dict[Part, int]:
+        """The oldest offset that retention has left."""
+        return self._offsets(parts, _earliest(), IsolationLevel.READ_UNCOMMITTED)
+
+    def at_time(self, parts: Iterable[Part], timestamp_ms: int) -> dict[Part, int]:
+        """The first record of each part with this Kafka timestamp or a later one, else its end."""
+        parts = tuple(parts)
+        # The ends first: what arrives between the two questions is then replayed, not skipped.
+        ends = self.stable_ends(parts)
+        found = self._offsets(
+            parts, OffsetSpec.for_timestamp(timestamp_ms), IsolationLevel.READ_UNCOMMITTED
+        )
+        return {
+            part: ends[part] if offset == _NOT_FOUND else min(offset, ends[part])
+            for part, offset in found.items()
+        }
+
+    def _offsets(
+        self, parts: Iterable[Part], spec: OffsetSpec, isolation: IsolationLevel
+    ) -> dict[Part, int]:
+        wanted = {TopicPartition(*part): spec for part in parts}
+        if not wanted:
+            return {}
+        futures = self._ask(
+            lambda: self._admin.list_offsets(
+                wanted, isolation_level=isolation, request_timeout=METADATA_TIMEOUT_SECONDS
+            )
+        )
+        try:
+            return {
+                (where.topic, where.partition): int(
+                    future.result(timeout=METADATA_TIMEOUT_SECONDS).offset
+                )
+                for where, future in futures.items()
+            }
+        except (KafkaException, TimeoutError) as error:
+            raise BrokerUnavailable(_text(error)) from error
+
+    @staticmethod
+    def _ask(question: Callable[[], Mapping[K, Future[Any]]]) -> Mapping[K, Future[Any]]:
+        try:
+            return question()
+        except KafkaException as error:
+            raise BrokerUnavailable(_text(error)) from error
+
+
+def _latest() -> OffsetSpec:
+    return OffsetSpec.latest()  # type: ignore[no-any-return, no-untyped-call]  # untyped there
+
+
+def _earliest() -> OffsetSpec:
+    return OffsetSpec.earliest()  # type: ignore[no-any-return, no-untyped-call]  # as above
+
+
+def _says(error: Exception, code: int) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() == code
+
+
+def _text(error: Exception) -> str:
+    """Short and without addresses."""
+    if isinstance(error, KafkaException):
+        return f"broker: {error.args[0].name()}"
+    return "broker: no answer in time"

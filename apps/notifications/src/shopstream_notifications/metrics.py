@@ -1,0 +1,70 @@
+"""What operators see of the stream; counted a batch at a time, so that it costs no client."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+#: Seconds from the event's own time (the Kafka timestamp) to the last socket of its pass.
+_DELIVERY_BUCKETS: Final = (
+    *(0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 60.0),
+)
+
+
+class Metrics:
+    """One set a process, on its own registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.connections = Gauge(
+            "shopstream_stream_connections", "Open streams.", registry=registry
+        )
+        self.opened = Counter(
+            "shopstream_stream_opened_total", "Streams opened.", registry=registry
+        )
+        self.closed = Counter(
+            "shopstream_stream_closed_total",
+            "Streams closed, by who or what ended them.",
+            ["reason"],
+            registry=registry,
+        )
+        self.frames = Counter(
+            "shopstream_stream_frames_total", "Events handed to sockets.", registry=registry
+        )
+        self.bytes = Counter(
+            "shopstream_stream_bytes_total", "Event bytes handed to sockets.", registry=registry
+        )
+        self.resumed = Counter(
+            "shopstream_stream_resumed_total",
+            "How streams began: first, hot, cold, since, or a gap's reason.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.replayed = Counter(
+            "shopstream_stream_replayed_total", "Events sent by replays.", registry=registry
+        )
+        self.dropped = Counter(
+            "shopstream_stream_dropped_total",
+            "Events that a slow client's policy left out.",
+            registry=registry,
+        )
+        self.records = Counter(
+            "shopstream_stream_records_total", "Events read from Kafka.", registry=registry
+        )
+        self.log_bytes = Gauge(
+            "shopstream_stream_log_bytes", "Memory of the shared log.", registry=registry
+        )
+        self.groups = Gauge(
+            "shopstream_stream_filters", "Different filters in use.", registry=registry
+        )
+        self.lag = Gauge(
+            "shopstream_stream_consumer_lag",
+            "Offsets not yet read.",
+            ["topic", "partition"],
+            registry=registry,
+        )
+        self.delivery = Histogram(
+            "shopstream_stream_delivery_seconds",
+            "From the Kafka timestamp to the sockets.",
+            buckets=_DELIVERY_BUCKETS,
+            registry=registry,
+        )

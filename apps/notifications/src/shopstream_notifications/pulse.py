@@ -1,0 +1,86 @@
+"""What is sent without an event: heartbeats, progress past filtered-out records, goodbyes.
+
+One timer for all clients. Heartbeats are spread over the interval by client number, so that
+10,000 of them are no burst. All three are left out for a socket that is full: it gets data.
+"""
+
+import asyncio
+import random
+from typing import Final
+
+from shopstream_notifications import sse
+from shopstream_notifications.client import Client
+from shopstream_notifications.hub import Hub
+from shopstream_shared.clock import Clock, format_time
+
+#: Each interval is cut into this many slots, each client belongs to one.
+SLOTS: Final = 30
+#: A filtered client learns at most this often how far the stream went without it (rule 26).
+PROGRESS_SECONDS: Final = 5.0
+#: After a goodbye clients come back spread over these milliseconds (research/sse.md E23).
+GOODBYE_RETRY_MS: Final = (500, 5_000)
+
+
+class Pulse:
+    """Runs beside the hub in the same loop."""
+
+    def __init__(self, hub: Hub, clock: Clock, *, heartbeat_seconds: float) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._slot_seconds = heartbeat_seconds / SLOTS
+        self._random = random.SystemRandom()
+
+    async def run_heartbeats(self) -> None:
+        """For ever."""
+        slot = 0
+        while True:
+            await asyncio.sleep(self._slot_seconds)
+            slot = (slot + 1) % SLOTS
+            due = [c for c in self._hub.clients.values() if c.number % SLOTS == slot]
+            if due:
+                beat = sse.heartbeat(format_time(self._clock.now()))
+                for client in due:
+                    client.nudge(beat)
+
+    async def run_progress(self) -> None:
+        """For ever. Markers alone move positions too; those ids go out only every third time."""
+        turn = 0
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            turn += 1
+            self.tell_progress(markers_too=turn % 3 == 0)
+
+    def tell_progress(self, *, markers_too: bool) -> None:
+        """Give live clients an id where events passed by that their filter left out."""
+        log = self._hub.log
+        if log is None:
+            return
+        body: bytes | None = None
+        for group in self._hub.groups:
+            if group.told >= log.end and not (markers_too and group.told_version != log.version):
+                continue
+            group.told, group.told_version = log.end, log.version
+            body = body or sse.id_only(log.current_id())
+            for client in group.live:
+                client.nudge(body)
+
+    async def drain(self, seconds: float) -> None:
+        """One goodbye a client, in random order, spread over the time; then nobody is left."""
+        clients = list(self._hub.clients.values())
+        self._random.shuffle(clients)
+        for client in clients:
+            self.say_goodbye(client)
+            await asyncio.sleep(seconds / len(clients))
+        for client in list(self._hub.clients.values()):
+            self.say_goodbye(client)
+
+    def say_goodbye(self, client: Client) -> None:
+        """Tell when to come back, and close."""
+        if not client.closed:
+            client.nudge(self.goodbye())
+            self._hub.close(client, "drain")
+
+    def goodbye(self) -> bytes:
+        """A goodbye with a reconnect time of its own; ``retry`` makes EventSource keep to it."""
+        retry_ms = self._random.randint(*GOODBYE_RETRY_MS)
+        return sse.control("stream.goodbye", {"retryMs": retry_ms}, retry_ms=retry_ms)

@@ -1,0 +1,247 @@
+"""``/events/stream``: plain ASGI, because every layer between us and ``send`` is paid per client.
+
+Measured (research/sse.md B2): a response class costs four times the memory, one BaseHTTPMiddleware
+six times, of driving ``send`` directly.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, cast, get_args
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.types import Receive, Scope
+from starlette.types import Send as AsgiSend
+
+from shopstream_notifications import sse
+from shopstream_notifications.client import Policy, Send, Transport
+from shopstream_notifications.filters import BadFilter, Filter, compile_filter
+from shopstream_notifications.hub import Hub
+from shopstream_notifications.playback import Beginning, Playback, Since
+from shopstream_notifications.protocol import SCOPE_KEY
+from shopstream_notifications.pulse import Pulse
+from shopstream_shared.clock import IdSource, epoch_ms, parse_time
+
+PATH: Final = "/events/stream"
+ALLOW: Final = "GET, HEAD, OPTIONS"
+QUERY_FIELDS_MAX: Final = 100
+PREFLIGHT_SECONDS: Final = 86_400
+#: Milliseconds of the year 9999: later moments are typing errors.
+TIMESTAMP_MS_MAX: Final = 253_402_300_799_999
+
+#: A given request id is echoed only as printable ASCII of a sane length.
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+_POLICIES: Final = get_args(Policy)
+_STREAM_HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class BadParameter(ValueError):
+    """A query parameter that is no filter has a wrong value."""
+
+    def __init__(self, parameter: str, detail: str) -> None:
+        super().__init__(detail)
+        self.parameter = parameter
+
+
+class StreamEndpoint:
+    """The ASGI application of the one path."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        playback: Playback,
+        pulse: Pulse,
+        ids: IdSource,
+        *,
+        cors_origins: Iterable[str],
+    ) -> None:
+        self._hub = hub
+        self._playback = playback
+        self._pulse = pulse
+        self._ids = ids
+        self._cors_origins = frozenset(cors_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
+        headers = dict(scope["headers"])
+        cors = self._cors(headers)
+        method = scope["method"]
+        if method == "OPTIONS" and b"access-control-request-method" in headers:
+            await _answer(send, 204, [*cors, *_PREFLIGHT_HEADERS])
+        elif method not in {"GET", "HEAD"}:
+            await self._problem(send, 405, scope, cors, detail=f"use {ALLOW}")
+        else:
+            try:
+                asked = _parse(scope["query_string"], headers)
+            except (BadFilter, BadParameter) as error:
+                await self._problem(
+                    send, 400, scope, cors, detail=str(error), parameter=error.parameter
+                )
+                return
+            start_headers = [*_STREAM_HEADERS, *cors]
+            if method == "HEAD":
+                await _answer(send, 200, start_headers)
+                return
+            await send({"type": "http.response.start", "status": 200, "headers": start_headers})
+            await self._stream(scope, receive, send, asked)
+
+    async def _stream(
+        self, scope: Scope, receive: Receive, send: AsgiSend, asked: "_Asked"
+    ) -> None:
+        opening = {"type": "http.response.body", "body": sse.preamble(), "more_body": True}
+        await send(opening)
+        if self._hub.draining:
+            # Never a 503: EventSource gives up for good on anything but 200 (sse.md E8).
+            goodbye = self._pulse.goodbye()
+            await send({"type": "http.response.body", "body": goodbye, "more_body": False})
+            return
+        transport = cast("Transport", scope[SCOPE_KEY])
+        client = self._hub.join(cast("Send", send), transport, asked.filter, asked.policy)
+        try:
+            await self._playback.begin(client, asked.beginning)
+            while (await receive())["type"] != "http.disconnect":
+                pass  # a request body is of no interest
+        finally:
+            self._hub.leave(client)
+
+    def _cors(self, headers: dict[bytes, bytes]) -> Headers:
+        origin = headers.get(b"origin")
+        if origin is None:
+            return []
+        expose = (b"access-control-expose-headers", b"x-request-id")
+        if "*" in self._cors_origins:
+            return [(b"access-control-allow-origin", b"*"), expose]
+        vary = (b"vary", b"Origin")
+        if origin.decode("latin-1") not in self._cors_origins:
+            return [vary]
+        return [(b"access-control-allow-origin", origin), expose, vary]
+
+    async def _problem(
+        self,
+        send: AsgiSend,
+        status: int,
+        scope: Scope,
+        headers: Headers,
+        *,
+        detail: str,
+        parameter: str | None = None,
+    ) -> None:
+        given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+        body, more = problem(
+            status,
+            detail=detail,
+            instance=scope["path"],
+            request_id=given if _REQUEST_ID.fullmatch(given) else self._ids.new_id(),
+            parameter=parameter,
+        )
+        await _answer(send, status, [*headers, *more], body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request's query and headers, read."""
+
+    filter: Filter
+    policy: Policy
+    beginning: Beginning
+
+
+_PREFLIGHT_HEADERS: Final = (
+    (b"access-control-allow-methods", b"GET, HEAD"),
+    (b"access-control-allow-headers", b"last-event-id, cache-control, x-request-id, authorization"),
+    (b"access-control-max-age", str(PREFLIGHT_SECONDS).encode()),
+)
+
+_PROBLEMS: Final = {
+    400: ("validation_failed", "The request is not valid"),
+    404: ("not_found", "There is nothing here"),
+    405: ("method_not_allowed", "The method is not allowed here"),
+}
+
+
+def problem(
+    status: int, *, detail: str, instance: str, request_id: str, parameter: str | None = None
+) -> tuple[bytes, Headers]:
+    """An RFC 9457 body with its headers, in the shape of the API's."""
+    code, title = _PROBLEMS[status]
+    errors = (
+        [{"pointer": f"/{parameter}", "code": code, "detail": detail}]
+        if parameter is not None
+        else []
+    )
+    body = msgspec.json.encode(
+        {
+            "type": f"/problems/{code}",
+            "title": title,
+            "status": status,
+            "detail": detail,
+            "instance": instance,
+            "code": code,
+            "requestId": request_id,
+            "errors": errors,
+        }
+    )
+    headers: Headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"cache-control", b"no-store"),
+        (b"x-request-id", request_id.encode("ascii")),
+    ]
+    if code == "method_not_allowed":
+        headers.append((b"allow", ALLOW.encode()))
+    return body, headers
+
+
+def _parse(query: bytes, headers: dict[bytes, bytes]) -> _Asked:
+    """Raises BadFilter or BadParameter."""
+    try:
+        fields = parse_qs(query.decode("ascii"), max_num_fields=QUERY_FIELDS_MAX, errors="strict")
+    except (ValueError, UnicodeDecodeError):
+        raise BadParameter("", "the query is not UTF-8, or has too many fields") from None
+    wanted = compile_filter(
+        ",".join(fields.get("types", ())), _single(fields, "sellerId"), _single(fields, "subject")
+    )
+    policy = _single(fields, "policy") or "resume"
+    if policy not in _POLICIES:
+        raise BadParameter("policy", f"one of {', '.join(_POLICIES)}")
+    since = _single(fields, "since")
+    parsed = _since(since) if since else None
+    last = headers.get(b"last-event-id", b"").decode("latin-1").strip()
+    last = last or _single(fields, "lastEventId")
+    return _Asked(wanted, cast("Policy", policy), Beginning(last, None if last else parsed))
+
+
+def _single(fields: dict[str, list[str]], name: str) -> str:
+    values = fields.get(name, [""])
+    if len(values) > 1:
+        raise BadParameter(name, "given more than once")
+    return values[0]
+
+
+def _since(text: str) -> Since:
+    """RFC 3339 with an offset, or epoch milliseconds."""
+    if text.isascii() and text.isdigit():
+        moment = int(text) if len(text) <= len(str(TIMESTAMP_MS_MAX)) else TIMESTAMP_MS_MAX + 1
+    else:
+        try:
+            # A plus sign that was not escaped arrives as a space.
+            moment = epoch_ms(parse_time(text.replace(" ", "+")))
+        except (ValueError, OverflowError):
+            raise BadParameter(
+                "since", "neither RFC 3339 with Z or an offset nor epoch milliseconds"
+            ) from None
+    if not 0 <= moment <= TIMESTAMP_MS_MAX:
+        raise BadParameter("since", "out of range")
+    return Since(text, moment)
+
+
+async def _answer(send: AsgiSend, status: int, headers: Headers, body: bytes = b"") -> None:
+    if body:
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

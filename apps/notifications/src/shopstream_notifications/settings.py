@@ -1,0 +1,55 @@
+"""What the stream service reads from the environment, once, at start."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode
+
+from shopstream_shared.settings import Brokers, Port, Settings
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _comma_list(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+
+
+class NotificationsSettings(Settings):
+    """Durations are seconds, sizes are bytes."""
+
+    host: str = Field("127.0.0.1", alias="SHOPSTREAM_HOST")
+    port: Port = Field(3001, alias="PORT")
+    brokers: Brokers = Field("localhost:9092", alias="KAFKA_BROKERS")
+    client_id: str = Field("notifications-service", alias="KAFKA_CLIENT_ID", min_length=1)
+    # Identity comes later; until then another mode must not silently mean open.
+    auth_mode: Literal["open"] = Field("open", alias="AUTH_MODE")
+    open_on_any_address: bool = Field(default=False, alias="SHOPSTREAM_OPEN_ON_ANY_ADDRESS")
+    cors_origins: CommaList = Field(("*",), alias="SHOPSTREAM_CORS_ORIGINS")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="SHOPSTREAM_LOG_LEVEL"
+    )
+    #: How long the goodbyes are spread after SIGTERM; the process ends within 5 s more.
+    drain_seconds: float = Field(10.0, alias="SHOPSTREAM_DRAIN_SECONDS", ge=0, le=3_600)
+    #: Half of the 30 s in which proxies and clients may call a silent connection dead.
+    heartbeat_seconds: float = Field(15.0, alias="SHOPSTREAM_HEARTBEAT_SECONDS", ge=0.1, le=60)
+    #: Replays of the last minutes come from memory; older ones are read from the broker again.
+    log_bytes_max: int = Field(64 * 1_024 * 1_024, alias="SHOPSTREAM_STREAM_LOG_BYTES", ge=0)
+    log_seconds_max: float = Field(600.0, alias="SHOPSTREAM_STREAM_LOG_SECONDS", ge=0)
+    #: What may wait for one slow client, before its policy decides.
+    client_bytes_max: int = Field(1_024 * 1_024, alias="SHOPSTREAM_STREAM_CLIENT_BYTES", ge=1_024)
+    workers: Literal[1] = Field(1, alias="SHOPSTREAM_NOTIFICATIONS_WORKERS")
+
+    @model_validator(mode="after")
+    def _open_mode_stays_local(self) -> "NotificationsSettings":
+        if self.host not in _LOOPBACK and not self.open_on_any_address:
+            msg = (
+                "SHOPSTREAM_HOST: with AUTH_MODE=open only a loopback address is allowed; "
+                "set SHOPSTREAM_OPEN_ON_ANY_ADDRESS=true to open it to everybody"
+            )
+            raise ValueError(msg)
+        return self

@@ -1,0 +1,88 @@
+"""Looks at the broker every few seconds: is it there, are these still our topics, how far behind.
+
+The reader itself cannot tell: librdkafka keeps quiet about a broker that is back, reads a topic
+that was made anew as if it were the old one, and never looks for new partitions of an assignment.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from shopstream_notifications.broker import Broker, BrokerUnavailable, TopicsMissing, Topology
+from shopstream_notifications.metrics import Metrics
+from shopstream_notifications.records import Offsets, Part
+from shopstream_notifications.source import Source, SourceState
+from shopstream_shared.logs import get_logger
+
+#: With METADATA_TIMEOUT_SECONDS on top, a broker that went away shows in health within 15 s.
+WATCH_SECONDS: Final = 3.0
+
+_log = get_logger(__name__)
+
+
+class Watcher:
+    """``position`` tells where the reader stands, None before its start."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        source: Source,
+        metrics: Metrics,
+        *,
+        position: Callable[[], tuple[bytes, Offsets] | None],
+        on_new_parts: Callable[[tuple[Part, ...]], None],
+    ) -> None:
+        self._broker = broker
+        self._source = source
+        self._metrics = metrics
+        self._position = position
+        self._on_new_parts = on_new_parts
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        while True:
+            await self.look()
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def look(self) -> None:
+        """Compare once."""
+        try:
+            topology = await asyncio.to_thread(self._broker.topology)
+        except (BrokerUnavailable, TopicsMissing) as error:
+            self._source.set(SourceState.UNAVAILABLE, str(error))
+            return
+        position = self._position()
+        if position is None:
+            return  # the reader reports its own start
+        epoch, offsets = position
+        if topology.epoch != epoch:
+            self._recreated()
+            return
+        self._expand(topology, offsets)
+        await self._measure(topology)
+
+    def _recreated(self) -> None:
+        if self._source.state is not SourceState.RECREATED:
+            _log.error("stream.topic_recreated")
+        self._source.set(SourceState.RECREATED, "topic_recreated")
+
+    def _expand(self, topology: Topology, offsets: Offsets) -> None:
+        added = tuple(part for part in topology.parts if part not in offsets)
+        if added:
+            _log.info("stream.partitions_added", parts=len(added))
+            self._on_new_parts(added)
+
+    async def _measure(self, topology: Topology) -> None:
+        try:
+            ends = await asyncio.to_thread(self._broker.ends, topology.parts)
+        except BrokerUnavailable as error:
+            self._source.set(SourceState.UNAVAILABLE, str(error))
+            return
+        position = self._position()
+        if position is None:
+            return
+        _, offsets = position
+        self._source.lag = {part: max(0, end - offsets.get(part, 0)) for part, end in ends.items()}
+        for (topic, partition), behind in self._source.lag.items():
+            self._metrics.lag.labels(topic, str(partition)).set(behind)
+        self._source.set(SourceState.RUNNING)

@@ -1,0 +1,147 @@
+"""Puts the service together: every part gets what it needs, in one place."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from shopstream_notifications.broker import Broker
+from shopstream_notifications.consumer import StreamConsumer
+from shopstream_notifications.hub import Hub
+from shopstream_notifications.metrics import Metrics
+from shopstream_notifications.playback import Playback
+from shopstream_notifications.pulse import Pulse
+from shopstream_notifications.records import Offsets, Part
+from shopstream_notifications.replay import ColdReplays
+from shopstream_notifications.routes import PATH, StreamEndpoint, problem
+from shopstream_notifications.settings import NotificationsSettings
+from shopstream_notifications.source import Source, SourceState
+from shopstream_notifications.watcher import Watcher
+from shopstream_shared.clock import SystemClock, Uuid7Source
+from shopstream_shared.health import Check, Health, Unhealthy
+from shopstream_shared.kafka import KafkaConnection
+from shopstream_shared.web import operations_routes
+
+Runner = Callable[[], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What main runs: the application, its side tasks by name, and what starts the drain."""
+
+    app: ASGIApp
+    tasks: dict[str, Runner]
+    drain: Runner
+
+
+@asynccontextmanager
+async def wire(settings: NotificationsSettings) -> AsyncIterator[Resources]:
+    """Build all parts; on leaving, close what they hold. Nothing connects before the tasks run."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    clock = SystemClock()
+    source = Source()
+    connection = KafkaConnection(settings.brokers, settings.client_id)
+    broker = Broker(connection)
+    hub = Hub(
+        metrics,
+        clock,
+        log_bytes_max=settings.log_bytes_max,
+        log_seconds_max=settings.log_seconds_max,
+        client_bytes_max=settings.client_bytes_max,
+    )
+    consumer = StreamConsumer(connection, broker, source, hub)
+
+    def follow(parts: tuple[Part, ...]) -> None:
+        """Read and count partitions that were added to a topic (protocol rule 14)."""
+        if hub.log is not None and (new := tuple(p for p in parts if p not in hub.log.position)):
+            hub.log.add_parts(new)
+            consumer.add_parts(new)
+
+    def position() -> tuple[bytes, Offsets] | None:
+        return None if hub.log is None else (hub.log.epoch, hub.log.position)
+
+    replays = ColdReplays(connection)
+    watcher = Watcher(broker, source, metrics, position=position, on_new_parts=follow)
+    pulse = Pulse(hub, clock, heartbeat_seconds=settings.heartbeat_seconds)
+    playback = Playback(hub, broker, replays, on_new_parts=follow)
+    endpoint = StreamEndpoint(
+        hub, playback, pulse, Uuid7Source(), cors_origins=settings.cors_origins
+    )
+    health = Health({"kafka": Check(_kafka(source)), "drain": Check(_drain(hub))}, clock)
+
+    async def drain() -> None:
+        hub.draining = True
+        await pulse.drain(settings.drain_seconds)
+
+    try:
+        yield Resources(
+            app=_Application(endpoint, _operations(health, registry)),
+            tasks={
+                "stream-hub": hub.run,
+                "stream-consumer": consumer.run,
+                "stream-watcher": watcher.run,
+                "stream-heartbeats": pulse.run_heartbeats,
+                "stream-progress": pulse.run_progress,
+            },
+            drain=drain,
+        )
+    finally:
+        await replays.close()
+
+
+class _Application:
+    """The stream stands outside Starlette, whose layers would wrap every ``send`` of a client."""
+
+    def __init__(self, stream: ASGIApp, rest: ASGIApp) -> None:
+        self._stream = stream
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_stream = scope["type"] == "http" and scope["path"] == PATH
+        await (self._stream if is_stream else self._rest)(scope, receive, send)
+
+
+def _operations(health: Health, registry: CollectorRegistry) -> Starlette:
+    ids = Uuid7Source()
+
+    async def refused(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        body, headers = problem(
+            status,
+            detail="see /events/stream, /health and /metrics",
+            instance=request.url.path,
+            request_id=ids.new_id(),
+        )
+        named = {name.decode(): value.decode() for name, value in headers}
+        return Response(body, status, named)
+
+    return Starlette(
+        routes=list(operations_routes(health, registry)),
+        exception_handlers={404: refused, 405: refused},
+    )
+
+
+def _kafka(source: Source) -> Callable[[], Coroutine[Any, Any, str]]:
+    async def probe() -> str:
+        if source.state is not SourceState.RUNNING:
+            raise Unhealthy(source.reason or source.state.value)
+        return f"lag {sum(source.lag.values())}"
+
+    return probe
+
+
+def _drain(hub: Hub) -> Callable[[], Coroutine[Any, Any, str]]:
+    async def probe() -> str:
+        if hub.draining:
+            raise Unhealthy("draining")
+        return f"{len(hub.clients)} streams"
+
+    return probe
