@@ -1,17 +1,22 @@
 """Waits until everything has arrived, then reads it all back once."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
+from confluent_kafka import KafkaException
+
 from shopstream_stack.console import Reporter
 from shopstream_stack.demo.archive_reader import ArchiveReader
 from shopstream_stack.demo.crowd import Crowd, Keep
 from shopstream_stack.demo.evidence import Readback, SeenEvent
-from shopstream_stack.demo.log_reader import LogReader
+from shopstream_stack.demo.log_reader import LogReader, LogUnreadable
 from shopstream_stack.demo.oracle import Oracle
 from shopstream_stack.demo.read_api import ReadApi
 from shopstream_stack.demo.table_reader import TableReader
@@ -20,7 +25,9 @@ from shopstream_stack.demo.table_reader import TableReader
 ARRIVAL_SECONDS_MAX: Final = 60.0
 #: An archive file is closed at the latest when it is this old, locally 10 s, and then written.
 ARCHIVE_SECONDS_MAX: Final = 90.0
-_POLL_SECONDS: Final = 0.5
+#: A part that was just killed or restarted answers with one of these.
+AWAY: Final = (httpx.HTTPError, KafkaException, LogUnreadable, BotoCoreError, ClientError)
+POLL_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,7 @@ class Collector:
         ]
         for text, complete, seconds_max in waits:
             with reporter.step(text):
-                if not await _in_time(complete, seconds_max):
+                if not await in_time(complete, seconds_max):
                     self.late.append(text)
         with reporter.step("Reading everything back"):
             return await self.read(crowd)
@@ -136,10 +143,21 @@ class Collector:
         return {event.key for event in self.oracle.events}
 
 
-async def _in_time(complete: Callable[[], Awaitable[bool]], seconds_max: float) -> bool:
+async def in_time(
+    complete: Callable[[], Awaitable[bool]],
+    seconds_max: float,
+    poll_seconds: float = POLL_SECONDS,
+) -> bool:
+    """Poll until it is complete or the time is over; which it was.
+
+    A place that does not answer yet is not complete yet: the reading at the end says so if it
+    never does.
+    """
     deadline = time.monotonic() + seconds_max
-    while not await complete():
+    while True:
+        with contextlib.suppress(*AWAY):
+            if await complete():
+                return True
         if time.monotonic() > deadline:
             return False
-        await asyncio.sleep(_POLL_SECONDS)
-    return True
+        await asyncio.sleep(poll_seconds)
