@@ -55,6 +55,7 @@ class LocalComponents:
                 "SHOPSTREAM_DATA_DIR": str(self._folder / "data"),
                 # A killed process needs no disk flush; only a dead machine would.
                 "SHOPSTREAM_POSTGRES_FSYNC": "false",
+                "SHOPSTREAM_QUICK_JAVA": "true",
             }
         )
         self.system = System(self.settings)

@@ -54,6 +54,8 @@ class StackSettings(BaseModel):
     data_dir: Path = Field(alias="SHOPSTREAM_DATA_DIR")
     cache_dir: Path = Field(alias="SHOPSTREAM_CACHE_DIR")
     # Whether PostgreSQL waits for the disk; tests need only survive a killed process.
+    # Short-lived Java processes: half the start, less throughput later; for tests.
+    quick_java: bool = Field(default=False, alias="SHOPSTREAM_QUICK_JAVA")
     postgres_fsync: bool = Field(default=True, alias="SHOPSTREAM_POSTGRES_FSYNC")
 
     database_url: str | None = Field(None, alias="DATABASE_URL")

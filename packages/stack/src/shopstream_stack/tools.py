@@ -39,6 +39,8 @@ GO: Final = Tool(
     (1, 24),
     "Install Go from your distribution or from go.dev; it builds MinIO once.",
 )
+# The first compiler only: what a process that soon ends gains most from.
+QUICK_JAVA: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 NODE: Final = Tool(
     "node",
     ("--version",),

@@ -25,6 +25,7 @@ def dynamodb(settings: StackSettings, cache: Cache) -> ProcessSpec:
     argv = (
         tools.path_of(tools.JAVA),
         "-Xmx384m",
+        *(tools.QUICK_JAVA if settings.quick_java else ()),
         f"-Djava.library.path={jars}",
         f"-Dsqlite4java.library.path={jars}",
         "-cp",

@@ -78,7 +78,8 @@ def kafka(settings: StackSettings, cache: Cache) -> ProcessSpec:
     """The broker; its data lives in `kafka` under the data folder."""
     home = settings.data / "kafka"
     classpath = f"{cache.jars('kafka')}/*"
-    java = (tools.path_of(tools.JAVA), "-cp", classpath)
+    java, classes = tools.path_of(tools.JAVA), ("-cp", classpath)
+    quick = tools.QUICK_JAVA if settings.quick_java else ()
     logs = f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}"
     environ = settings.component_environ()
     brokers = f"{LOOPBACK}:{settings.kafka_port}"
@@ -87,14 +88,14 @@ def kafka(settings: StackSettings, cache: Cache) -> ProcessSpec:
         _configure(home, settings.kafka_port)
         if not (home / "data" / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            argv = [*java, logs, "kafka.tools.StorageTool", "format"]
+            argv = [java, *tools.QUICK_JAVA, *classes, logs, "kafka.tools.StorageTool", "format"]
             argv += ["-t", cluster, "-c", str(home / "server.properties")]
             run_build(argv, "format Kafka's storage", environ=environ)
 
     return ProcessSpec(
         name="kafka",
         kind="component",
-        argv=(*java, *HEAP, logs, "kafka.Kafka", str(home / "server.properties")),
+        argv=(java, *HEAP, *quick, *classes, logs, "kafka.Kafka", str(home / "server.properties")),
         environ=environ,
         ports=(PortUse(settings.kafka_port, "SHOPSTREAM_KAFKA_PORT"),),
         check=lambda: health.kafka_serves(brokers),
