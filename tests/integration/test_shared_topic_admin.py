@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 from tests.support.components import LocalComponents
 
+from shopstream_shared import topics
 from shopstream_shared.kafka import KafkaConnection, topic_ids
 from shopstream_shared.topic_admin import TopicMismatch, ensure_topics
 from shopstream_shared.topics import TopicSpec, load_topics
@@ -72,6 +73,37 @@ def test_a_topic_that_the_broker_refuses_is_an_error(components: LocalComponents
         ensure_topics(
             admin_of(components.kafka_brokers), [replace(fresh_specs()[0], replication=3)]
         )
+
+
+def test_a_broker_with_a_smaller_largest_time_limit_gets_its_own(
+    components: LocalComponents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Redpanda refuses Kafka's largest value, so Kafka refuses one below 0."""
+    admin = admin_of(components.kafka_brokers)
+    spec = fresh_specs()[0]
+
+    monkeypatch.setattr(topics, "TIMESTAMP_AFTER_MAX_MS", -5)
+    ensure_topics(admin, [spec])
+    monkeypatch.undo()
+
+    resource = ConfigResource(ResourceType.TOPIC, spec.name)
+    entries = admin.describe_configs([resource])[resource].result(timeout=10)
+    assert entries["message.timestamp.after.max.ms"].value == str((2**63 - 1) // 1_000_000)
+    ensure_topics(admin, [spec])
+
+
+def test_a_topic_that_bounds_the_time_of_its_records_is_a_mismatch(
+    components: LocalComponents,
+) -> None:
+    """Protocol rule 10: an hour, Kafka's default, stops the relay after a jump of its clock."""
+    admin = admin_of(components.kafka_brokers)
+    spec = fresh_specs()[0]
+    hour = {**spec.config, "message.timestamp.after.max.ms": "3600000"}
+    made = admin.create_topics([NewTopic(spec.name, 3, 1, config=hour)])
+    made[spec.name].result(timeout=10)
+
+    with pytest.raises(TopicMismatch, match=r"message\.timestamp\.after\.max\.ms is 3600000"):
+        ensure_topics(admin, [spec])
 
 
 def run_command(**variables: str) -> "subprocess.CompletedProcess[str]":

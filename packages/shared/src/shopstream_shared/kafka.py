@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 #: Debezium's and the Java client's partitioner; librdkafka's own default places most keys
@@ -13,6 +13,9 @@ PARTITIONER: Final = "murmur2_random"
 #: How long a dead relay's open transaction may hold back read_committed readers.
 TRANSACTION_TIMEOUT_MS: Final = 10_000
 METADATA_TIMEOUT_SECONDS: Final = 5.0
+
+#: The id of all zeros, in the broker's own spelling: a broker that does not know topic ids.
+_NO_ID: Final = "A" * 22
 
 Config = dict[str, Any]
 
@@ -80,7 +83,9 @@ class KafkaConnection:
 def topic_ids(admin: AdminClient, topics: tuple[str, ...]) -> Mapping[str, str]:
     """Kafka's topic ids by name: the epoch of each topic (protocol rule 13).
 
-    Raises KafkaException when the broker cannot be reached or a topic does not exist.
+    Raises KafkaException when the broker cannot be reached, a topic does not exist, or the broker
+    gives topics no ids (before Kafka 2.8 and Redpanda 25.3): without them a topic made again could
+    not be told from the old one.
     """
     futures = admin.describe_topics(
         TopicCollection(list(topics)), request_timeout=METADATA_TIMEOUT_SECONDS
@@ -89,6 +94,10 @@ def topic_ids(admin: AdminClient, topics: tuple[str, ...]) -> Mapping[str, str]:
     for topic, future in futures.items():
         description = future.result(timeout=METADATA_TIMEOUT_SECONDS)
         ids[topic] = str(description.topic_id)
+        if ids[topic] == _NO_ID:
+            # The library's name for what a broker cannot do.
+            code = KafkaError._UNSUPPORTED_FEATURE  # noqa: SLF001 - public in all but the underscore
+            raise KafkaException(KafkaError(code, f"the broker has no id for topic {topic}"))
     return ids
 
 

@@ -25,16 +25,20 @@ from pydantic import Field
 
 from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection
 from shopstream_shared.settings import Brokers, Settings
-from shopstream_shared.topics import Profile, TopicSpec, load_topics
+from shopstream_shared.topics import (
+    REDPANDA_TIMESTAMP_AFTER_MAX_MS,
+    TIMESTAMP_AFTER,
+    Profile,
+    TopicSpec,
+    load_topics,
+)
 
 CREATE_TIMEOUT_SECONDS: Final = 15.0
 #: How long a topic made a moment ago, by us or by another, may stay unknown to the broker we ask.
 VISIBLE_TIMEOUT_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.1
 
-#: Settings that a broker may lack altogether: Redpanda learnt this one late, and without it takes
-#: any timestamp, which is what we ask for.
-_MAY_BE_UNKNOWN: Final = frozenset({"message.timestamp.after.max.ms"})
+_REFUSED_SETTING: Final = (KafkaError.INVALID_CONFIG, KafkaError.INVALID_REQUEST)
 
 
 class TopicMismatch(Exception):
@@ -67,26 +71,43 @@ def ensure_topics(admin: AdminClient, specs: Iterable[TopicSpec]) -> None:
 
 
 def _create(admin: AdminClient, specs: Iterable[TopicSpec]) -> None:
+    refused = _try_create(admin, [(spec, spec.config) for spec in specs], bounded=False)
+    if refused:
+        # Kafka's largest value is past Redpanda's, which refuses it; its own largest does as well.
+        largest = {TIMESTAMP_AFTER: str(REDPANDA_TIMESTAMP_AFTER_MAX_MS)}
+        _try_create(admin, [(spec, spec.config | largest) for spec in refused], bounded=True)
+
+
+def _try_create(
+    admin: AdminClient, wanted: Iterable[tuple[TopicSpec, Mapping[str, str]]], *, bounded: bool
+) -> list[TopicSpec]:
+    """Create them; answers which were refused for a setting, unless ``bounded`` already."""
+    specs = {spec.name: spec for spec, _ in wanted}
     futures = admin.create_topics(
         [
             NewTopic(
                 spec.name,
                 num_partitions=spec.partitions,
                 replication_factor=spec.replication,
-                config=spec.config,
+                config=dict(config),
             )
-            for spec in specs
+            for spec, config in wanted
         ],
         operation_timeout=CREATE_TIMEOUT_SECONDS,
         request_timeout=CREATE_TIMEOUT_SECONDS,
     )
-    for future in futures.values():
+    refused = []
+    for name, future in futures.items():
         try:
             _result(future, CREATE_TIMEOUT_SECONDS)
         except KafkaException as error:
+            code = error.args[0].code()
+            if code in _REFUSED_SETTING and not bounded:
+                refused.append(specs[name])
             # Another process was quicker; what it made is checked like any other.
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            elif code != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+    return refused
 
 
 def _all_visible(
@@ -152,10 +173,13 @@ def _differences(
         yield f"{spec.name}: replication {replication}, topics.toml says {spec.replication}"
     for key, value in spec.config.items():
         actual = config.get(key)
-        if actual is None and key in _MAY_BE_UNKNOWN:
-            continue
-        if actual != value:
+        if actual != value and not (key == TIMESTAMP_AFTER and _takes_any_time(actual)):
             yield f"{spec.name}: {key} is {actual}, topics.toml says {value}"
+
+
+def _takes_any_time(limit: str | None) -> bool:
+    """Redpanda learnt this setting late; without it, it takes any timestamp."""
+    return limit is None or int(limit) >= REDPANDA_TIMESTAMP_AFTER_MAX_MS
 
 
 class TopicAdminSettings(Settings):

@@ -22,6 +22,10 @@ Profile = Literal["local", "production"]
 #: Kafka's largest value of message.timestamp.after.max.ms: a clock jump must not stop the relay
 #: (protocol rule 10).
 TIMESTAMP_AFTER_MAX_MS: Final = 2**63 - 1
+#: Redpanda's largest: 64 bits of nanoseconds, 292 years (serde::max_serializable_ms in its source).
+REDPANDA_TIMESTAMP_AFTER_MAX_MS: Final = (2**63 - 1) // 1_000_000
+#: The setting that this is about.
+TIMESTAMP_AFTER: Final = "message.timestamp.after.max.ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class TopicSpec:
             "retention.ms": str(self.retention_ms),
             # Protocol rule 10: the event's own time stands, however late or early it is.
             "message.timestamp.type": "CreateTime",
-            "message.timestamp.after.max.ms": str(TIMESTAMP_AFTER_MAX_MS),
+            TIMESTAMP_AFTER: str(TIMESTAMP_AFTER_MAX_MS),
         }
 
 
