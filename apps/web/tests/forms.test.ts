@@ -90,7 +90,7 @@ describe('the product form', () => {
         detail: 'Not accepted.',
         code: 'validation_failed',
         errors: [
-          { pointer: '/price', code: 'x', detail: 'Too precise.' },
+          { pointer: '/price', code: 'x', detail: 'must be less precise' },
           { pointer: '/tags/0', code: 'x', detail: 'Too long.' },
           { pointer: '/tags/1', code: 'x', detail: 'Too long as well.' },
           { pointer: '', code: 'x', detail: 'Odd body.' },
@@ -99,7 +99,7 @@ describe('the product form', () => {
       null,
     );
     expect(placeErrors(problem, PRODUCT_FIELDS)).toEqual({
-      fields: { price: 'Too precise.', tags: 'Too long. Too long as well.' },
+      fields: { price: 'Must be less precise.', tags: 'Too long. Too long as well.' },
       rest: ['Odd body.'],
     });
   });

@@ -142,7 +142,10 @@ function EditForm({ api, base, newestVersion, onReadAgain, onSaved, onClose }: E
     <>
       {stale && !submission.busy && (
         <p className="notice" data-tone="warn" role="status">
-          <span>This product was changed by somebody else while you were editing.</span>
+          <span>
+            This product was changed by somebody else while you were editing. The newest replaces
+            what is typed here.
+          </span>
           <button type="button" onClick={onReadAgain}>
             Load the newest
           </button>

@@ -114,14 +114,21 @@ export function placeErrors<F extends string>(
 ): { readonly fields: FieldErrors<F>; readonly rest: readonly string[] } {
   const placed: Partial<Record<F, string>> = {};
   const rest: string[] = [];
-  for (const { pointer, detail } of problem.errors) {
+  for (const { pointer, detail: raw } of problem.errors) {
+    const detail = sentence(raw);
     const member = pointer.split('/')[1];
     const field = fields.find((name) => name === member);
     if (field === undefined) rest.push(detail);
     else placed[field] = placed[field] === undefined ? detail : `${placed[field]} ${detail}`;
   }
-  if (Object.keys(placed).length === 0 && rest.length === 0) rest.push(problem.detail);
+  if (Object.keys(placed).length === 0 && rest.length === 0) rest.push(sentence(problem.detail));
   return { fields: placed, rest };
+}
+
+/** Details are written to follow a pointer; below a field they stand alone. */
+function sentence(detail: string): string {
+  const text = detail.charAt(0).toUpperCase() + detail.slice(1);
+  return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
 function orNull(text: string): string | null {
