@@ -1,0 +1,49 @@
+"""The analytics service's parent process: the listener on HEALTH_PORT and three workers."""
+
+import asyncio
+import contextlib
+import socket
+
+import uvloop
+
+from shopstream_analytics.settings import AnalyticsSettings
+from shopstream_analytics.web.app import create_app
+from shopstream_analytics.wiring import open_resources
+from shopstream_shared.logs import configure, get_logger
+from shopstream_shared.settings import dead_variables
+from shopstream_shared.web import bind, serve
+
+log = get_logger(__name__)
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; exit 0 then, 2 on wrong settings."""
+    settings = AnalyticsSettings.read_or_exit()
+    configure("analytics", settings.log_level)
+    for name in dead_variables():
+        log.warning("variable is no longer used", variable=name)
+    listener = bind(settings.host, settings.health_port)
+    uvloop.run(run(settings, listener))
+
+
+async def run(settings: AnalyticsSettings, listener: socket.socket) -> None:
+    """The workers and the listener, side by side."""
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    async with open_resources(settings) as resources:
+        watch = asyncio.create_task(resources.broker.run(), name="broker watch")
+        workers = asyncio.create_task(resources.supervisor.run(), name="supervisor")
+        workers.add_done_callback(_end_with_workers)
+        try:
+            await serve(create_app(resources, origins), listener, on_stop=resources.supervisor.stop)
+        finally:
+            resources.supervisor.stop()
+            await workers
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+
+def _end_with_workers(task: "asyncio.Task[None]") -> None:
+    # A supervisor that fails would leave a listener without workers; say so loudly.
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("supervisor failed", error=repr(task.exception()))

@@ -1,0 +1,171 @@
+"""The parent of the workers: starts them, listens to them, starts them again.
+
+A worker that dies is started again after a pause that doubles while it keeps dying; the others go
+on. A worker that says nothing for `SILENT_SECONDS_MAX` hangs and is killed. Workers hold the other
+end of a socket and end when this process does, however it ends.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from shopstream_analytics.worker.report import LINE_BYTES_MAX, Report, decode_report
+from shopstream_analytics.worker.sinks import WORKERS, WorkerName
+from shopstream_shared.health import Unhealthy
+from shopstream_shared.logs import get_logger
+
+PAUSE_FIRST_SECONDS: Final = 0.5
+PAUSE_LAST_SECONDS: Final = 10.0
+#: A worker that lived so long starts with the first pause again.
+GOOD_LIFE_SECONDS: Final = 30.0
+SILENT_SECONDS_MAX: Final = 30.0
+#: A report older than this says nothing about now.
+FRESH_SECONDS_MAX: Final = 10.0
+#: From SIGTERM to SIGKILL; below the promised 10 s for the whole process.
+STOP_SECONDS_MAX: Final = 8.0
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class WorkerProcess:
+    """One worker and what it last said."""
+
+    name: WorkerName
+    report: Report | None = None
+    starts: int = 0
+    pid: int | None = None
+    _reported_at: float = 0.0
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Keep the worker alive until told to stop."""
+        pause = PAUSE_FIRST_SECONDS
+        while not self._stopping.is_set():
+            born = time.monotonic()
+            code = await self._live()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - born > GOOD_LIFE_SECONDS:
+                pause = PAUSE_FIRST_SECONDS
+            log.warning("worker ended", worker=self.name, code=code, pause_seconds=pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+            pause = min(pause * 2, PAUSE_LAST_SECONDS)
+
+    def stop(self) -> None:
+        """Ask the worker to end."""
+        self._stopping.set()
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
+    async def probe(self) -> str:
+        """For health. Raises Unhealthy with the worker's own reason."""
+        report = self.report
+        if self.pid is None or report is None:
+            raise Unhealthy("not running" if self.pid is None else "starting")
+        if time.monotonic() - self._reported_at > FRESH_SECONDS_MAX:
+            raise Unhealthy("no report; it hangs")
+        if report.state != "running":
+            raise Unhealthy(f"{report.state}: {report.reason}")
+        if report.trouble is not None:
+            raise Unhealthy(report.trouble)
+        return f"{len(report.lags)} partitions, {sum(lag_of(report))} behind"
+
+    async def _live(self) -> int:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *("-m", "shopstream_analytics.worker", self.name, str(theirs.fileno())),
+                    pass_fds=[theirs.fileno()],
+                )
+            self.pid = process.pid
+            self.starts += 1
+            self._reported_at = time.monotonic()
+            log.info("worker started", worker=self.name, worker_pid=process.pid)
+            listener = asyncio.create_task(self._listen(ours, process))
+            try:
+                return await self._end_of(process)
+            finally:
+                self.pid = None
+                self.report = None
+                listener.cancel()
+                await asyncio.gather(listener, return_exceptions=True)
+
+    async def _end_of(self, process: asyncio.subprocess.Process) -> int:
+        ended = asyncio.create_task(process.wait())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not ended.done():
+            # Also when the stop came between the start and its pid being known.
+            self.stop()
+            await asyncio.wait((ended,), timeout=STOP_SECONDS_MAX)
+        if not ended.done():
+            log.error("worker killed", worker=self.name, reason="did not stop")
+            process.kill()
+        return await ended
+
+    async def _listen(self, ours: socket.socket, process: asyncio.subprocess.Process) -> None:
+        reader, writer = await asyncio.open_connection(sock=ours.dup(), limit=LINE_BYTES_MAX)
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(SILENT_SECONDS_MAX):
+                        line = await reader.readline()
+                except TimeoutError:
+                    log.error("worker killed", worker=self.name, reason="silent")  # noqa: TRY400 - no trace to show
+                    process.kill()
+                    return
+                if not line:
+                    return
+                self._hear(line)
+        finally:
+            writer.close()
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            self.report = decode_report(line)
+        except msgspec.MsgspecError:
+            # Half a line, cut when our buffer was full; the next one is whole.
+            return
+        self._reported_at = time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Supervisor:
+    """All workers of this process."""
+
+    workers: Sequence[WorkerProcess] = field(
+        default_factory=lambda: tuple(map(WorkerProcess, WORKERS))
+    )
+
+    async def run(self) -> None:
+        """Until stopped; returns when no worker is left."""
+        async with asyncio.TaskGroup() as group:
+            for worker in self.workers:
+                group.create_task(worker.run(), name=f"worker {worker.name}")
+
+    def stop(self) -> None:
+        """Ask all workers to end."""
+        for worker in self.workers:
+            worker.stop()
+
+
+def lag_of(report: Report) -> list[int]:
+    """Offsets behind the stable end, a number a partition whose end is known."""
+    return [max(0, lag.end - lag.durable) for lag in report.lags if lag.end is not None]

@@ -1,0 +1,50 @@
+"""The application on HEALTH_PORT: read API, health, metrics."""
+
+import functools
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from shopstream_analytics.aggregates.reader import AggregatesReader
+from shopstream_analytics.sink import SinkUnavailable
+from shopstream_analytics.web import problems, routes
+from shopstream_analytics.wiring import Resources
+from shopstream_shared.health import Check, Health, Unhealthy
+from shopstream_shared.web import operations_routes
+
+
+def create_app(resources: Resources, cors_origins: list[str]) -> FastAPI:
+    """The application; resources are open and outlive it."""
+    app = FastAPI(title="Shopstream analytics", version="1", redirect_slashes=False, redoc_url=None)
+    app.include_router(routes.router(resources.aggregates, resources.recent))
+    app.router.routes.extend(operations_routes(health(resources), resources.registry))
+    problems.install(app)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=cors_origins,
+        allow_methods=["GET", "HEAD", "OPTIONS"],
+        allow_headers=["*"],
+        expose_headers=["Retry-After", "X-Request-Id"],
+    )
+    return app
+
+
+def health(resources: Resources) -> Health:
+    """Reads need DynamoDB only; with the broker or a worker away the service is still ready."""
+    workers: dict[str, Check] = {
+        worker.name: Check(worker.probe, for_ready=False) for worker in resources.supervisor.workers
+    }
+    return Health(
+        {
+            "dynamodb": Check(functools.partial(_dynamodb, resources.aggregates)),
+            "kafka": Check(resources.broker.probe, for_ready=False),
+            **workers,
+        }
+    )
+
+
+async def _dynamodb(reader: AggregatesReader) -> str:
+    try:
+        return await reader.ping()
+    except SinkUnavailable as error:
+        raise Unhealthy(str(error)) from error

@@ -1,0 +1,48 @@
+"""What the parent process holds open, on one stack."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+
+from shopstream_analytics.aggregates.reader import AggregatesReader
+from shopstream_analytics.aggregates.sink import GROUP
+from shopstream_analytics.broker import BrokerWatch
+from shopstream_analytics.checkpoints import Checkpoints
+from shopstream_analytics.dynamo import open_dynamo
+from shopstream_analytics.metrics import WorkerCollector
+from shopstream_analytics.recent_reader import RecentReader
+from shopstream_analytics.settings import AnalyticsSettings
+from shopstream_analytics.supervisor import Supervisor
+from shopstream_shared.kafka import KafkaConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """All that routes and health need."""
+
+    aggregates: AggregatesReader
+    recent: RecentReader
+    supervisor: Supervisor
+    broker: BrokerWatch
+    registry: CollectorRegistry
+
+
+@contextlib.asynccontextmanager
+async def open_resources(settings: AnalyticsSettings) -> AsyncIterator[Resources]:
+    """Nothing is connected before the first call; nothing is started here."""
+    supervisor = Supervisor()
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    registry.register(WorkerCollector(supervisor))
+    async with open_dynamo(settings) as client:
+        checkpoints = Checkpoints.of(client, settings.checkpoints_table, GROUP)
+        yield Resources(
+            aggregates=AggregatesReader(client, settings.aggregates_table, checkpoints),
+            recent=RecentReader(client, settings.recent_events_table),
+            supervisor=supervisor,
+            broker=BrokerWatch(KafkaConnection(settings.kafka_brokers, settings.kafka_client_id)),
+            registry=registry,
+        )
