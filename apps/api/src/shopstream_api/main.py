@@ -12,8 +12,14 @@ from starlette.middleware.cors import CORSMiddleware
 
 from shopstream_api.catalog import routes as catalog_routes
 from shopstream_api.db.migrate import migrate
+from shopstream_api.orders import routes as order_routes
+from shopstream_api.orders.place import PlaceOrders
+from shopstream_api.orders.service import OrderSteps
+from shopstream_api.outbox.relay.poison import run as run_poison
 from shopstream_api.outbox.relay.status import RelayStatus
 from shopstream_api.settings import ApiSettings
+from shopstream_api.stock import routes as stock_routes
+from shopstream_api.stock.service import StockService
 from shopstream_api.web import handlers
 from shopstream_api.web.middleware import RequestMetrics, RequestMiddleware
 from shopstream_api.wiring import Resources, open_resources
@@ -37,8 +43,14 @@ EXPOSED_HEADERS = (
 def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
     """The application; resources are open and outlive it."""
     app = FastAPI(title="Shopstream API", version="1", redirect_slashes=False, redoc_url=None)
-    database = resources.database
-    for router in (catalog_routes.router(database, require_if_match=settings.require_if_match),):
+    database, threshold = resources.database, settings.low_stock_threshold
+    for router in (
+        catalog_routes.router(database, require_if_match=settings.require_if_match),
+        stock_routes.router(database, StockService(threshold)),
+        order_routes.router(
+            database, PlaceOrders(threshold, settings.reservation_hold), OrderSteps(threshold)
+        ),
+    ):
         app.include_router(router)
         app.include_router(router, prefix=ALIAS, include_in_schema=False)
     app.router.routes.extend(operations_routes(health(resources), resources.registry))
@@ -100,9 +112,7 @@ def main() -> None:
     if arguments.command == "migrate":
         migrate(settings.database_url.get_secret_value())
     elif arguments.command == "poison":
-        from shopstream_api.outbox.relay import poison  # noqa: PLC0415 - only this command needs it
-
-        sys.exit(poison.run(settings.database_url.get_secret_value(), arguments))
+        sys.exit(run_poison(settings.database_url.get_secret_value(), arguments))
     else:
         asyncio.run(run(settings, relay_only=arguments.command == "relay"))
 

@@ -1,0 +1,171 @@
+"""SQL of orders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import bindparam, func, insert, select, true, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shopstream_api.orders.models import (
+    COLUMN_NAMES,
+    ItemRow,
+    OrderRow,
+    order_history,
+    order_items,
+    orders,
+)
+from shopstream_api.outbox.models import stream_position
+from shopstream_api.paging import Page, Paging, keyset, page_of
+
+_COLUMNS: Final = tuple(orders.columns)
+_LOCKED: Final = select(*_COLUMNS).where(orders.c.id == bindparam("id_")).with_for_update()
+# Protocol rule 29, as in the catalog: the order and the position in one statement.
+_SHOWN: Final = (
+    select(*_COLUMNS, stream_position.c.stream_id)
+    .select_from(stream_position.outerjoin(orders, orders.c.id == bindparam("id_")))
+    .where(stream_position.c.shard == 0)
+)
+_ITEMS: Final = (
+    select(
+        order_items.c.order_id,
+        order_items.c.product_id,
+        order_items.c.name,
+        order_items.c.quantity,
+        order_items.c.unit_price_minor,
+    )
+    .where(
+        order_items.c.order_id
+        == func.any(bindparam("ids", type_=postgresql.ARRAY(postgresql.UUID)))
+    )
+    .order_by(order_items.c.order_id, order_items.c.line)
+)
+_HISTORY: Final = (
+    select(
+        order_history.c.version, order_history.c.status, order_history.c.reason, order_history.c.at
+    )
+    .where(order_history.c.order_id == bindparam("id_"))
+    .order_by(order_history.c.version)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFilter:
+    """What a list of orders is narrowed to; None = not narrowed."""
+
+    customer_id: str | None = None
+    seller_id: str | None = None
+    status: str | None = None
+    #: The caller's own seller: orders of others are not there for it.
+    owner: str | None = None
+
+    def conditions(self) -> list[Any]:
+        wanted = (
+            (orders.c.customer_id, self.customer_id),
+            (orders.c.seller_id, self.seller_id),
+            (orders.c.status, self.status),
+            (orders.c.seller_id, self.owner),
+        )
+        return [column == value for column, value in wanted if value is not None]
+
+
+class OrderRepository:
+    """Orders on one connection."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, row: OrderRow) -> None:
+        """Store a placed order with its lines and the first step of its history."""
+        values = {name: getattr(row, name) for name in COLUMN_NAMES}
+        await self._connection.execute(insert(orders), values)
+        lines = [
+            {
+                "order_id": row.id,
+                "line": line,
+                "product_id": item.product_id,
+                "name": item.name,
+                "quantity": item.quantity,
+                "unit_price_minor": item.unit_price_minor,
+                "total_minor": item.total_minor,
+            }
+            for line, item in enumerate(row.items)
+        ]
+        await self._connection.execute(insert(order_items), lines)
+        await self._remember(row)
+
+    async def step(self, row: OrderRow) -> None:
+        """Store a locked order's next version, and its step in the history."""
+        names = (
+            "status",
+            "version",
+            "updated_at",
+            "reserved_until",
+            "cancel_reason",
+            "refunded_minor",
+        )
+        await self._connection.execute(
+            update(orders)
+            .where(orders.c.id == row.id)
+            .values(**{name: getattr(row, name) for name in names})
+        )
+        await self._remember(row)
+
+    async def locked(self, order_id: UUID) -> OrderRow | None:
+        """The order with its lines, locked until the transaction ends."""
+        found = (await self._connection.execute(_LOCKED, {"id_": order_id})).first()
+        if found is None:
+            return None
+        (row,) = await self._with_items([_row(found)])
+        return row
+
+    async def shown(self, order_id: UUID) -> tuple[OrderRow | None, str | None]:
+        """The order and the stream position of the same snapshot; lines never change."""
+        found = (await self._connection.execute(_SHOWN, {"id_": order_id})).one()
+        if found[0] is None:
+            return None, found[-1]
+        (row,) = await self._with_items([_row(found)])
+        return row, found[-1]
+
+    async def page(self, wanted: OrderFilter, paging: Paging) -> tuple[Page[OrderRow], str | None]:
+        """One page, newest first, and the stream position of the same snapshot."""
+        inner = select(*_COLUMNS).where(*wanted.conditions())
+        rows = keyset(inner, paging, orders.c.created_at, orders.c.id).subquery()
+        statement = (
+            select(rows, stream_position.c.stream_id)
+            .select_from(stream_position.outerjoin(rows, true()))
+            .where(stream_position.c.shard == 0)
+        )
+        ordered = paging.outer_order(statement, rows.c.created_at, rows.c.id)
+        found = (await self._connection.execute(ordered)).all()
+        items = await self._with_items([_row(row) for row in found if row[0] is not None])
+        page = page_of(items, paging, lambda row: (row.created_at, row.id))
+        return page, found[0][-1] if found else None
+
+    async def history(self, order_id: UUID) -> Sequence[Sequence[Any]]:
+        """(version, status, reason, at) of every step, oldest first."""
+        return (await self._connection.execute(_HISTORY, {"id_": order_id})).all()
+
+    async def _remember(self, row: OrderRow) -> None:
+        step = {
+            "order_id": row.id,
+            "version": row.version,
+            "status": row.status,
+            "reason": row.cancel_reason,
+            "at": row.updated_at,
+        }
+        await self._connection.execute(insert(order_history), step)
+
+    async def _with_items(self, rows: Sequence[OrderRow]) -> list[OrderRow]:
+        items: dict[UUID, list[ItemRow]] = {row.id: [] for row in rows}
+        if rows:
+            found = await self._connection.execute(_ITEMS, {"ids": list(items)})
+            for order_id, *line in found:
+                items[order_id].append(ItemRow(*line))
+        return [replace(row, items=tuple(items[row.id])) for row in rows]
+
+
+def _row(found: Sequence[Any]) -> OrderRow:
+    return OrderRow(**dict(zip(COLUMN_NAMES, found, strict=False)))

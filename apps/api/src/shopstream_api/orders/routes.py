@@ -1,0 +1,156 @@
+"""The order routes."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shopstream_api.db.transaction import Database, Transaction
+from shopstream_api.errors import NotFound
+from shopstream_api.idempotency.repository import Answer
+from shopstream_api.orders.models import OrderRow
+from shopstream_api.orders.place import PlaceOrders
+from shopstream_api.orders.repository import OrderFilter, OrderRepository
+from shopstream_api.orders.schemas import read_no_members, read_order
+from shopstream_api.orders.service import OrderSteps
+from shopstream_api.orders.transitions import TRANSITIONS
+from shopstream_api.preconditions import none_match
+from shopstream_api.web.body import read_json
+from shopstream_api.web.query import Query, page_body
+from shopstream_api.web.respond import execute, json_answer, path_id, principal_of, shown
+from shopstream_shared.clock import format_time
+from shopstream_shared.events.codec import encode_payload
+from shopstream_shared.events.payloads import OrderStatus
+
+_ACTIONS: Final[tuple[tuple[str, OrderStatus], ...]] = (
+    ("confirm", "confirmed"),
+    ("pay", "paid"),
+    ("ship", "shipped"),
+    ("deliver", "delivered"),
+)
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class OrderRoutes:
+    """Handlers over one database."""
+
+    def __init__(self, database: Database, place: PlaceOrders, steps: OrderSteps) -> None:
+        self._database = database
+        self._place = place
+        self._steps = steps
+
+    async def create(self, request: Request) -> Response:
+        principal_of(request)
+        body = await read_json(request)
+        command = read_order(body)
+
+        async def work(tx: Transaction) -> Answer:
+            row = await self._place(tx, command)
+            return _order(row, 201, {"location": f"{request.url.path}/{row.id}"})
+
+        return await execute(request, self._database, work, body=body, keyed=True)
+
+    async def get(self, request: Request) -> Response:
+        row, position = await self._found(request)
+        if none_match(request.headers.get("if-none-match"), row.etag):
+            return shown(Answer(304, {"etag": row.etag}, b""), position)
+        return shown(_order(row), position)
+
+    async def page(self, request: Request) -> Response:
+        query = Query(request)
+        wanted = OrderFilter(
+            customer_id=query.text("customerId"),
+            seller_id=query.text("sellerId"),
+            status=query.one_of("status", tuple(TRANSITIONS)),
+            owner=principal_of(request).seller_id,
+        )
+        paging = query.paging("orders", wanted)
+        async with self._database.reading() as connection:
+            page, position = await OrderRepository(connection).page(wanted, paging)
+        body = page_body(page, [row.shown() for row in page.items])
+        return shown(json_answer(200, body), position)
+
+    async def history(self, request: Request) -> Response:
+        row, position = await self._found(request)
+        async with self._database.reading() as connection:
+            steps = await OrderRepository(connection).history(row.id)
+        data = [
+            {"version": version, "status": status, "reason": reason, "at": format_time(at)}
+            for version, status, reason, at in steps
+        ]
+        body = {"data": data, "hasMore": False, "nextCursor": None, "prevCursor": None}
+        return shown(json_answer(200, body), position)
+
+    async def transitions(self, request: Request) -> Response:
+        return shown(json_answer(200, TRANSITIONS), None)
+
+    async def cancel(self, request: Request) -> Response:
+        principal = principal_of(request)
+
+        async def step(tx: Transaction) -> OrderRow:
+            return await self._steps.cancel(tx, principal, path_id(request, "order"))
+
+        return await self._act(request, step)
+
+    def action(self, wanted: OrderStatus) -> Handler:
+        """The handler of a plain step to ``wanted``."""
+
+        async def handler(request: Request) -> Response:
+            principal = principal_of(request)
+
+            async def step(tx: Transaction) -> OrderRow:
+                order_id = path_id(request, "order")
+                return await self._steps.advance(tx, principal, order_id, wanted)
+
+            return await self._act(request, step)
+
+        return handler
+
+    async def _act(
+        self, request: Request, step: Callable[[Transaction], Awaitable[OrderRow]]
+    ) -> Response:
+        body = await read_json(request, empty={})
+        read_no_members(body)
+
+        async def work(tx: Transaction) -> Answer:
+            return _order(await step(tx))
+
+        return await execute(request, self._database, work, body=body, keyed=True)
+
+    async def _found(self, request: Request) -> tuple[OrderRow, str | None]:
+        principal, order_id = principal_of(request), path_id(request, "order")
+        async with self._database.reading() as connection:
+            row, position = await OrderRepository(connection).shown(order_id)
+        if row is None:
+            raise NotFound("There is no such order.")
+        principal.require_owner(row.seller_id, "order")
+        return row, position
+
+
+def router(database: Database, place: PlaceOrders, steps: OrderSteps) -> APIRouter:
+    """The routes of orders; the fixed paths come before the one with an id."""
+    routes = OrderRoutes(database, place, steps)
+    table: list[tuple[str, str, Any, str]] = [
+        ("POST", "/orders", routes.create, "placeOrder"),
+        ("GET", "/orders", routes.page, "listOrders"),
+        ("GET", "/orders/transitions", routes.transitions, "listOrderTransitions"),
+        ("GET", "/orders/{id}", routes.get, "getOrder"),
+        ("GET", "/orders/{id}/history", routes.history, "getOrderHistory"),
+        ("POST", "/orders/{id}/cancel", routes.cancel, "cancelOrder"),
+    ]
+    table += [
+        ("POST", f"/orders/{{id}}/{verb}", routes.action(status), f"{verb}Order")
+        for verb, status in _ACTIONS
+    ]
+    made = APIRouter(tags=["orders"])
+    for method, path, handler, name in table:
+        made.add_api_route(
+            path, handler, methods=[method], operation_id=name, response_class=Response
+        )
+    return made
+
+
+def _order(row: OrderRow, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
+    return json_answer(status, encode_payload(row.shown()), {"etag": row.etag, **(headers or {})})

@@ -1,0 +1,87 @@
+"""Bodies of the order routes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec import UNSET
+
+from shopstream_api.members import Members
+from shopstream_api.orders.errors import ProductNotAvailable
+
+LINES_MAX: Final = 100
+QUANTITY_MAX: Final = 10_000
+CUSTOMER_ID_LENGTH_MAX: Final = 200
+_PRODUCT_ID_LENGTH_MAX: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line as sent; ``index`` is its place in the body."""
+
+    index: int
+    product_id: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    """The body of POST /orders."""
+
+    customer_id: str | None
+    lines: tuple[Line, ...]
+
+    def merged(self) -> dict[UUID, int]:
+        """Units by product, in the order of first mention.
+
+        Raises ProductNotAvailable for an id that cannot be a product's.
+        """
+        units: dict[UUID, int] = {}
+        unknown = []
+        for line in self.lines:
+            try:
+                product_id = UUID(line.product_id)
+            except ValueError:
+                unknown.append(line.index)
+            else:
+                units[product_id] = units.get(product_id, 0) + line.quantity
+        if unknown:
+            raise ProductNotAvailable(unknown)
+        return units
+
+
+def read_order(body: object) -> PlaceOrder:
+    """Raises ValidationFailed with every fault of the body."""
+    members = Members(body, known=("customerId", "items"))
+    customer: Any = members.nullable_text("customerId", length_max=CUSTOMER_ID_LENGTH_MAX)
+    items = members.value("items", required=True)
+    lines: list[Line] = []
+    if isinstance(items, list) and 1 <= len(items) <= LINES_MAX:
+        lines = _lines(members, items)
+    elif items is not UNSET:
+        members.fault("items", "invalid", f"must be a list of 1 to {LINES_MAX} lines")
+    members.done()
+    return PlaceOrder(None if customer is UNSET else customer, tuple(lines))
+
+
+def read_no_members(body: object) -> None:
+    """The body of an action: nothing, or an empty object. Raises ValidationFailed."""
+    Members(body, known=()).done()
+
+
+def _lines(members: Members, items: Sequence[object]) -> list[Line]:
+    lines = []
+    for index, item in enumerate(items):
+        line = Members(
+            item,
+            known=("productId", "quantity"),
+            pointer=f"/items/{index}",
+            faults=members.faults,
+        )
+        product: Any = line.text(
+            "productId", length_max=_PRODUCT_ID_LENGTH_MAX, required=True, blank=False
+        )
+        quantity: Any = line.whole("quantity", low=1, high=QUANTITY_MAX, required=True)
+        lines.append(Line(index, product, quantity))
+    return lines
