@@ -30,8 +30,9 @@ def unresumable(brokers: str, kind: Kind) -> str:
         admin = AdminClient(connection.admin())
         epoch = epoch_of(topic_ids(admin, STREAM_TOPICS))
         ends = _end_offsets(connection)
-    except (KafkaException, KeyError) as error:
-        raise StackError(f"The stream topics cannot be read from {brokers}: {error}") from error
+    except (KafkaException, KeyError, TimeoutError) as error:
+        reason = str(error) or "no answer in time"
+        raise StackError(f"The stream topics cannot be read from {brokers}: {reason}") from error
     if kind == "unknown-epoch":
         epoch = secrets.token_bytes(EPOCH_BYTES)
     elif kind == "future":
