@@ -18,19 +18,20 @@ says exactly what is missing, so there is neither a gap nor an overlap to merge 
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from shopstream_notifications import sse
-from shopstream_notifications.broker import Broker, BrokerUnavailable, TopicsMissing
+from shopstream_notifications.broker import BrokerUnavailable, TopicsMissing, Topology
 from shopstream_notifications.client import Client
+from shopstream_notifications.filters import Filter
 from shopstream_notifications.hub import Hub
 from shopstream_notifications.log import EventLog
 from shopstream_notifications.pulse import PROGRESS_SECONDS
-from shopstream_notifications.records import Part, Record
-from shopstream_notifications.replay import ColdReplays, Evicted
+from shopstream_notifications.records import Offsets, Part, Record
+from shopstream_notifications.replay import Evicted, Slice
 from shopstream_shared.stream_id import MalformedStreamId, StreamPosition
 
 #: While the broker is away a replay asks again this often.
@@ -70,14 +71,32 @@ class _Gap(Exception):
         self.reason: GapReason = reason
 
 
+class Positions(Protocol):
+    """What a beginning asks the broker; blocking, may raise BrokerUnavailable."""
+
+    def topology(self) -> Topology: ...
+
+    def ends(self, parts: Iterable[Part]) -> dict[Part, int]: ...
+
+    def starts(self, parts: Iterable[Part]) -> dict[Part, int]: ...
+
+    def at_time(self, parts: Iterable[Part], timestamp_ms: int) -> dict[Part, int]: ...
+
+
+class Replays(Protocol):
+    """Where records come from that have left the shared log."""
+
+    async def read(self, wanted: Filter, begin: Offsets, stop: Offsets) -> Slice: ...
+
+
 class Playback:
     """Brings a client from its beginning to the live edge."""
 
     def __init__(
         self,
         hub: Hub,
-        broker: Broker,
-        replays: ColdReplays,
+        broker: Positions,
+        replays: Replays,
         *,
         on_new_parts: Callable[[tuple[Part, ...]], None],
     ) -> None:
@@ -211,14 +230,14 @@ class Playback:
         wanted = dict(own)
         begun = index
         while True:
-            until = log.covered_at(wanted)
-            if until is not None and until <= index:
-                if index > begun:
-                    await client.write(sse.id_only(log.encode(own)))
-                client.cursor = index
-                return True
             if index < log.first:
                 return False
+            until = log.covered_at(wanted)
+            if until is not None and until <= index:
+                client.cursor = index
+                if index > begun:
+                    await client.write(sse.id_only(log.encode(own)))
+                return True
             stop = min(log.end if until is None else until, index + OWN_IDS_RECORDS_MAX)
             records = [r for r in log.read(index, stop) if r.offset >= own.get(r.part, 0)]
             index = stop
