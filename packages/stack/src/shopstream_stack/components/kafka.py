@@ -89,7 +89,7 @@ def kafka(settings: StackSettings, cache: Cache) -> ProcessSpec:
         if not (home / "data" / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             argv = [java, *tools.QUICK_JAVA, *classes, logs, "kafka.tools.StorageTool", "format"]
-            argv += ["-t", cluster, "-c", str(home / "server.properties")]
+            argv += [f"--cluster-id={cluster}", "-c", str(home / "server.properties")]
             run_build(argv, "format Kafka's storage", environ=environ)
 
     return ProcessSpec(
