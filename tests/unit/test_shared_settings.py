@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from shopstream_shared.settings import (
     EXIT_USAGE,
     Brokers,
+    ListenerSettings,
     Port,
     Settings,
     dead_variables,
@@ -146,3 +147,26 @@ def test_the_dead_variables_of_the_monolith_are_found(monkeypatch: pytest.Monkey
     monkeypatch.setenv("ENABLE_ANALYTICS", "true")
 
     assert dead_variables() == ["ENABLE_ANALYTICS"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.7", "::1", "localhost"])
+def test_open_mode_serves_this_machine(host: str) -> None:
+    assert ListenerSettings(SHOPSTREAM_HOST=host).host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
+def test_open_mode_serves_no_other_unless_told_to(host: str) -> None:
+    """Whoever reaches the port may act for any seller."""
+    with pytest.raises(ValidationError):
+        ListenerSettings(SHOPSTREAM_HOST=host)
+
+
+def test_open_mode_serves_any_address_when_told_to() -> None:
+    settings = ListenerSettings(SHOPSTREAM_HOST="0.0.0.0", SHOPSTREAM_OPEN_ON_ANY_ADDRESS=True)
+
+    assert settings.host == "0.0.0.0"
+
+
+def test_a_mode_that_does_not_exist_yet_is_not_taken_for_open() -> None:
+    with pytest.raises(ValidationError):
+        ListenerSettings(AUTH_MODE="required")  # type: ignore[arg-type] # as an operator writes it

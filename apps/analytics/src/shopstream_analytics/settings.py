@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from shopstream_shared.settings import Brokers, Port, Settings
+from shopstream_shared.settings import Brokers, ListenerSettings, Port
 
 
 def _http_url(value: str) -> str:
@@ -20,12 +20,11 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Name = Annotated[str, Field(min_length=1)]
 
 
-class AnalyticsSettings(Settings):
+class AnalyticsSettings(ListenerSettings):
     """Read once, in main. Secrets have no default."""
 
     kafka_brokers: Brokers = Field("localhost:9092", alias="KAFKA_BROKERS")
     kafka_client_id: Name = Field("analytics-service", alias="KAFKA_CLIENT_ID")
-    host: Name = Field("127.0.0.1", alias="SHOPSTREAM_HOST")
     health_port: Port = Field(8080, alias="HEALTH_PORT")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="SHOPSTREAM_LOG_LEVEL"

@@ -1,20 +1,19 @@
 """The API's settings: names as the operator writes them, read once."""
 
 from datetime import timedelta
-from ipaddress import ip_address
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
-from shopstream_shared.settings import Brokers, Port, Settings
+from shopstream_shared.settings import Brokers, ListenerSettings, Port
 from shopstream_shared.topics import Profile
 
 RESERVATION_SECONDS_MAX: Final = 30 * 24 * 3600
 
 
-class ApiSettings(Settings):
+class ApiSettings(ListenerSettings):
     """Variables of the service; those of the local stack have its addresses as defaults."""
 
     database_url: SecretStr = Field(alias="DATABASE_URL")
@@ -25,10 +24,6 @@ class ApiSettings(Settings):
     )
     low_stock_threshold: int = Field(default=5, alias="LOW_STOCK_THRESHOLD", ge=0, le=10**9)
     port: Port = Field(default=3000, alias="PORT")
-    host: str = Field(default="127.0.0.1", alias="SHOPSTREAM_HOST")
-    # Identity comes later; until then another mode must not silently mean open.
-    auth_mode: Literal["open"] = Field(default="open", alias="AUTH_MODE")
-    open_on_any_address: bool = Field(default=False, alias="SHOPSTREAM_OPEN_ON_ANY_ADDRESS")
     cors_origins: str = Field(default="*", alias="SHOPSTREAM_CORS_ORIGINS")
     profile: Profile = Field(default="local", alias="SHOPSTREAM_PROFILE")
     migrate: bool = Field(default=True, alias="SHOPSTREAM_MIGRATE")
@@ -61,16 +56,6 @@ class ApiSettings(Settings):
             raise ValueError(msg)
         return value
 
-    @model_validator(mode="after")
-    def _open_stays_at_home(self) -> Self:
-        if not self.open_on_any_address and not _loopback(self.host):
-            msg = (
-                "AUTH_MODE=open serves loopback only; "
-                "set SHOPSTREAM_OPEN_ON_ANY_ADDRESS=true if the port is guarded otherwise"
-            )
-            raise ValueError(msg)
-        return self
-
     @property
     def reservation_hold(self) -> timedelta:
         return timedelta(seconds=self.reservation_seconds)
@@ -78,12 +63,3 @@ class ApiSettings(Settings):
     @property
     def origins(self) -> list[str]:
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

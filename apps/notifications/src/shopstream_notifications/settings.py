@@ -2,12 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from shopstream_shared.settings import Brokers, Port, Settings
-
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+from shopstream_shared.settings import Brokers, ListenerSettings, Port
 
 
 def _comma_list(value: object) -> object:
@@ -19,16 +17,12 @@ def _comma_list(value: object) -> object:
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
 
 
-class NotificationsSettings(Settings):
+class NotificationsSettings(ListenerSettings):
     """Durations are seconds, sizes are bytes."""
 
-    host: str = Field("127.0.0.1", alias="SHOPSTREAM_HOST")
     port: Port = Field(3001, alias="PORT")
     brokers: Brokers = Field("localhost:9092", alias="KAFKA_BROKERS")
     client_id: str = Field("notifications-service", alias="KAFKA_CLIENT_ID", min_length=1)
-    # Identity comes later; until then another mode must not silently mean open.
-    auth_mode: Literal["open"] = Field("open", alias="AUTH_MODE")
-    open_on_any_address: bool = Field(default=False, alias="SHOPSTREAM_OPEN_ON_ANY_ADDRESS")
     cors_origins: CommaList = Field(("*",), alias="SHOPSTREAM_CORS_ORIGINS")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", alias="SHOPSTREAM_LOG_LEVEL"
@@ -43,13 +37,3 @@ class NotificationsSettings(Settings):
     #: What may wait for one slow client, before its policy decides.
     client_bytes_max: int = Field(1_024 * 1_024, alias="SHOPSTREAM_STREAM_CLIENT_BYTES", ge=1_024)
     workers: Literal[1] = Field(1, alias="SHOPSTREAM_NOTIFICATIONS_WORKERS")
-
-    @model_validator(mode="after")
-    def _open_mode_stays_local(self) -> "NotificationsSettings":
-        if self.host not in _LOOPBACK and not self.open_on_any_address:
-            msg = (
-                "SHOPSTREAM_HOST: with AUTH_MODE=open only a loopback address is allowed; "
-                "set SHOPSTREAM_OPEN_ON_ANY_ADDRESS=true to open it to everybody"
-            )
-            raise ValueError(msg)
-        return self

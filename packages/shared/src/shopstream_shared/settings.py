@@ -6,9 +6,10 @@ no default. Nothing outside a ``settings.py`` reads the environment.
 
 import os
 import sys
-from typing import Annotated, ClassVar, Final, NoReturn, Self
+from ipaddress import ip_address
+from typing import Annotated, ClassVar, Final, Literal, NoReturn, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -85,6 +86,33 @@ class Settings(BaseSettings):
             return cls.read()
         except ValidationError as error:
             exit_usage(describe(error))
+
+
+class ListenerSettings(Settings):
+    """Where a service listens. Open mode, in which a caller may name any seller, stays at home."""
+
+    host: str = Field(default="127.0.0.1", alias="SHOPSTREAM_HOST", min_length=1)
+    # Identity comes later; until then another mode must not silently mean open.
+    auth_mode: Literal["open"] = Field(default="open", alias="AUTH_MODE")
+    open_on_any_address: bool = Field(default=False, alias="SHOPSTREAM_OPEN_ON_ANY_ADDRESS")
+
+    @model_validator(mode="after")
+    def _open_stays_at_home(self) -> Self:
+        if not self.open_on_any_address and not _loopback(self.host):
+            raise ValueError(
+                "AUTH_MODE=open serves loopback only; "
+                "set SHOPSTREAM_OPEN_ON_ANY_ADDRESS=true if the port is guarded otherwise"
+            )
+        return self
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def describe(error: ValidationError) -> str:
