@@ -56,7 +56,7 @@ def _types(text: str) -> frozenset[str] | None:
     patterns = text.split(",")
     if len(patterns) > PATTERNS_MAX:
         raise BadFilter("types", f"at most {PATTERNS_MAX} patterns")
-    wanted = frozenset[str]().union(*(_expand(pattern.strip()) for pattern in patterns))
+    wanted = frozenset[str]().union(*(_expand(pattern.strip(" ")) for pattern in patterns))
     # Naming all types is the same wish as naming none: one group serves both.
     return None if wanted == _ALL_TYPES else wanted
 
