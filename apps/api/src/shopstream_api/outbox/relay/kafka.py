@@ -99,7 +99,7 @@ class KafkaLog:
         self._producer = producer
         self._repeat(lambda: producer.init_transactions(STEP_SECONDS), "init_transactions")
 
-    def read_progress(self) -> bytes | None:
+    def read_progress(self, ours: Callable[[bytes], bool]) -> bytes | None:
         end = self._final_end()
         consumer = Consumer(
             {
@@ -113,7 +113,7 @@ class KafkaLog:
             back = LOOK_BACK_OFFSETS
             while end > low:
                 start = max(low, end - back)
-                found = self._newest(consumer, start, end)
+                found = self._newest(consumer, start, end, ours)
                 if found is not None or start == low:
                     return found
                 back *= 2
@@ -264,8 +264,10 @@ class KafkaLog:
         )
         return int(futures[self._progress].result().offset)
 
-    def _newest(self, consumer: Consumer, start: int, end: int) -> bytes | None:
-        """The last committed record in [start, end), or None when there is none."""
+    def _newest(
+        self, consumer: Consumer, start: int, end: int, ours: Callable[[bytes], bool]
+    ) -> bytes | None:
+        """The last committed record of ours in [start, end), or None when there is none."""
         at = TopicPartition(self._progress.topic, self._progress.partition, start)
         consumer.assign([at])
         newest: bytes | None = None
@@ -276,7 +278,8 @@ class KafkaLog:
                 error = message.error()
                 if error is None:
                     value = message.value()
-                    newest = value if isinstance(value, bytes) else newest
+                    if isinstance(value, bytes) and ours(value):
+                        newest = value
                 elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                     raise KafkaException(error)
                 elif (message.offset() or 0) >= end:

@@ -5,7 +5,7 @@ step to about a second and calls the relay's heartbeat between steps, which may 
 wait.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,8 +77,8 @@ class OutboxStore(Protocol):
         """Move rows out of the way, each with its reason; returns how many were still there."""
         ...
 
-    def transactional_id(self) -> str | None:
-        """The id last used with this shard."""
+    def identity(self) -> tuple[str, str | None]:
+        """The outbox's own id, and the transactional id last used with this shard."""
         ...
 
     def remember_transactional_id(self, transactional_id: str) -> None:
@@ -109,8 +109,8 @@ class EventLog(Protocol):
         """How many partitions each stream topic has."""
         ...
 
-    def read_progress(self) -> bytes | None:
-        """The value of the newest committed progress record of this shard, once it is final."""
+    def read_progress(self, ours: Callable[[bytes], bool]) -> bytes | None:
+        """The newest committed progress record of this shard that is ours, once it is final."""
         ...
 
     def end_position(self) -> Position:

@@ -100,11 +100,15 @@ class PostgresStore:
         self._execute(_POISON, {"seqs": list(reasons.keys()), "reasons": list(reasons.values())})
         return int(self._value("SELECT count(*) FROM outbox_poison", ()) - before)
 
-    def transactional_id(self) -> str | None:
-        found: str | None = self._value(
-            "SELECT transactional_id FROM relay_state WHERE shard = %s", (self._shard,)
-        )
-        return found
+    def identity(self) -> tuple[str, str | None]:
+        with _failures():
+            row = self._connection.execute(
+                "SELECT outbox_id::text, transactional_id FROM relay_state WHERE shard = %s",
+                (self._shard,),
+            ).fetchone()
+        if row is None:
+            raise StoreFailed(f"there is no shard {self._shard}")
+        return row[0], row[1]
 
     def remember_transactional_id(self, transactional_id: str) -> None:
         self._execute(

@@ -2,7 +2,8 @@
 
 It rides in the same Kafka transaction as the events themselves (protocol rule 6), so it is there
 exactly when they are. Numbers are written as ranges, since rows of a batch mostly follow each
-other: ``{"v":1,"seqs":[[1,500],[502,502]]}``.
+other: ``{"v":1,"outbox":"<uuid>","seqs":[[1,500],[502,502]]}``. The outbox is named because a fresh
+database on an old broker counts from 1 again: records of the old one must not delete its rows.
 """
 
 from collections.abc import Collection, Iterable
@@ -16,6 +17,7 @@ PROGRESS_SEQS_MAX: Final = 10_000
 
 class _Record(msgspec.Struct, frozen=True):
     v: int
+    outbox: str
     seqs: list[tuple[int, int]]
 
 
@@ -26,7 +28,7 @@ class UnreadableProgress(Exception):
     """The progress record is not one of ours: a person must look, for guessing could double."""
 
 
-def encode_progress(seqs: Iterable[int]) -> bytes:
+def encode_progress(outbox: str, seqs: Iterable[int]) -> bytes:
     """Raises ValueError above PROGRESS_SEQS_MAX."""
     ranges: list[tuple[int, int]] = []
     count = 0
@@ -39,11 +41,11 @@ def encode_progress(seqs: Iterable[int]) -> bytes:
     if count > PROGRESS_SEQS_MAX:
         msg = f"{count} rows in one progress record; at most {PROGRESS_SEQS_MAX}"
         raise ValueError(msg)
-    return msgspec.json.encode(_Record(1, ranges))
+    return msgspec.json.encode(_Record(1, outbox, ranges))
 
 
-def decode_progress(value: bytes) -> Collection[int]:
-    """The ``seq`` numbers listed. Raises UnreadableProgress."""
+def decode_progress(value: bytes) -> tuple[str, Collection[int]]:
+    """The outbox and its ``seq`` numbers listed. Raises UnreadableProgress."""
     try:
         record = _decoder.decode(value)
     except msgspec.MsgspecError as error:
@@ -52,4 +54,4 @@ def decode_progress(value: bytes) -> Collection[int]:
     if record.v != 1 or count > PROGRESS_SEQS_MAX:
         msg = f"version {record.v} with {count} rows"
         raise UnreadableProgress(msg)
-    return [seq for first, last in record.seqs for seq in range(first, last + 1)]
+    return record.outbox, [seq for first, last in record.seqs for seq in range(first, last + 1)]

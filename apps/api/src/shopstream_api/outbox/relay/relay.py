@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from shopstream_api.outbox.relay.metrics import RelayMetrics
@@ -134,37 +135,39 @@ class Relay:
                 return
             log = self._open_log(lambda: self._heartbeat(store))
             try:
-                position = self._recover(store, log)
+                term = self._recover(store, log)
                 self._status.leading()
-                self._serve(store, log, position)
+                self._serve(store, log, term)
             finally:
                 log.close()
         finally:
             store.close()
 
-    def _recover(self, store: OutboxStore, log: EventLog) -> "_Vector":
+    def _recover(self, store: OutboxStore, log: EventLog) -> "_Term":
         """Learn from the log what is published, whoever published it, and delete that."""
         self._status.starting()
         partitions = log.partitions()
-        vector = _Vector(log.epoch(), partitions)
-        wanted, used = self._options.transactional_id, store.transactional_id()
+        wanted = self._options.transactional_id
+        outbox, used = store.identity()
+        term = _Term(outbox, log.epoch(), partitions)
         if used is not None and used != wanted:
             # Rule 5: the progress of an id is final only once that id is fenced.
             log.fence(used)
         self._crash.reach("relay.init")
         log.fence(wanted)
         store.remember_transactional_id(wanted)
-        record = log.read_progress()
-        published = decode_progress(record) if record is not None else ()
-        vector.advance(log.end_position())
-        store.settle(published, vector.encode())
+        # An outbox that no relay has ever led has nothing on the log.
+        record = log.read_progress(partial(_is_of, outbox)) if used is not None else None
+        published = decode_progress(record)[1] if record is not None else ()
+        term.advance(log.end_position())
+        store.settle(published, term.encode())
         if self._refused:
             moved = store.poison(self._refused)
             _log.error("events moved to poison", rows=moved, reasons=self._refused)
             self._refused = {}
-        return vector
+        return term
 
-    def _serve(self, store: OutboxStore, log: EventLog, vector: "_Vector") -> None:
+    def _serve(self, store: OutboxStore, log: EventLog, term: "_Term") -> None:
         while True:
             self._wakeup.clear()
             self._heartbeat(store)
@@ -173,25 +176,25 @@ class Relay:
             if blocked:
                 store.poison(blocked)
             elif rows:
-                self._publish(store, log, vector, rows)
+                self._publish(store, log, term, rows)
             else:
                 self._wakeup.wait(POLL_SECONDS)
 
     def _publish(
-        self, store: OutboxStore, log: EventLog, vector: "_Vector", rows: Sequence[Row]
+        self, store: OutboxStore, log: EventLog, term: "_Term", rows: Sequence[Row]
     ) -> None:
         seqs = [row.seq for row in rows]
         started = time.monotonic()
         self._crash.reach("relay.before_produce")
         log.begin()
-        offsets = log.produce(rows, encode_progress(seqs))
+        offsets = log.produce(rows, encode_progress(term.outbox, seqs))
         self._crash.reach("relay.after_produce")
         self._crash.reach("relay.before_commit")
         log.commit()
         self._crash.reach("relay.after_commit")
-        vector.advance(offsets)
+        term.advance(offsets)
         self._crash.reach("relay.before_delete")
-        store.settle(seqs, vector.encode())
+        store.settle(seqs, term.encode())
         self._crash.reach("relay.after_delete")
         self._metrics.published(len(rows), time.monotonic() - started)
 
@@ -208,10 +211,15 @@ class Relay:
             self._metrics.lag(*store.lag())
 
 
-class _Vector:
-    """Next offsets over all stream partitions, as the stream position readers are given."""
+def _is_of(outbox: str, record: bytes) -> bool:
+    return decode_progress(record)[0] == outbox
 
-    def __init__(self, epoch: bytes, partitions: Mapping[str, int]) -> None:
+
+class _Term:
+    """What one term knows: its outbox, and the next offsets over all stream partitions."""
+
+    def __init__(self, outbox: str, epoch: bytes, partitions: Mapping[str, int]) -> None:
+        self.outbox = outbox
         self._epoch = epoch
         self._partitions = partitions
         self._offsets: dict[tuple[str, int], int] = {}

@@ -197,6 +197,8 @@ CREATE TABLE outbox_poison (
 CREATE INDEX outbox_poison_topic_aggregateid_idx ON outbox_poison (topic, aggregateid);
 CREATE TABLE relay_state (
     shard            smallint PRIMARY KEY,
+    -- Stands in each progress record: numbers of another database's outbox say nothing of ours.
+    outbox_id        uuid NOT NULL DEFAULT gen_random_uuid(),
     transactional_id text
 );
 CREATE TABLE stream_position (
