@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 WEB := apps/web
+COMPILE := uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q
 
 .PHONY: help setup lock demo up down reset status test check fmt schemas web-check web-test
 
@@ -27,8 +28,11 @@ $(WEB)/node_modules/.ready: $(WEB)/package-lock.json
 
 setup: .venv/.ready $(WEB)/node_modules/.ready ## everything the other verbs need
 
-lock: ## rewrite requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q -o requirements.lock
+lock: ## rewrite requirements.lock and those of the images from pyproject.toml (needs uv)
+	$(COMPILE) pyproject.toml --all-extras --group dev -o requirements.lock
+	@for app in api notifications analytics; do \
+		$(COMPILE) pyproject.toml --extra $$app --constraint requirements.lock -o requirements/$$app.lock; done
+	@echo hatchling | $(COMPILE) - --constraint requirements.lock -o requirements/build.lock
 
 demo: setup ## start everything, drive it for real, show what arrived where
 	@$(BIN)/shopstream demo
