@@ -179,8 +179,9 @@ def published(
         while open_places:
             message = consumer.poll(10)
             assert message is not None, "the broker sends nothing"
-            if message.error() is not None:
-                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+            error = message.error()
+            if error is not None:
+                assert error.code() == KafkaError._PARTITION_EOF, error
                 open_places -= 1
             else:
                 records.append(_record(message))

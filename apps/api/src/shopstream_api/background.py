@@ -15,6 +15,7 @@ from shopstream_api.errors import Unavailable
 from shopstream_api.idempotency.repository import KeyRepository
 from shopstream_api.idempotency.service import KEPT
 from shopstream_api.outbox.relay.metrics import RelayMetrics
+from shopstream_api.threads import in_daemon
 from shopstream_shared.clock import Clock
 from shopstream_shared.health import Unhealthy
 from shopstream_shared.kafka import KafkaConnection
@@ -44,7 +45,7 @@ class Schema:
         """Try until it is done; then requests may pass."""
         while True:
             try:
-                reason = await asyncio.to_thread(self._once)
+                reason = await in_daemon(self._once, "schema")
             except Exception as error:  # noqa: BLE001 - whatever it is, the next try may do
                 reason = f"the schema cannot be checked: {type(error).__name__}"
                 _log.warning("schema not ready", reason=reason)
@@ -86,7 +87,7 @@ class BrokerWatch:
         """Ask every WATCH_SECONDS, in a thread, until cancelled."""
         admin = AdminClient(self._connection.admin())
         while True:
-            await asyncio.to_thread(self._once, admin)
+            await in_daemon(lambda: self._once(admin), "broker-watch")
             self._seen = time.monotonic()
             await asyncio.sleep(WATCH_SECONDS)
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import sys
 
+import uvloop
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
@@ -114,7 +115,8 @@ def main() -> None:
     elif arguments.command == "poison":
         sys.exit(run_poison(settings.database_url.get_secret_value(), arguments))
     else:
-        asyncio.run(run(settings, relay_only=arguments.command == "relay"))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings, relay_only=arguments.command == "relay"))
 
 
 def _parser() -> argparse.ArgumentParser:

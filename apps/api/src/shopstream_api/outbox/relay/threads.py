@@ -1,6 +1,7 @@
 """The threads around a relay: its own, and one that listens for commits of other processes."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -15,7 +16,7 @@ CHANNEL: Final = "shopstream_outbox"
 LISTEN_STEP_SECONDS: Final = 0.5
 LISTEN_RETRY_SECONDS: Final = 1.0
 #: A relay ends within one step of its Kafka calls; past this it is left to the end of the process.
-JOIN_SECONDS_MAX: Final = 4.0
+JOIN_SECONDS_MAX: Final = 3.0
 
 
 class Listener:
@@ -61,5 +62,6 @@ class RelayThreads:
         """Ask all to end and wait, bounded; what is cut off here the next start recovers."""
         for stop, _ in self._parts:
             stop()
+        deadline = time.monotonic() + JOIN_SECONDS_MAX
         for _, thread in self._parts:
-            thread.join(JOIN_SECONDS_MAX)
+            thread.join(max(0, deadline - time.monotonic()))
