@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,14 @@ from tests.support.system import LocalSystem
 
 TESTS = Path(__file__).parent
 KINDS = ("unit", "contract", "property", "integration", "e2e", "browser")
+
+
+def pytest_configure() -> None:
+    """A run that is told to end (`timeout`, a cancelled job) stops what it started, as Ctrl-C does.
+
+    Without this SIGTERM ends Python at once, and brokers and services go on without an owner.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
