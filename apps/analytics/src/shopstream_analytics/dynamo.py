@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
 CONNECT_SECONDS: Final = 2.0
-READ_SECONDS: Final = 10.0
+READ_SECONDS: Final = 15.0
 #: Tries inside one call; the lane above repeats the whole call without bound.
 CALL_TRIES_MAX: Final = 2
-CONNECTIONS_MAX: Final = 32
+#: Also the bound of calls in flight a worker, over all its partitions; those beyond it wait here,
+#: outside READ_SECONDS. A slow DynamoDB Local (80 items/s on a busy machine, a call of 25 items
+#: 0.4 s) must answer what it was given before that, or repetitions pile up faster than it works.
+CONNECTIONS_MAX: Final = 6
 
 
 def client_config() -> AioConfig:
