@@ -152,6 +152,21 @@ def test_a_busy_port_is_told_before_anything_starts(command: Command) -> None:
     assert command.runner.names() == []
 
 
+def test_a_program_on_the_ipv6_loopback_is_in_the_way_too(command: Command) -> None:
+    port = command.settings.minio_console_port
+    with socket.create_server(("::1", port), family=socket.AF_INET6):
+        done = command("up", "minio")
+    assert done.returncode == 1
+    assert "SHOPSTREAM_MINIO_CONSOLE_PORT" in done.stderr
+
+
+def test_an_external_component_is_not_started_even_by_name(command: Command) -> None:
+    done = command("up", "minio", MINIO_ENDPOINT="http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert "minio is external: its variable points elsewhere" in done.stderr
+    assert "redis is unknown; the parts are kafka," in command("up", "redis").stderr
+
+
 def test_a_missing_tool_is_told_with_version_and_source(command: Command, tmp_path: Path) -> None:
     done = command("up", PATH="", SHOPSTREAM_CACHE_DIR=str(tmp_path / "empty-cache"))
     assert done.returncode == 1

@@ -22,9 +22,11 @@ import psycopg
 from psycopg import sql
 
 from shopstream_stack.ports import PortReservations
+from shopstream_stack.process import started_mark
 from shopstream_stack.settings import StackSettings
 from shopstream_stack.system import System
 
+FOLDER_PREFIX = "shopstream-test-"
 COMPONENTS = ("kafka", "postgres", "dynamodb", "minio")
 # What a process needs from the machine; nothing else leaks from the caller's shell into a test.
 MACHINE_VARIABLES = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "JAVA_HOME", "SHOPSTREAM_CACHE_DIR")
@@ -42,12 +44,27 @@ def machine_environ() -> dict[str, str]:
     return {name: os.environ[name] for name in MACHINE_VARIABLES if name in os.environ}  # noqa: TID251 - the machine's
 
 
+def end_dead_runs() -> None:
+    """Stop what runs that were killed before their clean-up have left, and delete their data."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        owner = folder / "owner"
+        pid, _, mark = (owner.read_text() if owner.exists() else "").partition(" ")
+        if not mark or started_mark(int(pid)) == mark:
+            continue
+        left = System(StackSettings.load({"SHOPSTREAM_DATA_DIR": str(folder / "data")}))
+        left.stop_all()
+        left.forget()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 class LocalComponents:
     """Kafka, PostgreSQL, DynamoDB Local and MinIO of one test run."""
 
     def __init__(self) -> None:
         self._ports = PortReservations()
-        self._folder = Path(tempfile.mkdtemp(prefix="shopstream-test-"))
+        end_dead_runs()
+        self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+        (self._folder / "owner").write_text(f"{os.getpid()} {started_mark(os.getpid())}")
         self.settings = StackSettings.load(
             {
                 **machine_environ(),

@@ -18,7 +18,7 @@ from tests.support.components import COMPONENTS, LocalComponents
 from shopstream_stack import page
 
 SERVICES = ("api", "notifications", "analytics")
-WAIT_SECONDS_MAX = 60.0
+WAIT_SECONDS_MAX = 90.0
 POLL_SECONDS = 0.05
 
 

@@ -169,6 +169,8 @@ def stream_id(
 def bring_up(system: System, names: list[str] | None = None) -> None:
     """Prepare and start `names` (everything when None): components first, then services."""
     wanted = names or system.names()
+    for name in wanted:
+        system.require_own(name)
     components = [name for name in wanted if name not in SERVICES]
     services = [name for name in wanted if name in SERVICES]
     _prepare(system, components, page_too="web" in services)

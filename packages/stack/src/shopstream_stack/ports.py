@@ -29,17 +29,27 @@ FREE_PORT_TRIES_MAX: Final = 500
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on `port` on every local address now."""
-    for family, host in ((socket.AF_INET, ""), (socket.AF_INET, LOOPBACK)):
+    """Whether a server could listen on `port` on every local address now.
+
+    The IPv6 loopback counts too: a program there, as development servers like it, would answer
+    those who ask for `localhost` in our place.
+    """
+    places = ((socket.AF_INET, ""), (socket.AF_INET, LOOPBACK), (socket.AF_INET6, "::1"))
+    return all(_can_bind(family, host, port) for family, host in places)
+
+
+def _can_bind(family: socket.AddressFamily, host: str, port: int) -> bool:
+    try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             # As servers do: connections of an earlier run in TIME_WAIT do not count.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                if error.errno in {errno.EADDRINUSE, errno.EACCES}:
-                    return False
-                raise
+            probe.bind((host, port))
+    except OSError as error:
+        if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+            return False
+        if family == socket.AF_INET6:
+            return True  # a machine without IPv6
+        raise
     return True
 
 

@@ -28,7 +28,7 @@ import psutil
 from shopstream_stack.errors import PortBusyError, StackError, StartFailedError
 from shopstream_stack.ports import holder_of, is_free
 
-POLL_SECONDS: Final = 0.05
+POLL_SECONDS: Final = 0.1
 KILL_WAIT_SECONDS_MAX: Final = 10.0
 LOG_BYTES_MAX: Final = 20 * 1024 * 1024
 LOG_TAIL_LINES: Final = 15

@@ -121,6 +121,13 @@ class System:
         tools.require(self.tools_of(wanted))
         side_by_side([builders[name] for name in builders if name in wanted])
 
+    def require_own(self, name: str) -> None:
+        """Raise StackError unless `name` is a part that this stack starts."""
+        if name not in self.names():
+            known = name in COMPONENTS
+            reason = "is external: its variable points elsewhere" if known else "is unknown"
+            raise StackError(f"{name} {reason}; the parts are {', '.join(self.names())}")
+
     def require_free_ports(self, *names: str) -> None:
         """Raise StackError that names every port of a stopped process that another holds."""
         busy = [
