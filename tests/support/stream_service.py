@@ -56,9 +56,10 @@ def an_event(
 class Publisher:
     """One transactional producer, as the relay uses it."""
 
-    def __init__(self, brokers: str) -> None:
+    def __init__(self, brokers: str, *, check: bool = True) -> None:
         connection = KafkaConnection(brokers, "test-relay")
-        ensure_topics(AdminClient(connection.admin()), load_topics("local").values())
+        if check:
+            ensure_topics(AdminClient(connection.admin()), load_topics("local").values())
         self._producer = Producer(connection.transactional_producer(f"test-{uuid.uuid4()}"))
         self._producer.init_transactions(30)
 
@@ -97,7 +98,8 @@ class Publisher:
 class StreamService:
     """One notifications process; ``with`` ends it."""
 
-    def __init__(self, brokers: str, **variables: str) -> None:
+    def __init__(self, brokers: str, *, healthy: bool = True, **variables: str) -> None:
+        self._wait_healthy = healthy
         self._ports = PortReservations()
         self.port = self._ports.take()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -113,7 +115,7 @@ class StreamService:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        self.start(healthy=self._wait_healthy)
         return self
 
     def __exit__(
@@ -202,7 +204,6 @@ class Stream:
     def __init__(self, connection: SseConnection) -> None:
         self.connection = connection
         self.seen: list[Seen] = []
-        self.ended = False
 
     @property
     def events(self) -> list[SseEvent]:
@@ -251,7 +252,7 @@ class Stream:
         self.connection._idle_seconds_max = seconds_max
         while chunk := await self.connection.read():
             self._take(chunk)
-        self.ended = True
+        self.cut()
 
     def _take(self, chunk: bytes) -> None:
         now = time.monotonic()
