@@ -40,6 +40,15 @@ def migrate(database_url: str, revision: str = "head") -> None:
         command.upgrade(config, revision)
 
 
+def downgrade(database_url: str, revision: str) -> None:
+    """Take the database back to a revision; blocks. Raises as `migrate` does."""
+    with _connection(database_url) as connection:
+        _lock(connection)
+        config = _config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+
+
 def is_current(database_url: str) -> bool:
     """True when the database is at the newest revision this code knows, or past it."""
     with _connection(database_url) as connection:

@@ -3,12 +3,12 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from shopstream_api.db.metadata import metadata
+from shopstream_api.schema import TABLES
 
 
 def run(connection: Connection) -> None:
     context.configure(
-        connection=connection, target_metadata=metadata, transaction_per_migration=True
+        connection=connection, target_metadata=TABLES[0].metadata, transaction_per_migration=True
     )
     with context.begin_transaction():
         context.run_migrations()
