@@ -1,0 +1,348 @@
+"""The analytics service and its workers as processes on the real components."""
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from uuid import uuid4
+
+import boto3
+import httpx
+from confluent_kafka import (
+    Consumer,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic
+from tests.support.analytics_events import Counts, LogRecord
+from tests.support.components import LocalComponents
+
+from shopstream_analytics.aggregates import keys
+from shopstream_analytics.archive.file import unpack
+from shopstream_shared.clock import epoch_ms
+from shopstream_shared.events.codec import EncodedEvent
+from shopstream_shared.kafka import KafkaConnection
+from shopstream_shared.topics import DEAD_LETTER, STREAM_TOPICS, load_topics
+
+WAIT_SECONDS: Final = 90.0
+T = TypeVar("T")
+
+
+def wait_until(check: Callable[[], T], what: str, seconds: float = WAIT_SECONDS) -> T:
+    """Poll until the check gives something true; fail after the time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = check()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            msg = f"not within {seconds:g} s: {what}"
+            raise AssertionError(msg)
+        time.sleep(0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Analytics:
+    """One set of tables and one bucket, of their own, on the shared components and topics."""
+
+    components: LocalComponents
+    environ: Mapping[str, str]
+    logs: Path
+
+    @classmethod
+    def fresh(cls, components: LocalComponents, logs: Path, **variables: str) -> "Analytics":
+        name = uuid4().hex[:12]
+        environ = {
+            **components.environ_of("kafka", "dynamodb", "minio"),
+            "RECENT_EVENTS_TABLE_NAME": f"Recent-{name}",
+            "SHOPSTREAM_AGGREGATES_TABLE_NAME": f"Aggregates-{name}",
+            "SHOPSTREAM_CHECKPOINTS_TABLE_NAME": f"Checkpoints-{name}",
+            "ARCHIVE_BUCKET_NAME": f"archive-{name}",
+            "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1",
+            "SHOPSTREAM_KAFKA_SESSION_TIMEOUT_SECONDS": "3",
+            **variables,
+        }
+        ensure_topics(environ["KAFKA_BROKERS"])
+        return cls(components, environ, logs)
+
+    @contextmanager
+    def worker(self, name: str, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """A worker without a parent, killed at the end."""
+        argv = [sys.executable, "-m", "shopstream_analytics.worker", name]
+        with self._process(argv, f"{name}.log", variables) as process:
+            yield process
+
+    @contextmanager
+    def service(self, **variables: str) -> Iterator["Service"]:
+        """The whole service on a free port; it and its workers are gone at the end."""
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        argv = [str(Path(sys.executable).with_name("shopstream-analytics"))]
+        given = {"HEALTH_PORT": str(port), **variables}
+        with (
+            self._process(argv, "analytics.log", given) as process,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
+        ):
+            yield Service(process, client)
+
+    @contextmanager
+    def _process(
+        self, argv: Sequence[str], log: str, variables: Mapping[str, str]
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        with (
+            (self.logs / log).open("ab") as output,
+            subprocess.Popen(
+                argv,
+                env={**self.environ, **variables},
+                stdout=output,
+                stderr=output,
+            ) as process,
+        ):
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
+
+    def counts(self) -> Counts:
+        """The aggregates as the naive count gives them: summed over source partitions."""
+        counts: Counts = {}
+        for item in self.scan("SHOPSTREAM_AGGREGATES_TABLE_NAME"):
+            key, _ = keys.parse(item["pk"]["S"], item["sk"]["S"])
+            bucket = counts.setdefault((*key,), Counter())
+            for name, value in item.items():
+                if name not in {"pk", "sk", "upto"}:
+                    bucket[name] += int(value["N"])
+        return counts
+
+    def scan(self, variable: str) -> list[dict[str, Any]]:
+        """All items of the table that a variable names."""
+        client = dynamo_client(self.environ)
+        pages = client.get_paginator("scan").paginate(
+            TableName=self.environ[variable], ConsistentRead=True
+        )
+        return [dict(item) for page in pages for item in page["Items"]]
+
+    def recent_ids(self) -> list[str]:
+        return sorted(item["eventId"]["S"] for item in self.scan("RECENT_EVENTS_TABLE_NAME"))
+
+    def chain(self, topic: str, partition: int, start: int) -> list["Object"]:
+        """The partition's objects, walked from a position by metadata, each checked."""
+        client = s3_client(self.environ)
+        bucket = self.environ["ARCHIVE_BUCKET_NAME"]
+        pages = client.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=f"events/topic={topic}/"
+        )
+        names = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+        mine = [name for name in names if f"/{topic}+{partition}+" in name]
+        found = {}
+        for name in mine:
+            answer = client.get_object(Bucket=bucket, Key=name)
+            body = answer["Body"].read()
+            metadata = dict(answer["Metadata"])
+            assert hashlib.sha256(body).hexdigest() == metadata["sha256"]
+            lines = unpack(body).splitlines(keepends=True)
+            assert len(lines) == int(metadata["count"])
+            found[int(metadata["start"])] = Object(name, metadata, lines)
+        assert len(found) == len(mine), "two objects start at one position"
+        chain = []
+        position = start
+        while position in found:
+            chain.append(found.pop(position))
+            position = int(chain[-1].metadata["next"])
+        assert not found, "objects outside of the chain"
+        return chain
+
+    def lag(self, group: str) -> int:
+        """Offsets between the group's commits and the ends of the log; -1 when none is known."""
+        # Not the admin client's list_consumer_group_offsets: librdkafka 2.16 ends the process in it
+        # when a young broker still loads its coordinator. This consumer never joins the group.
+        reader = Consumer(KafkaConnection(self.environ["KAFKA_BROKERS"], "tests").consumer(group))
+        wheres = [TopicPartition(*where) for where in log_ends(self.environ["KAFKA_BROKERS"])]
+        try:
+            found = reader.committed(wheres, timeout=10)
+        except KafkaException:
+            return -1
+        finally:
+            reader.close()
+        committed = {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
+        ends = log_ends(self.environ["KAFKA_BROKERS"])
+        if any(end and where not in committed for where, end in ends.items()):
+            return -1
+        return sum(end - max(0, committed.get(where, 0)) for where, end in ends.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An archived file."""
+
+    key: str
+    metadata: Mapping[str, str]
+    lines: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The running service."""
+
+    process: "subprocess.Popen[bytes]"
+    client: httpx.Client
+
+    def health(self) -> httpx.Response | None:
+        try:
+            return self.client.get("/health")
+        except httpx.TransportError:
+            return None
+
+    def wait_healthy(self) -> None:
+        wait_until(lambda: (r := self.health()) is not None and r.status_code == 200, "healthy")
+
+    def message(self, check: str) -> str:
+        response = self.health()
+        if response is None:
+            return ""
+        return str(response.json()["checks"][check]["message"])
+
+    def worker_pids(self) -> list[int]:
+        """The children of the service."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """SIGKILL and reap."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def ensure_topics(brokers: str) -> None:
+    """All topics of the local profile."""
+    admin = AdminClient(KafkaConnection(brokers, "tests").admin())
+    known = admin.list_topics(timeout=10).topics
+    new = [
+        NewTopic(spec.name, spec.partitions, spec.replication, config=dict(spec.config))
+        for spec in load_topics("local").values()
+        if spec.name not in known
+    ]
+    for future in admin.create_topics(new).values() if new else ():
+        future.result()
+
+
+def producer(brokers: str) -> Producer:
+    """A transactional producer, ready."""
+    made = Producer(KafkaConnection(brokers, "tests").transactional_producer(f"tests-{uuid4()}"))
+    made.init_transactions()
+    return made
+
+
+def send(made: Producer, events: Sequence[EncodedEvent], *, abort: bool = False) -> None:
+    """One transaction."""
+    made.begin_transaction()
+    for encoded in events:
+        made.produce(
+            encoded.topic,
+            key=encoded.subject,
+            value=encoded.value,
+            headers=list(encoded.headers),
+            timestamp=epoch_ms(encoded.time),
+        )
+    if abort:
+        made.flush()
+        made.abort_transaction()
+    else:
+        made.commit_transaction()
+
+
+def read_log(brokers: str, topics: Sequence[str] = STREAM_TOPICS) -> list[LogRecord]:
+    """All committed records up to the present end, in offset order within a partition."""
+    consumer = Consumer(KafkaConnection(brokers, "tests").consumer(f"tests-{uuid4()}"))
+    records: list[LogRecord] = []
+    try:
+        for (topic, partition), end in log_ends(brokers, topics).items():
+            where = TopicPartition(topic, partition)
+            first, _ = consumer.get_watermark_offsets(where, 10)
+            consumer.assign([TopicPartition(topic, partition, first)])
+            deadline = time.monotonic() + WAIT_SECONDS
+            while max(first, consumer.position([where])[0].offset) < end:
+                assert time.monotonic() < deadline, f"{topic}/{partition} cannot be read to {end}"
+                messages = consumer.consume(1000, 0.2)
+                records.extend(_record(m) for m in messages if m.error() is None)
+    finally:
+        consumer.close()
+    return records
+
+
+def log_ends(brokers: str, topics: Sequence[str] = STREAM_TOPICS) -> dict[tuple[str, int], int]:
+    """The high watermark of each partition."""
+    consumer = Consumer(KafkaConnection(brokers, "tests").consumer(f"tests-{uuid4()}"))
+    try:
+        known = consumer.list_topics(timeout=10).topics
+        return {
+            (topic, number): consumer.get_watermark_offsets(TopicPartition(topic, number), 10)[1]
+            for topic in topics
+            for number in known[topic].partitions
+        }
+    finally:
+        consumer.close()
+
+
+def letters_of(brokers: str) -> list[LogRecord]:
+    """All dead letters."""
+    return read_log(brokers, (DEAD_LETTER,))
+
+
+def dynamo_client(environ: Mapping[str, str]) -> Any:
+    return boto3.client(
+        "dynamodb",
+        endpoint_url=environ["DYNAMO_ENDPOINT"],
+        region_name="us-east-1",
+        aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def s3_client(environ: Mapping[str, str]) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=environ["MINIO_ENDPOINT"],
+        region_name="us-east-1",
+        aws_access_key_id=environ["MINIO_ACCESS_KEY"],
+        aws_secret_access_key=environ["MINIO_SECRET_KEY"],
+    )
+
+
+def log_folder() -> Path:
+    """Where a test's processes write; kept, because it says why a test failed."""
+    return Path(tempfile.mkdtemp(prefix="shopstream-analytics-"))
+
+
+def _record(message: Any) -> LogRecord:
+    return LogRecord(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        message.headers() or [],
+    )
