@@ -83,7 +83,8 @@ class PortReservations:
     A reservation is a lock on a small file, so it ends with the process that holds it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = FREE_PORT_FIRST, last: int = FREE_PORT_LAST) -> None:
+        self._range = (first, last)
         self._locks: dict[int, int] = {}
         self._folder = Path(tempfile.gettempdir()) / f"shopstream-ports-{os.getuid()}"
 
@@ -91,11 +92,11 @@ class PortReservations:
         """Return a free port below the ephemeral range; raises StackError when none is found."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         for _ in range(FREE_PORT_TRIES_MAX):
-            port = random.randint(FREE_PORT_FIRST, FREE_PORT_LAST)  # noqa: S311 - no secret
+            port = random.randint(*self._range)  # noqa: S311 - no secret
             if port not in self._locks and self._lock(port):
                 return port
         raise StackError(
-            f"No free port between {FREE_PORT_FIRST} and {FREE_PORT_LAST} "
+            f"No free port between {self._range[0]} and {self._range[1]} "
             f"in {FREE_PORT_TRIES_MAX} tries"
         )
 
