@@ -113,6 +113,20 @@ def test_a_service_listens_where_compose_publishes_it(name: str) -> None:
     assert int(environment[variable]) == default
 
 
+def test_the_page_is_served_where_compose_publishes_it_and_knows_the_services_ports() -> None:
+    config = (ROOT / "apps" / "web" / "nginx.conf").read_text()
+    ((outside, inside),) = published("web").items()
+
+    assert re.findall(r"listen (?:\[::\]:)?(\d+);", config) == [str(inside)] * 2
+    assert outside == inside
+    addresses = dict(re.findall(r'"(\w+)Url":"http://\$host:(\d+)"', config))
+    assert {name: int(port) for name, port in addresses.items()} == {
+        "api": next(iter(published("api"))),
+        "stream": next(iter(published("notifications"))),
+        "analytics": next(iter(published("analytics"))),
+    }
+
+
 def test_an_address_names_a_service_and_a_port_it_has() -> None:
     inner = {"redpanda": 9092, "postgres": 5432, "minio": 9000, "dynamodb": 8000}
     for name, service in services().items():

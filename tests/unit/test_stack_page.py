@@ -55,6 +55,8 @@ def test_an_ipv6_host_keeps_its_brackets(client: Client) -> None:
 def test_assets_are_kept_and_the_page_is_asked_for_each_time(client: Client) -> None:
     asset = client.get("/assets/index-abc.js")
     assert asset.headers["cache-control"] == "public, max-age=31536000, immutable"
+    missing = client.get("/assets/index-next.js")
+    assert (missing.status_code, missing.headers["cache-control"]) == (404, "no-cache")
     page = client.get("/")
     assert page.headers["cache-control"] == "no-cache"
     assert page.headers["x-content-type-options"] == "nosniff"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -143,13 +144,15 @@ class _Headers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The build names its assets by their content.
-        is_asset = scope["type"] == "http" and scope["path"].startswith("/assets/")
+        is_asset_path = scope["type"] == "http" and scope["path"].startswith("/assets/")
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = list(message["headers"])
                 names = {name for name, _ in headers}
                 if b"cache-control" not in names:
+                    # One that is not there yet may come with the next build.
+                    is_asset = is_asset_path and message["status"] < HTTPStatus.BAD_REQUEST
                     rule = _NEVER_STALE if is_asset else _ASK_EACH_TIME
                     headers.append((b"cache-control", rule))
                 headers += [
