@@ -105,6 +105,14 @@ def test_a_line_break_in_a_value_stays_in_its_line(lines: Lines) -> None:
     assert line["name"] == 'a\nb\r\u2028"}'
 
 
+def test_a_line_of_uvicorn_is_not_said_twice(lines: Lines) -> None:
+    logging.getLogger("uvicorn.error").info("Started", extra={"color_message": "Started"})
+
+    (line,) = lines()
+    assert line["event"] == "Started"
+    assert "color_message" not in line
+
+
 def test_what_is_below_the_level_is_not_logged(lines: Lines) -> None:
     logs.get_logger("ours").debug("detail")
     logging.getLogger("library").debug("detail")

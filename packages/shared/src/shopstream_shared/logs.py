@@ -40,6 +40,7 @@ def configure(service: str, level: str = "INFO", stream: TextIO | None = None) -
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _named(service),
+        _without_colour,
         _mask_secrets,
     ]
     structlog.configure(
@@ -86,6 +87,14 @@ def _named(service: str) -> structlog.typing.Processor:
         return event
 
     return add
+
+
+def _without_colour(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    # uvicorn says each of its lines twice, the second time for a terminal.
+    event.pop("color_message", None)
+    return event
 
 
 def _mask_secrets(
