@@ -108,9 +108,10 @@ class _SliceReader:
         self._bytes = 0
 
     def read(self) -> Slice:
-        self._consumer.assign(
-            [TopicPartition(*part, self._reached[part]) for part in sorted(self._open)]
-        )
+        parts = [TopicPartition(*part, self._reached[part]) for part in sorted(self._open)]
+        self._consumer.assign(parts)
+        # A part that an earlier slice of this consumer paused is still paused after an assign.
+        self._consumer.resume(parts)
         silent_since = time.monotonic()
         while self._open and self._count < SLICE_RECORDS_MAX and self._bytes < SLICE_BYTES_MAX:
             first = self._consumer.poll(POLL_SECONDS)
