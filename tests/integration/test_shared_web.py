@@ -103,6 +103,31 @@ def test_health_tells_live_ready_and_the_whole_apart(start: Start) -> None:
     assert "example_total 1.0" in metrics
 
 
+def test_the_containers_probe_is_content_with_ready_and_says_what_is_wrong_otherwise(
+    start: Start,
+) -> None:
+    port = port_of(start(0))
+    probe = [sys.executable, "-m", "shopstream_shared.health_probe", "PORT"]
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = closed.getsockname()[1]
+
+    by_default = subprocess.run([*probe, str(port)], env={}, check=False, timeout=START_SECONDS)
+    by_variable = subprocess.run(
+        [*probe, str(nobody)], env={"PORT": str(port)}, check=False, timeout=START_SECONDS
+    )
+    away = subprocess.run(
+        [*probe, str(nobody)],
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=START_SECONDS,
+    )
+
+    assert (by_default.returncode, by_variable.returncode, away.returncode) == (0, 0, 1)
+    assert away.stderr.startswith(f"no answer on port {nobody}: ")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_process_with_exit_0(start: Start, number: signal.Signals) -> None:
     process = start(0)
