@@ -96,8 +96,8 @@ class PartitionArchive:
         return max(0.0, self._file.opened_at + self._rotation.seconds - time.monotonic())
 
     async def flush(self) -> None:
-        """Store the open file, also a young one."""
-        if self._file.count:
+        """Store the open file, also a young one, and what a rival's shorter file leaves of it."""
+        while self._file.count:
             await self._store_file()
 
     @property
