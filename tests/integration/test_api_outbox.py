@@ -1,0 +1,238 @@
+"""The relay's two adapters, each on its real component, rule by rule."""
+
+import hashlib
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from confluent_kafka import Producer
+from tests.support.api import COMMAND, ApiProcess, published
+from tests.support.components import LocalComponents
+from tests.support.system import wait_until
+
+from shopstream_api.db.migrate import migrate
+from shopstream_api.outbox.relay.kafka import KafkaLog
+from shopstream_api.outbox.relay.ports import Fenced, Row
+from shopstream_api.outbox.relay.postgres import PostgresStore
+from shopstream_api.outbox.relay.progress import decode_progress, encode_progress
+from shopstream_shared.kafka import KafkaConnection
+from shopstream_shared.topics import PRODUCTS, RELAY_PROGRESS
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture
+def url(components: LocalComponents) -> str:
+    components.up("postgres")
+    fresh = components.fresh_database()
+    migrate(fresh)
+    return fresh
+
+
+@pytest.fixture
+def topics(components: LocalComponents) -> KafkaConnection:
+    """A broker with all topics, made as the API makes them."""
+    components.up("kafka", "postgres")
+    with ApiProcess.beside(components, SHOPSTREAM_RELAY="off") as api:
+        wait_until(lambda: api.answers("/health"), "the topics are there")
+    return KafkaConnection(components.kafka_brokers, "test")
+
+
+def _insert(connection: Connection, key: str, txrows: int) -> None:
+    connection.execute(
+        "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, topic, headers,"
+        " time_ms, txid, txrows, shard) VALUES (gen_random_uuid(), 'product', %s, 't', '{}',"
+        " 'shop.products', '[]', 0, pg_current_xact_id()::text::bigint, %s, 0)",
+        (key, txrows),
+    )
+
+
+def _keys(rows: Sequence[Row]) -> list[str]:
+    return [row.key.decode() for row in rows]
+
+
+def test_a_batch_never_splits_interleaved_transactions(url: str) -> None:
+    """Protocol rule 4, and the order by seq of rule 1."""
+    with psycopg.connect(url) as one, psycopg.connect(url) as two, psycopg.connect(url) as three:
+        _insert(one, "a1", 2)
+        _insert(two, "b1", 2)
+        _insert(one, "a2", 2)
+        _insert(three, "c1", 1)
+        _insert(two, "b2", 2)
+        _insert(three, "never counted", 1)
+        for connection in (one, two, three):
+            connection.commit()
+    store = PostgresStore(url)
+    try:
+        assert _keys(store.take(1)) == ["a1", "b1", "a2", "c1", "b2"]
+        assert _keys(store.take(100))[:5] == ["a1", "b1", "a2", "c1", "b2"]
+        store.settle([row.seq for row in store.take(1)], "id")
+        assert _keys(store.take(1)) == ["never counted"]
+    finally:
+        store.close()
+
+
+def test_a_transaction_that_commits_while_a_batch_is_read_is_not_split(url: str) -> None:
+    """Rule 4: the rows that complete a batch come from the snapshot that began it."""
+    with psycopg.connect(url) as slow, psycopg.connect(url) as quick:
+        _insert(slow, "slow 1", 2)
+        _insert(quick, "quick 1", 2)
+        _insert(slow, "slow 2", 2)
+        _insert(quick, "quick 2", 2)
+        quick.commit()
+
+        class Interrupted(PostgresStore):
+            """Lets the slow transaction commit once the batch has begun to be read."""
+
+            reads = 0
+
+            def _fetch(self, after: int, limit: int) -> list[Row]:
+                rows = super()._fetch(after, limit)
+                self.reads += 1
+                if self.reads == 2:
+                    slow.commit()
+                return rows
+
+        store = Interrupted(url)
+        try:
+            assert _keys(store.take(1)) == ["quick 1", "quick 2"]
+            assert store.reads > 2
+        finally:
+            store.close()
+
+
+def test_only_one_session_leads_until_it_ends(url: str) -> None:
+    one, two = PostgresStore(url), PostgresStore(url)
+    try:
+        assert one.try_lead()
+        assert not two.try_lead()
+        one.close()
+        wait_until(two.try_lead, "the lock is free")
+    finally:
+        one.close()
+        two.close()
+
+
+def test_poisoned_events_can_be_listed_and_put_back_in_order(url: str) -> None:
+    """Protocol rule 11: later events of the aggregate wait; retry brings all back as they were."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for key in ("p", "q", "p"):
+            _insert(connection, key, 1)
+    with _store(url) as store:
+        first, _, third = store.take(10)
+        assert store.poison({first.seq: "too large"}) == 1
+        assert [(row.seq, row.blocked) for row in store.take(10)] == [(2, False), (3, True)]
+        assert store.poison({third.seq: "waits"}) == 1
+
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [COMMAND, "poison", *arguments],
+            env={"DATABASE_URL": url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+
+    assert "too large" in run("ls")
+    assert run("retry", str(third.seq)) == "retry: 2 events\n"
+    with _store(url) as store:
+        assert [(row.seq, row.blocked) for row in store.take(10)] == [
+            (1, False),
+            (2, False),
+            (3, False),
+        ]
+        store.poison({1: "too large"})
+    assert run("drop", "1") == "drop: 1 events\n"
+    assert run("ls") == ""
+
+
+@contextmanager
+def _store(url: str) -> Iterator[PostgresStore]:
+    """A session for a few statements: the server ends one that is silent for five seconds."""
+    store = PostgresStore(url)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def test_progress_is_read_only_once_nothing_below_it_is_open(topics: KafkaConnection) -> None:
+    """Protocol rule 7: a commit was made while read_committed still showed the older record."""
+    outbox = str(uuid.uuid4())
+    name = f"test-{outbox}"
+    waits = threading.Event()
+    log = KafkaLog(topics, waits.set)
+    log.fence(name)
+    log.begin()
+    log.produce([], encode_progress(outbox, [1]))
+    log.commit()
+    other = Producer(topics.transactional_producer(f"other-{outbox}"))
+    other.init_transactions(30)
+    other.begin_transaction()
+    other.produce(RELAY_PROGRESS, encode_progress(outbox, [2]), "other", 0)
+    other.flush(30)
+    found: list[bytes | None] = []
+    ours = threading.Thread(
+        target=lambda: found.append(log.read_progress(lambda value: outbox.encode() in value))
+    )
+    ours.start()
+    assert waits.wait(30)
+    assert found == []
+    other.commit_transaction(30)
+    ours.join(60)
+    (record,) = found
+    assert record is not None
+    assert decode_progress(record) == (outbox, [2])
+    log.close()
+
+
+def test_a_producer_that_was_fenced_cannot_commit(topics: KafkaConnection) -> None:
+    name = f"test-{uuid.uuid4().hex}"
+    zombie = KafkaLog(topics, lambda: None)
+    zombie.fence(name)
+    zombie.begin()
+    key = uuid.uuid4().hex
+    zombie.produce([Row(1, PRODUCTS, key.encode(), b"{}", (), 0, 1, 1)], b"{}")
+    successor = KafkaLog(topics, lambda: None)
+    successor.fence(name)
+    with pytest.raises(Fenced):
+        zombie.commit()
+    assert published(topics.brokers, key) == []
+    zombie.close()
+    successor.close()
+
+
+def test_each_event_has_an_audit_row_with_the_digest_of_its_bytes(
+    components: LocalComponents,
+) -> None:
+    """Protocol rule 12; also the relay alone, woken by NOTIFY of an API without one."""
+    components.up("kafka", "postgres")
+    with ApiProcess.beside(components, SHOPSTREAM_RELAY="off") as api:
+        relay = subprocess.Popen(
+            [COMMAND, "relay"],
+            env={**api.environ, "SHOPSTREAM_RELAY_PORT": "0"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            product = api.product(stock=10)["id"]
+            order = api.order((product, 6)).json()
+            api.client.post(f"/orders/{order['id']}/confirm")
+            api.client.post(f"/orders/{order['id']}/pay")
+            api.drained()
+        finally:
+            relay.terminate()
+            assert relay.wait(10) == 0
+        records = published(components.kafka_brokers, product, order["id"])
+        audited = api.query(
+            "SELECT topic, subject::text, sequence, type, sha256, amount_minor FROM event_audit"
+        )
+        assert {row[:5] for row in audited} == {
+            (r.topic, r.key, r.sequence, r.type, hashlib.sha256(r.value).digest()) for r in records
+        }
+        assert [row[5] for row in audited if row[3] == "order.paid"] == [order["totalMinor"]]
