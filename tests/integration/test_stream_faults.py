@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 from tests.support.components import LocalComponents, machine_environ
 from tests.support.stream_service import Publisher, StreamService, an_event
@@ -190,6 +192,32 @@ def test_e19_a_stalled_socket_holds_nobody_and_resumes_where_it_was(brokers: str
     publisher = Publisher(brokers)
     with StreamService(brokers, SHOPSTREAM_STREAM_CLIENT_BYTES="65536") as service:
         asyncio.run(run(service, publisher))
+
+
+def test_records_gone_before_they_were_read_close_streams_and_are_a_gap(brokers: str) -> None:
+    """Retention overtook a reader that was stopped: no client may be shown a silent hole."""
+
+    async def run(service: StreamService) -> None:
+        stream = await (await service.connect()).opened()
+        service.process.send_signal(signal.SIGSTOP)
+        # A fetch that was under way may still take the first batch, but never the second.
+        for _ in range(2):
+            publisher.publish(*(an_event(subject=f"s{i}") for i in range(30)))
+        admin = AdminClient({"bootstrap.servers": brokers})
+        ends = [TopicPartition(PRODUCTS, p, -1) for p in range(3)]
+        for future in admin.delete_records(ends).values():
+            future.result(10)
+        service.process.send_signal(signal.SIGCONT)
+        await stream.to_end(30)
+        await asyncio.to_thread(service.wait_health)
+        again = await service.connect(last_event_id=stream.last_id)
+        await again.until(lambda: again.named("stream.gap"))
+        assert again.named("stream.gap")[0]["reason"] == "evicted"
+        again.cut()
+
+    publisher = Publisher(brokers)
+    with StreamService(brokers) as service:
+        asyncio.run(run(service))
 
 
 def test_sigterm_says_goodbye_to_each_client_and_ends_with_zero_in_time(brokers: str) -> None:

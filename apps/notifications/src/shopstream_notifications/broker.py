@@ -27,6 +27,8 @@ K = TypeVar("K")
 
 #: What a broker answers that keeps no topic ids: sixteen zero bytes.
 _NO_TOPIC_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
+#: librdkafka writes to stderr past the structured log; we log its errors ourselves.
+QUIET: Final = {"log_level": 0}
 #: The offset that stands for "no record is that young".
 _NOT_FOUND: Final = -1
 
@@ -55,7 +57,7 @@ class Broker:
 
     @cached_property
     def _admin(self) -> AdminClient:
-        return AdminClient(self._connection.admin())
+        return AdminClient({**self._connection.admin(), **QUIET})
 
     def topology(self) -> Topology:
         """Raises BrokerUnavailable or TopicsMissing."""

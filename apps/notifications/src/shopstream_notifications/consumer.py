@@ -22,7 +22,13 @@ from typing import Final, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from shopstream_notifications.broker import Broker, BrokerUnavailable, TopicsMissing, Topology
+from shopstream_notifications.broker import (
+    QUIET,
+    Broker,
+    BrokerUnavailable,
+    TopicsMissing,
+    Topology,
+)
 from shopstream_notifications.records import Part, read_record
 from shopstream_notifications.source import Batch, Source, SourceState, Started
 from shopstream_shared.kafka import Config, KafkaConnection
@@ -260,6 +266,7 @@ def reader_config(connection: KafkaConnection) -> Config:
     """The live reader's settings."""
     return {
         **connection.consumer(GROUP),
+        **QUIET,
         "enable.partition.eof": True,
         "queued.max.messages.kbytes": FETCH_QUEUE_KBYTES,
     }

@@ -6,6 +6,7 @@ One timer for all clients. Heartbeats are spread over the interval by client num
 
 import asyncio
 import random
+import time
 from typing import Final
 
 from shopstream_notifications import sse
@@ -33,8 +34,11 @@ class Pulse:
     async def run_heartbeats(self) -> None:
         """For ever."""
         slot = 0
+        due_at = time.monotonic()
         while True:
-            await asyncio.sleep(self._slot_seconds)
+            # From moment to moment, not from end to end: the interval must not drift under load.
+            due_at = max(due_at + self._slot_seconds, time.monotonic())
+            await asyncio.sleep(due_at - time.monotonic())
             slot = (slot + 1) % SLOTS
             due = [c for c in self._hub.clients.values() if c.number % SLOTS == slot]
             if due:

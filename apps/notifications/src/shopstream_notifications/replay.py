@@ -16,7 +16,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from shopstream_notifications.broker import BrokerUnavailable
+from shopstream_notifications.broker import QUIET, BrokerUnavailable
 from shopstream_notifications.filters import Filter
 from shopstream_notifications.records import Offsets, Part, Record, read_record
 from shopstream_shared.kafka import Config, KafkaConnection
@@ -49,6 +49,7 @@ class ColdReplays:
     def __init__(self, connection: KafkaConnection) -> None:
         self._config: Config = {
             **connection.consumer(GROUP),
+            **QUIET,
             "enable.partition.eof": True,
             "queued.max.messages.kbytes": FETCH_QUEUE_KBYTES,
         }

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import NoDecode
 
 from shopstream_shared.settings import Brokers, ListenerSettings, Port
@@ -36,4 +36,12 @@ class NotificationsSettings(ListenerSettings):
     log_seconds_max: float = Field(600.0, alias="SHOPSTREAM_STREAM_LOG_SECONDS", ge=0)
     #: What may wait for one slow client, before its policy decides.
     client_bytes_max: int = Field(1_024 * 1_024, alias="SHOPSTREAM_STREAM_CLIENT_BYTES", ge=1_024)
-    workers: Literal[1] = Field(1, alias="SHOPSTREAM_NOTIFICATIONS_WORKERS")
+    workers: int = Field(1, alias="SHOPSTREAM_NOTIFICATIONS_WORKERS", ge=1)
+
+    @field_validator("workers")
+    @classmethod
+    def _one_worker(cls, value: int) -> int:
+        if value != 1:
+            msg = "this version runs one worker a port; start more replicas behind a balancer"
+            raise ValueError(msg)
+        return value
