@@ -147,6 +147,15 @@ def test_an_impossible_port_is_one_line_that_names_the_variable() -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_secret_stands_neither_in_a_complaint_nor_in_a_print() -> None:
+    with pytest.raises(StackError) as caught:
+        StackSettings.load({"MINIO_SECRET_KEY": "hush"})
+    assert "MINIO_SECRET_KEY" in str(caught.value)
+    assert "hush" not in str(caught.value)
+    settings = StackSettings.load({"MINIO_SECRET_KEY": "hush-hush", "DATABASE_URL": "hush://hush"})
+    assert "hush" not in repr(settings)
+
+
 def test_the_variables_of_one_process_can_be_changed_without_the_others() -> None:
     system = System(settings())
     system.overrides["api"] = {"LOW_STOCK_THRESHOLD": "9"}

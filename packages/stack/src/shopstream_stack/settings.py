@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from shopstream_stack.errors import StackError
 from shopstream_stack.ports import LOOPBACK
@@ -28,6 +28,8 @@ CLIENT_IDS: Final[Mapping[Service, str]] = {
 PER_SERVICE: Final = frozenset({"PORT", "HEALTH_PORT", "KAFKA_CLIENT_ID"})
 # The few variables a component gets: MinIO, for one, reads names that mean something else here.
 COMPONENT_VARIABLES: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME")
+# Their values never stand in a message.
+_SECRETS: Final = frozenset({"DATABASE_URL", "MINIO_SECRET_KEY"})
 _LOCAL_HOSTS: Final = frozenset({"localhost", LOOPBACK, "::1"})
 
 
@@ -53,19 +55,22 @@ class StackSettings(BaseModel):
 
     data_dir: Path = Field(alias="SHOPSTREAM_DATA_DIR")
     cache_dir: Path = Field(alias="SHOPSTREAM_CACHE_DIR")
-    # Whether PostgreSQL waits for the disk; tests need only survive a killed process.
     # Short-lived Java processes: half the start, less throughput later; for tests.
     quick_java: bool = Field(default=False, alias="SHOPSTREAM_QUICK_JAVA")
+    # Whether PostgreSQL waits for the disk; tests need only survive a killed process.
     postgres_fsync: bool = Field(default=True, alias="SHOPSTREAM_POSTGRES_FSYNC")
 
-    database_url: str | None = Field(None, alias="DATABASE_URL")
+    database_url: SecretStr | None = Field(None, alias="DATABASE_URL")
     kafka_brokers: str | None = Field(None, alias="KAFKA_BROKERS")
     dynamo_endpoint: str | None = Field(None, alias="DYNAMO_ENDPOINT")
     minio_endpoint: str | None = Field(None, alias="MINIO_ENDPOINT")
     minio_access_key: str = Field("minio", alias="MINIO_ACCESS_KEY", min_length=3)
-    minio_secret_key: str = Field("minio123", alias="MINIO_SECRET_KEY", min_length=8)
+    minio_secret_key: SecretStr = Field(
+        SecretStr("minio123"), alias="MINIO_SECRET_KEY", min_length=8
+    )
 
-    environ: Mapping[str, str]
+    # Holds secrets of the caller: handed on, never shown.
+    environ: Mapping[str, str] = Field(repr=False)
     project: Path
 
     @classmethod
@@ -85,7 +90,8 @@ class StackSettings(BaseModel):
             return cls.model_validate({**values, "environ": taken, "project": project})
         except ValidationError as error:
             lines = [
-                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']} (is {fault['input']!r})"
+                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+                + ("" if fault["loc"][0] in _SECRETS else f" (is {fault['input']!r})")
                 for fault in error.errors()
             ]
             raise StackError("\n".join(lines)) from None
@@ -108,7 +114,7 @@ class StackSettings(BaseModel):
     @property
     def postgres_is_local(self) -> bool:
         """Whether this stack runs the database server."""
-        return _is_local(self.database_url, self.postgres_port)
+        return _is_local(_open(self.database_url), self.postgres_port)
 
     @property
     def dynamodb_is_local(self) -> bool:
@@ -124,7 +130,7 @@ class StackSettings(BaseModel):
     def postgres_url(self) -> str:
         """The database's address as the services get it."""
         local = f"postgresql://postgres:password@{LOOPBACK}:{self.postgres_port}/app"
-        return self.database_url or local
+        return _open(self.database_url) or local
 
     @property
     def postgres_login(self) -> tuple[str, str, str]:
@@ -155,7 +161,7 @@ class StackSettings(BaseModel):
             found |= {"AWS_REGION": "us-east-1"}
         if self.minio_is_local:
             found["MINIO_ACCESS_KEY"] = self.minio_access_key
-            found["MINIO_SECRET_KEY"] = self.minio_secret_key
+            found["MINIO_SECRET_KEY"] = self.minio_secret_key.get_secret_value()
         return found
 
     def port_of(self, service: Service) -> int:
@@ -194,6 +200,10 @@ def project_root() -> Path:
         if (folder / "pyproject.toml").is_file():
             return folder
     return Path.cwd()
+
+
+def _open(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 def _is_local(address: str | None, port: int) -> bool:

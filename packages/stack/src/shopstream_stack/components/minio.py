@@ -27,7 +27,7 @@ def minio(settings: StackSettings, cache: Cache) -> ProcessSpec:
         ),
         environ=settings.component_environ(
             MINIO_ROOT_USER=settings.minio_access_key,
-            MINIO_ROOT_PASSWORD=settings.minio_secret_key,
+            MINIO_ROOT_PASSWORD=settings.minio_secret_key.get_secret_value(),
             MINIO_UPDATE="off",
         ),
         ports=(
