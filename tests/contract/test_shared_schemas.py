@@ -31,6 +31,23 @@ def test_no_committed_schema_has_drifted_from_the_code(capsys: pytest.CaptureFix
     assert committed <= generated, "a schema that nothing generates"
 
 
+def test_drift_is_found_and_written_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([], tmp_path) == 0
+    assert main(["--check"], tmp_path) == 0
+    path = next(iter(documents()))[0]
+    (tmp_path / path).write_bytes(b"{}")
+    capsys.readouterr()
+
+    assert main(["--check"], tmp_path) == 1
+    assert (tmp_path / path).read_bytes() == b"{}"
+    assert main([], tmp_path) == 0
+
+    assert capsys.readouterr().out == f"drifted: {path}\nwritten: {path}\n"
+    assert main(["--check"], tmp_path) == 0
+
+
 @pytest.mark.parametrize("kind", EVENT_TYPES.values(), ids=lambda kind: kind.name)
 def test_each_schema_is_valid_and_named_by_its_dataschema_path(kind: Any) -> None:
     schema = json.loads(load_schema(kind))

@@ -45,10 +45,10 @@ def _bytes(document: Mapping[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def main(arguments: list[str]) -> int:
-    """Write or check; see the module's docstring."""
+def main(arguments: list[str], root: Path | None = None) -> int:
+    """Write or check below ``root``, this checkout when None; see the module's docstring."""
     check = arguments == ["--check"]
-    root = Path(__file__).parents[5]
+    root = root or Path(__file__).parents[5]
     drifted = [
         (root / path, content)
         for path, content in documents()
