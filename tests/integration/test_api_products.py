@@ -1,11 +1,13 @@
 """The product routes as the contract spells them, on a real database."""
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 from tests.support.api import ApiProcess
 from tests.support.components import LocalComponents
@@ -431,3 +433,18 @@ def test_the_description_of_the_api_is_there(api: ApiProcess) -> None:
     assert {"get", "post"} <= document["paths"]["/products"].keys()
     assert not any(path.startswith("/api/v1") for path in document["paths"])
     assert api.client.get("/docs").status_code == 200
+    operations = [entry for path in document["paths"].values() for entry in path.values()]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(ids) == len(set(ids))
+    schemas = document["components"]["schemas"]
+    referred = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
+    assert referred <= schemas.keys()
+    # The examples are requests that work, and the answers are what the schemas promise.
+    (example,) = schemas["NewProduct"]["examples"]
+    created = api.client.post("/products", json=example)
+    assert created.status_code == 201
+    registry = {"$ref": "#/components/schemas/Product", "components": document["components"]}
+    jsonschema.Draft202012Validator(registry).validate(created.json())
+    problem = {"$ref": "#/components/schemas/Problem", "components": document["components"]}
+    refused = api.client.post("/products", json={})
+    jsonschema.Draft202012Validator(problem).validate(refused.json())

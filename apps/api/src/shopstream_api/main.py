@@ -22,7 +22,9 @@ from shopstream_api.settings import ApiSettings
 from shopstream_api.stock import routes as stock_routes
 from shopstream_api.stock.service import StockService
 from shopstream_api.web import handlers
+from shopstream_api.web.body_schemas import SCHEMAS
 from shopstream_api.web.middleware import RequestMetrics, RequestMiddleware
+from shopstream_api.web.openapi import describe
 from shopstream_api.wiring import Resources, open_resources
 from shopstream_shared import logs
 from shopstream_shared.health import Check, Health, Unhealthy
@@ -56,6 +58,7 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
         app.include_router(router, prefix=ALIAS, include_in_schema=False)
     app.router.routes.extend(operations_routes(health(resources), resources.registry))
     handlers.install(app)
+    describe(app, SCHEMAS)
     app.add_middleware(
         RequestMiddleware, ids=resources.ids, metrics=RequestMetrics(resources.registry)
     )

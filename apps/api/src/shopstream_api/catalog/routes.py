@@ -1,6 +1,6 @@
 """The product routes."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -15,10 +15,20 @@ from shopstream_api.errors import NotFound, VersionRequired
 from shopstream_api.idempotency.repository import Answer
 from shopstream_api.preconditions import none_match
 from shopstream_api.web.body import JSON, MERGE_PATCH, read_json
+from shopstream_api.web.openapi import PAGED, Operation, routes
 from shopstream_api.web.query import Query, page_body
 from shopstream_api.web.respond import execute, json_answer, path_id, principal_of, shown
 from shopstream_shared.events.codec import encode_payload
 
+_QUERY: Final = (
+    *PAGED,
+    "sellerId",
+    "status",
+    "category",
+    "priceMin",
+    "priceMax",
+    "updatedSince",
+)
 _NO_CONTENT: Final = Answer(204, {}, b"")
 
 
@@ -105,21 +115,72 @@ class ProductRoutes:
 
 def router(database: Database, *, require_if_match: bool) -> APIRouter:
     """The routes of the catalog."""
-    routes = ProductRoutes(database, require_if_match=require_if_match)
-    made = APIRouter(tags=["products"])
-    table: tuple[tuple[str, str, Any, str], ...] = (
-        ("POST", "/products", routes.create, "createProduct"),
-        ("GET", "/products", routes.page, "listProducts"),
-        ("GET", "/products/{id}", routes.get, "getProduct"),
-        ("PATCH", "/products/{id}", routes.patch, "patchProduct"),
-        ("PUT", "/products/{id}", routes.put, "replaceProduct"),
-        ("DELETE", "/products/{id}", routes.delete, "deleteProduct"),
+    made = ProductRoutes(database, require_if_match=require_if_match)
+    one = "/products/{id}"
+    return routes(
+        "products",
+        (
+            Operation(
+                "POST",
+                "/products",
+                made.create,
+                "createProduct",
+                "Create a product",
+                body="NewProduct",
+                answer="Product",
+                status=201,
+                key="optional",
+            ),
+            Operation(
+                "GET",
+                "/products",
+                made.page,
+                "listProducts",
+                "List products, newest first",
+                answer="ProductPage",
+                query=_QUERY,
+            ),
+            Operation(
+                "GET",
+                one,
+                made.get,
+                "getProduct",
+                "Read a product",
+                answer="Product",
+                condition="If-None-Match",
+            ),
+            Operation(
+                "PATCH",
+                one,
+                made.patch,
+                "patchProduct",
+                "Change a product (merge patch)",
+                body="ProductPatch",
+                answer="Product",
+                key="optional",
+                condition="If-Match",
+            ),
+            Operation(
+                "PUT",
+                one,
+                made.put,
+                "replaceProduct",
+                "Replace a product",
+                body="NewProduct",
+                answer="Product",
+                condition="If-Match",
+            ),
+            Operation(
+                "DELETE",
+                one,
+                made.delete,
+                "deleteProduct",
+                "Delete a product",
+                status=204,
+                condition="If-Match",
+            ),
+        ),
     )
-    for method, path, handler, name in table:
-        made.add_api_route(
-            path, handler, methods=[method], operation_id=name, response_class=Response
-        )
-    return made
 
 
 def _product(row: ProductRow, status: int = 200, headers: dict[str, str] | None = None) -> Answer:

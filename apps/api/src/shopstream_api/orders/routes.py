@@ -1,7 +1,7 @@
 """The order routes."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from shopstream_api.orders.service import OrderSteps
 from shopstream_api.orders.transitions import TRANSITIONS
 from shopstream_api.preconditions import none_match
 from shopstream_api.web.body import read_json
+from shopstream_api.web.openapi import PAGED, Handler, Operation, routes
 from shopstream_api.web.query import Query, page_body
 from shopstream_api.web.respond import execute, json_answer, path_id, principal_of, shown
 from shopstream_shared.clock import format_time
@@ -30,7 +31,7 @@ _ACTIONS: Final[tuple[tuple[str, OrderStatus], ...]] = (
     ("ship", "shipped"),
     ("deliver", "delivered"),
 )
-Handler = Callable[[Request], Awaitable[Response]]
+_QUERY: Final = (*PAGED, "customerId", "sellerId", "status")
 
 
 class OrderRoutes:
@@ -131,25 +132,69 @@ class OrderRoutes:
 
 def router(database: Database, place: PlaceOrders, steps: OrderSteps) -> APIRouter:
     """The routes of orders; the fixed paths come before the one with an id."""
-    routes = OrderRoutes(database, place, steps)
-    table: list[tuple[str, str, Any, str]] = [
-        ("POST", "/orders", routes.create, "placeOrder"),
-        ("GET", "/orders", routes.page, "listOrders"),
-        ("GET", "/orders/transitions", routes.transitions, "listOrderTransitions"),
-        ("GET", "/orders/{id}", routes.get, "getOrder"),
-        ("GET", "/orders/{id}/history", routes.history, "getOrderHistory"),
-        ("POST", "/orders/{id}/cancel", routes.cancel, "cancelOrder"),
-    ]
-    table += [
-        ("POST", f"/orders/{{id}}/{verb}", routes.action(status), f"{verb}Order")
-        for verb, status in _ACTIONS
-    ]
-    made = APIRouter(tags=["orders"])
-    for method, path, handler, name in table:
-        made.add_api_route(
-            path, handler, methods=[method], operation_id=name, response_class=Response
-        )
-    return made
+    made = OrderRoutes(database, place, steps)
+    reads = (
+        Operation(
+            "GET",
+            "/orders",
+            made.page,
+            "listOrders",
+            "List orders, newest first",
+            answer="OrderPage",
+            query=_QUERY,
+        ),
+        Operation(
+            "GET",
+            "/orders/transitions",
+            made.transitions,
+            "listOrderTransitions",
+            "Read what an order can become",
+            answer="Transitions",
+        ),
+        Operation(
+            "GET",
+            "/orders/{id}",
+            made.get,
+            "getOrder",
+            "Read an order",
+            answer="Order",
+            condition="If-None-Match",
+        ),
+        Operation(
+            "GET",
+            "/orders/{id}/history",
+            made.history,
+            "getOrderHistory",
+            "Read an order's steps",
+            answer="OrderHistory",
+        ),
+    )
+    create = Operation(
+        "POST",
+        "/orders",
+        made.create,
+        "placeOrder",
+        "Place an order",
+        body="NewOrder",
+        answer="Order",
+        status=201,
+        key="optional",
+    )
+    actions: list[tuple[str, Handler]] = [("cancel", made.cancel)]
+    actions += [(verb, made.action(status)) for verb, status in _ACTIONS]
+    return routes("orders", (create, *reads, *(_step(*action) for action in actions)))
+
+
+def _step(verb: str, handler: Handler) -> Operation:
+    return Operation(
+        "POST",
+        f"/orders/{{id}}/{verb}",
+        handler,
+        f"{verb}Order",
+        f"{verb.capitalize()} an order",
+        answer="Order",
+        key="optional",
+    )
 
 
 def _order(row: OrderRow, status: int = 200, headers: dict[str, str] | None = None) -> Answer:

@@ -17,6 +17,7 @@ from shopstream_api.stock.schemas import (
 )
 from shopstream_api.stock.service import StockService
 from shopstream_api.web.body import read_json
+from shopstream_api.web.openapi import PAGED, Operation, routes
 from shopstream_api.web.query import Query, page_body
 from shopstream_api.web.respond import execute, json_answer, path_id, principal_of, shown
 
@@ -72,15 +73,47 @@ class StockRoutes:
 
 def router(database: Database, service: StockService) -> APIRouter:
     """The routes of stock."""
-    routes = StockRoutes(database, service)
-    made = APIRouter(tags=["stock"])
-    for method, path, handler, name in (
-        ("POST", "/products/{id}/stock-adjustments", routes.adjust, "adjustStock"),
-        ("PUT", "/products/{id}/stock", routes.set, "setStock"),
-        ("GET", "/products/{id}/inventory", routes.inventory, "getInventory"),
-        ("GET", "/products/{id}/stock-movements", routes.movements, "listStockMovements"),
-    ):
-        made.add_api_route(
-            path, handler, methods=[method], operation_id=name, response_class=Response
-        )
-    return made
+    made = StockRoutes(database, service)
+    one = "/products/{id}"
+    return routes(
+        "stock",
+        (
+            Operation(
+                "POST",
+                f"{one}/stock-adjustments",
+                made.adjust,
+                "adjustStock",
+                "Add or take units",
+                body="StockAdjustment",
+                answer="StockChange",
+                status=201,
+                key="required",
+            ),
+            Operation(
+                "PUT",
+                f"{one}/stock",
+                made.set,
+                "setStock",
+                "Set the stock, if it is what you expect",
+                body="SetStock",
+                answer="StockChange",
+            ),
+            Operation(
+                "GET",
+                f"{one}/inventory",
+                made.inventory,
+                "getInventory",
+                "Read what is sellable, held and on hand",
+                answer="StockLevel",
+            ),
+            Operation(
+                "GET",
+                f"{one}/stock-movements",
+                made.movements,
+                "listStockMovements",
+                "List every change of the stock, newest first",
+                answer="MovementPage",
+                query=PAGED,
+            ),
+        ),
+    )
