@@ -93,9 +93,10 @@ class BrokerWatch:
 
     def _once(self, admin: AdminClient) -> None:
         try:
-            admin.list_topics(timeout=WATCH_TIMEOUT_SECONDS)
+            present = admin.list_topics(timeout=WATCH_TIMEOUT_SECONDS).topics
             self._broker = None
-            if self._topics is not None:
+            # A broker that lost its data is set up again, as a fresh one would be.
+            if self._topics is not None or any(s.name not in present for s in self._specs):
                 ensure_topics(admin, self._specs)
                 _log.info("topics agree with topics.toml")
                 self._topics = None

@@ -26,6 +26,11 @@ async def read_json(request: Request, *types: str, empty: object = ...) -> objec
             return empty
         raise MalformedJson("The body is empty.")
     _require_type(request, types or (JSON,))
+    return parse(body)
+
+
+def parse(body: bytes) -> object:
+    """One JSON value of UTF-8 bytes. Raises MalformedJson and nothing else."""
     try:
         return json.loads(
             body.decode("utf-8"),
