@@ -15,16 +15,22 @@ import { readSeller, writeSeller } from './console/seller';
 import { ConsoleStore } from './console/store';
 import { StreamClient } from './stream/client';
 
-type Open =
-  | { readonly kind: 'create' }
-  | { readonly kind: 'edit'; readonly id: string }
-  | { readonly kind: 'stock'; readonly id: string }
-  | null;
+/**
+ * The open dialog. `turn` tells one opening from the next, also of the same dialog: the browser
+ * closes a dialog before it says so, and by then the next opening may already be under way.
+ */
+interface Dialog {
+  readonly kind: 'none' | 'create' | 'edit' | 'stock';
+  readonly id: string;
+  readonly turn: number;
+}
+
+const NO_DIALOG: Dialog = { kind: 'none', id: '', turn: 0 };
 
 export function App({ config }: { readonly config: Config }) {
   const [seller, setSeller] = useState(() => readSeller(window.location.search));
   const [otherSellers, setOtherSellers] = useState<readonly string[]>([]);
-  const [open, setOpen] = useState<Open>(null);
+  const [dialog, setDialog] = useState(NO_DIALOG);
 
   const api = useMemo(() => new ApiClient(config.apiUrl, seller), [config, seller]);
   const store = useMemo(
@@ -51,8 +57,11 @@ export function App({ config }: { readonly config: Config }) {
     [otherSellers, rows],
   );
 
+  const show = (kind: Dialog['kind'], id = ''): void => {
+    setDialog((before) => ({ kind, id, turn: before.turn + 1 }));
+  };
   const close = (): void => {
-    setOpen(null);
+    setDialog((now) => (now.turn === dialog.turn ? { ...now, kind: 'none' } : now));
   };
   const changeSeller = (next: string | null): void => {
     setOtherSellers(sellers);
@@ -65,7 +74,7 @@ export function App({ config }: { readonly config: Config }) {
     close();
   };
   const chosen: Row | undefined =
-    open === null || open.kind === 'create' ? undefined : rows.find((row) => row.id === open.id);
+    dialog.kind === 'none' ? undefined : rows.find((row) => row.id === dialog.id);
 
   return (
     <>
@@ -84,23 +93,29 @@ export function App({ config }: { readonly config: Config }) {
           truncated={state.truncated}
           showSeller={seller === null}
           onCreate={() => {
-            setOpen({ kind: 'create' });
+            show('create');
           }}
           onEdit={(id) => {
-            setOpen({ kind: 'edit', id });
+            show('edit', id);
           }}
           onStock={(id) => {
-            setOpen({ kind: 'stock', id });
+            show('stock', id);
           }}
         />
         <EventPanel log={state.log} received={state.received} phase={state.phase} />
       </main>
-      {open?.kind === 'create' && (
-        <CreateProduct api={api} seller={seller} onSaved={saved} onClose={close} />
+      {dialog.kind === 'create' && (
+        <CreateProduct
+          key={dialog.turn}
+          api={api}
+          seller={seller}
+          onSaved={saved}
+          onClose={close}
+        />
       )}
-      {open?.kind === 'edit' && chosen && (
+      {dialog.kind === 'edit' && chosen && (
         <EditProduct
-          key={chosen.id}
+          key={dialog.turn}
           api={api}
           id={chosen.id}
           newestVersion={chosen.version}
@@ -108,9 +123,9 @@ export function App({ config }: { readonly config: Config }) {
           onClose={close}
         />
       )}
-      {open?.kind === 'stock' && chosen && (
+      {dialog.kind === 'stock' && chosen && (
         <AdjustStock
-          key={chosen.id}
+          key={dialog.turn}
           api={api}
           row={chosen}
           onSaved={(change) => {
