@@ -74,6 +74,7 @@ class Analytics:
             **variables,
         }
         ensure_topics(environ["KAFKA_BROKERS"])
+        empty_topics(environ["KAFKA_BROKERS"])
         return cls(components, environ, logs)
 
     @contextmanager
@@ -169,18 +170,20 @@ class Analytics:
         # Not the admin client's list_consumer_group_offsets: librdkafka 2.16 ends the process in it
         # when a young broker still loads its coordinator. This consumer never joins the group.
         reader = Consumer(KafkaConnection(self.environ["KAFKA_BROKERS"], "tests").consumer(group))
-        wheres = [TopicPartition(*where) for where in log_ends(self.environ["KAFKA_BROKERS"])]
         try:
-            found = reader.committed(wheres, timeout=10)
+            ranges = log_ranges(self.environ["KAFKA_BROKERS"])
+            found = reader.committed([TopicPartition(*where) for where in ranges], timeout=10)
         except KafkaException:
             return -1
         finally:
             reader.close()
         committed = {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
-        ends = log_ends(self.environ["KAFKA_BROKERS"])
-        if any(end and where not in committed for where, end in ends.items()):
+        if any(end > first and where not in committed for where, (first, end) in ranges.items()):
             return -1
-        return sum(end - max(0, committed.get(where, 0)) for where, end in ends.items())
+        # Below the first offset there is nothing to read: an old commit is no lag.
+        return sum(
+            end - max(first, committed.get(where, 0)) for where, (first, end) in ranges.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +249,24 @@ def ensure_topics(brokers: str) -> None:
     ]
     for future in admin.create_topics(new).values() if new else ():
         future.result()
+    # Made is not led: a partition answers only when its leader has taken over.
+    wait_until(lambda: _all_led(brokers), "every partition has its leader")
+
+
+def _all_led(brokers: str) -> bool:
+    try:
+        log_ranges(brokers)
+    except KafkaException:
+        return False
+    return True
+
+
+def empty_topics(brokers: str) -> None:
+    """Forget the records of earlier tests, so that a test reads only its own. Offsets go on."""
+    admin = AdminClient(KafkaConnection(brokers, "tests").admin())
+    ends = [TopicPartition(*where, end) for where, end in log_ends(brokers).items() if end]
+    for future in admin.delete_records(ends).values() if ends else ():
+        future.result()
 
 
 def producer(brokers: str) -> Producer:
@@ -278,9 +299,8 @@ def read_log(brokers: str, topics: Sequence[str] = STREAM_TOPICS) -> list[LogRec
     consumer = Consumer(KafkaConnection(brokers, "tests").consumer(f"tests-{uuid4()}"))
     records: list[LogRecord] = []
     try:
-        for (topic, partition), end in log_ends(brokers, topics).items():
+        for (topic, partition), (first, end) in log_ranges(brokers, topics).items():
             where = TopicPartition(topic, partition)
-            first, _ = consumer.get_watermark_offsets(where, 10)
             consumer.assign([TopicPartition(topic, partition, first)])
             deadline = time.monotonic() + WAIT_SECONDS
             while max(first, consumer.position([where])[0].offset) < end:
@@ -292,18 +312,25 @@ def read_log(brokers: str, topics: Sequence[str] = STREAM_TOPICS) -> list[LogRec
     return records
 
 
-def log_ends(brokers: str, topics: Sequence[str] = STREAM_TOPICS) -> dict[tuple[str, int], int]:
-    """The high watermark of each partition."""
+def log_ranges(
+    brokers: str, topics: Sequence[str] = STREAM_TOPICS
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """The first offset and the high watermark of each partition."""
     consumer = Consumer(KafkaConnection(brokers, "tests").consumer(f"tests-{uuid4()}"))
     try:
         known = consumer.list_topics(timeout=10).topics
         return {
-            (topic, number): consumer.get_watermark_offsets(TopicPartition(topic, number), 10)[1]
+            (topic, number): consumer.get_watermark_offsets(TopicPartition(topic, number), 10)
             for topic in topics
             for number in known[topic].partitions
         }
     finally:
         consumer.close()
+
+
+def log_ends(brokers: str, topics: Sequence[str] = STREAM_TOPICS) -> dict[tuple[str, int], int]:
+    """The high watermark of each partition."""
+    return {where: end for where, (_, end) in log_ranges(brokers, topics).items()}
 
 
 def letters_of(brokers: str) -> list[LogRecord]:

@@ -45,6 +45,10 @@ async def _run(name: WorkerName, settings: AnalyticsSettings, reports: socket.so
     except WorkerFailed as error:
         log.error("worker failed", detail=str(error))  # noqa: TRY400 - its cause is logged
         return 1
+    except Exception:
+        # Faust's own, such as a broker that went away while the app started.
+        log.exception("worker failed")
+        return 1
     return 0
 
 
