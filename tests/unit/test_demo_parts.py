@@ -29,6 +29,9 @@ from shopstream_stack.demo.oracle import Exchange, ExpectedEvent, Oracle
 from shopstream_stack.demo.report import latency_of, percentile, rest_rows, show
 from shopstream_stack.demo.rest import SEED_BODY, Rest, read_json, seed_arguments
 from shopstream_stack.demo.run import seed_address
+from shopstream_stack.demo.target import Target
+from shopstream_stack.errors import StackError
+from shopstream_stack.settings import StackSettings
 
 NOW = datetime(2026, 11, 21, 5, tzinfo=UTC)
 EVENT = SeenEvent("shop.orders", "o", 1, "order.created", "s", "id-1", b"{}", "here")
@@ -234,3 +237,17 @@ def test_the_table_shows_each_verdict_and_the_faults() -> None:
 def test_expected_events_of_one_version_are_one() -> None:
     event = ExpectedEvent("shop.orders", "o", 1, "order.created", "s")
     assert event.key == EVENT.key
+
+
+def test_a_missing_credential_is_named_before_the_demo_begins() -> None:
+    external = {"MINIO_ENDPOINT": "http://minio.example:9000"}
+    with pytest.raises(StackError, match="MINIO_ACCESS_KEY is needed"):
+        Target.local(StackSettings.load(external))
+
+
+def test_the_target_is_where_the_stacks_settings_say() -> None:
+    ports = {"SHOPSTREAM_API_PORT": "41", "SHOPSTREAM_NOTIFICATIONS_PORT": "42"}
+    target = Target.local(StackSettings.load({**ports, "LOW_STOCK_THRESHOLD": "3"}))
+    assert (target.api, target.stream) == ("http://127.0.0.1:41", "http://127.0.0.1:42")
+    assert target.low_stock_threshold == 3
+    assert target.archive_rotate_seconds == 10.0

@@ -23,8 +23,6 @@ from shopstream_stack.demo.table_reader import TableReader
 
 #: Relay, stream and sinks take milliseconds; this is for a machine under load or just recovered.
 ARRIVAL_SECONDS_MAX: Final = 60.0
-#: An archive file is closed at the latest when it is this old, locally 10 s, and then written.
-ARCHIVE_SECONDS_MAX: Final = 90.0
 #: A part that was just killed or restarted answers with one of these.
 AWAY: Final = (httpx.HTTPError, KafkaException, LogUnreadable, BotoCoreError, ClientError)
 POLL_SECONDS: Final = 0.5
@@ -57,6 +55,8 @@ class Collector:
     oracle: Oracle
     beginning: Beginning
     shared: frozenset[str] = frozenset()
+    #: An archive file is written when it has this age, not before.
+    rotate_seconds: float = 0.0
     #: What was not complete when its time was over; the judgement says the same in detail.
     late: list[str] = field(default_factory=list)
 
@@ -75,7 +75,11 @@ class Collector:
             ("Every client has its events", lambda: self._crowd_complete(crowd), 1.0),
             ("Aggregates add up", self._totals_complete, ARRIVAL_SECONDS_MAX),
             ("DynamoDB has every event", self._table_complete, ARRIVAL_SECONDS_MAX),
-            ("MinIO has every event", self._archive_complete, ARCHIVE_SECONDS_MAX),
+            (
+                "MinIO has every event",
+                self._archive_complete,
+                self.rotate_seconds + ARRIVAL_SECONDS_MAX,
+            ),
         ]
         for text, complete, seconds_max in waits:
             with reporter.step(text):

@@ -138,7 +138,7 @@ async def session(
             crowd = await stack.enter_async_context(
                 watching(target.stream, readings, journal, may_be_ours)
             )
-        collector = Collector(readers, oracle, beginning, shared)
+        collector = Collector(readers, oracle, beginning, shared, target.archive_rotate_seconds)
         yield Session(Rest(api, oracle, journal), oracle, crowd, collector)
 
 

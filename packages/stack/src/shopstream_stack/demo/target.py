@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import SecretStr
 
+from shopstream_stack.errors import StackError
 from shopstream_stack.ports import LOOPBACK
 from shopstream_stack.settings import SERVICES, StackSettings
 
@@ -29,14 +30,19 @@ class Target:
     recent_events_table: str
     archive_bucket: str
     low_stock_threshold: int
+    #: The age at which an open archive file is cut: what arrives is in the bucket that much later.
+    archive_rotate_seconds: float
 
     @classmethod
     def local(cls, settings: StackSettings) -> Self:
-        """The system that this stack runs. Raises KeyError when a credential is missing."""
+        """The system that this stack runs. Raises StackError when a credential is missing."""
         services: dict[str, str] = {}
         for name in SERVICES:
             services[name] = f"http://{LOOPBACK}:{settings.port_of(name)}"
-        return cls.of(services, settings.service_environ("analytics"))
+        try:
+            return cls.of(services, settings.service_environ("analytics"))
+        except KeyError as error:
+            raise StackError(f"{error.args[0]} is needed to read back what arrived") from None
 
     @classmethod
     def of(cls, services: Mapping[str, str], variables: Mapping[str, str]) -> Self:
@@ -61,4 +67,5 @@ class Target:
             recent_events_table=variables.get("RECENT_EVENTS_TABLE_NAME", "RecentEvents"),
             archive_bucket=variables.get("ARCHIVE_BUCKET_NAME", "event-archive"),
             low_stock_threshold=int(variables.get("LOW_STOCK_THRESHOLD", "5")),
+            archive_rotate_seconds=float(variables.get("SHOPSTREAM_ARCHIVE_ROTATE_SECONDS", "10")),
         )
