@@ -135,6 +135,18 @@ def test_a_terminated_backend_costs_one_request_at_most_and_never_a_500(api: Api
     assert statuses[1::2] == [201] * 5
 
 
+def test_a_put_must_name_its_version_where_that_is_asked_for(components: LocalComponents) -> None:
+    with ApiProcess.beside(
+        components, KAFKA_BROKERS=NOWHERE, SHOPSTREAM_REQUIRE_IF_MATCH="true"
+    ) as api:
+        url = f"/products/{api.product()['id']}"
+        body = {"name": "x", "price": 1}
+        answer = api.client.put(url, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (428, "version_required")
+        assert api.client.put(url, json=body, headers={"If-Match": '"v1.0"'}).status_code == 200
+        assert api.client.patch(url, json={"name": "y"}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

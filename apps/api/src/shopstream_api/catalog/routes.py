@@ -29,6 +29,7 @@ _QUERY: Final = (
     "priceMax",
     "updatedSince",
 )
+_ONE: Final = "/products/{id}"
 _NO_CONTENT: Final = Answer(204, {}, b"")
 
 
@@ -116,69 +117,74 @@ class ProductRoutes:
 def router(database: Database, *, require_if_match: bool) -> APIRouter:
     """The routes of the catalog."""
     made = ProductRoutes(database, require_if_match=require_if_match)
-    one = "/products/{id}"
-    return routes(
-        "products",
-        (
-            Operation(
-                "POST",
-                "/products",
-                made.create,
-                "createProduct",
-                "Create a product",
-                body="NewProduct",
-                answer="Product",
-                status=201,
-                key="optional",
-            ),
-            Operation(
-                "GET",
-                "/products",
-                made.page,
-                "listProducts",
-                "List products, newest first",
-                answer="ProductPage",
-                query=_QUERY,
-            ),
-            Operation(
-                "GET",
-                one,
-                made.get,
-                "getProduct",
-                "Read a product",
-                answer="Product",
-                condition="If-None-Match",
-            ),
-            Operation(
-                "PATCH",
-                one,
-                made.patch,
-                "patchProduct",
-                "Change a product (merge patch)",
-                body="ProductPatch",
-                answer="Product",
-                key="optional",
-                condition="If-Match",
-            ),
-            Operation(
-                "PUT",
-                one,
-                made.put,
-                "replaceProduct",
-                "Replace a product",
-                body="NewProduct",
-                answer="Product",
-                condition="If-Match",
-            ),
-            Operation(
-                "DELETE",
-                one,
-                made.delete,
-                "deleteProduct",
-                "Delete a product",
-                status=204,
-                condition="If-Match",
-            ),
+    return routes("products", (*_reads(made), *_writes(made)))
+
+
+def _reads(made: ProductRoutes) -> tuple[Operation, ...]:
+    return (
+        Operation(
+            "GET",
+            "/products",
+            made.page,
+            "listProducts",
+            "List products, newest first",
+            answer="ProductPage",
+            query=_QUERY,
+        ),
+        Operation(
+            "GET",
+            _ONE,
+            made.get,
+            "getProduct",
+            "Read a product",
+            answer="Product",
+            condition="If-None-Match",
+        ),
+    )
+
+
+def _writes(made: ProductRoutes) -> tuple[Operation, ...]:
+    return (
+        Operation(
+            "POST",
+            "/products",
+            made.create,
+            "createProduct",
+            "Create a product",
+            body="NewProduct",
+            answer="Product",
+            status=201,
+            key="optional",
+        ),
+        Operation(
+            "PATCH",
+            _ONE,
+            made.patch,
+            "patchProduct",
+            "Change a product (merge patch)",
+            body="ProductPatch",
+            answer="Product",
+            key="optional",
+            condition="If-Match",
+        ),
+        Operation(
+            "PUT",
+            _ONE,
+            made.put,
+            "replaceProduct",
+            "Replace a product",
+            body="NewProduct",
+            answer="Product",
+            condition="If-Match",
+        ),
+        Operation(
+            "DELETE",
+            _ONE,
+            made.delete,
+            "deleteProduct",
+            "Delete a product",
+            status=204,
+            condition="If-Match",
         ),
     )
 

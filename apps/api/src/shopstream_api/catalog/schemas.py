@@ -121,9 +121,12 @@ def price_in(currency: str, price: Any) -> int:
         raise
 
 
-def _sent(members: Members) -> dict[str, Any]:
+def _sent(members: Members, *, whole: bool = False) -> dict[str, Any]:
+    """The members but the price; a ``whole`` product must have a name."""
     return {
-        "name": members.text("name", length_max=NAME_LENGTH_MAX, blank=False, trimmed=True),
+        "name": members.text(
+            "name", length_max=NAME_LENGTH_MAX, required=whole, blank=False, trimmed=True
+        ),
         "description": members.nullable_text(
             "description", length_max=DESCRIPTION_LENGTH_MAX, lines=True
         ),
@@ -136,10 +139,7 @@ def _sent(members: Members) -> dict[str, Any]:
 
 
 def _details(members: Members) -> Details | None:
-    sent = _sent(members)
-    for name in ("name",):
-        if name not in members:
-            members.fault(name, "required", "is required")
+    sent = _sent(members, whole=True)
     price = members.number("price", required=True)
     if members.faults or isinstance(price, UnsetType):
         return None

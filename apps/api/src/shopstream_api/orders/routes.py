@@ -133,7 +133,24 @@ class OrderRoutes:
 def router(database: Database, place: PlaceOrders, steps: OrderSteps) -> APIRouter:
     """The routes of orders; the fixed paths come before the one with an id."""
     made = OrderRoutes(database, place, steps)
-    reads = (
+    create = Operation(
+        "POST",
+        "/orders",
+        made.create,
+        "placeOrder",
+        "Place an order",
+        body="NewOrder",
+        answer="Order",
+        status=201,
+        key="optional",
+    )
+    actions: list[tuple[str, Handler]] = [("cancel", made.cancel)]
+    actions += [(verb, made.action(status)) for verb, status in _ACTIONS]
+    return routes("orders", (create, *_reads(made), *(_step(*action) for action in actions)))
+
+
+def _reads(made: OrderRoutes) -> tuple[Operation, ...]:
+    return (
         Operation(
             "GET",
             "/orders",
@@ -169,20 +186,6 @@ def router(database: Database, place: PlaceOrders, steps: OrderSteps) -> APIRout
             answer="OrderHistory",
         ),
     )
-    create = Operation(
-        "POST",
-        "/orders",
-        made.create,
-        "placeOrder",
-        "Place an order",
-        body="NewOrder",
-        answer="Order",
-        status=201,
-        key="optional",
-    )
-    actions: list[tuple[str, Handler]] = [("cancel", made.cancel)]
-    actions += [(verb, made.action(status)) for verb, status in _ACTIONS]
-    return routes("orders", (create, *reads, *(_step(*action) for action in actions)))
 
 
 def _step(verb: str, handler: Handler) -> Operation:
