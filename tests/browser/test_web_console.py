@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 from tests.support.browser import DESKTOP, PHONE, TIMEOUT_MS, Console, context_of, launched
-from tests.support.system import LocalSystem
+from tests.support.system import LocalSystem, wait_until
 
 BURST = 12
 
@@ -122,6 +122,24 @@ def test_a_killed_notifications_service_is_found_again(
     web.system.start("notifications")
     console.wait_live()
     expect(console.events("product.created", "Meanwhile")).to_have_count(1)
+    expect(console.events("product.created")).to_have_count(2)
+
+
+def test_a_page_opened_later_lists_what_happened_before(
+    console: Console, web: LocalSystem, seller: str
+) -> None:
+    create(web, seller, "Earlier")
+
+    def stored() -> bool:
+        recent = httpx.get(f"{web.analytics_url}/events/recent", params={"sellerId": seller})
+        return bool(recent.raise_for_status().json()["data"])
+
+    wait_until(stored, "the event to be stored")
+    console.page.reload()
+    console.wait_live()
+    expect(console.events("product.created", "Earlier")).to_have_count(1)
+    create(web, seller, "Later")
+    expect(console.events("product.created", "Later")).to_have_count(1)
     expect(console.events("product.created")).to_have_count(2)
 
 
