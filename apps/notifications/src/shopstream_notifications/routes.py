@@ -5,7 +5,7 @@ six times, of driving ``send`` directly.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Final, cast, get_args
 from urllib.parse import parse_qs
@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope
 from starlette.types import Send as AsgiSend
 
 from shopstream_notifications import sse
-from shopstream_notifications.client import Policy, Send, Transport
+from shopstream_notifications.client import Client, Policy, Send, Transport
 from shopstream_notifications.filters import BadFilter, Filter, compile_filter
 from shopstream_notifications.hub import Hub
 from shopstream_notifications.playback import Beginning, Playback, Since
@@ -68,47 +68,56 @@ class StreamEndpoint:
         self._ids = ids
         self._cors_origins = frozenset(cors_origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> Awaitable[None]:
+        """Choose the coroutine that answers.
+
+        Not one itself: its frame, with all that reading the request took, would stay in memory
+        for as long as the stream is open.
+        """
         headers = dict(scope["headers"])
         cors = self._cors(headers)
         method = scope["method"]
         if method == "OPTIONS" and b"access-control-request-method" in headers:
-            await _answer(send, 204, [*cors, *_PREFLIGHT_HEADERS])
-        elif method not in {"GET", "HEAD"}:
-            await self._problem(send, 405, scope, cors, detail=f"use {ALLOW}")
-        else:
-            try:
-                asked = _parse(scope["query_string"], headers)
-            except (BadFilter, BadParameter) as error:
-                await self._problem(
-                    send, 400, scope, cors, detail=str(error), parameter=error.parameter
-                )
-                return
-            start_headers = [*_STREAM_HEADERS, *cors]
-            if method == "HEAD":
-                await _answer(send, 200, start_headers)
-                return
-            await send({"type": "http.response.start", "status": 200, "headers": start_headers})
-            await self._stream(scope, receive, send, asked)
+            return _answer(send, 204, [*cors, *_PREFLIGHT_HEADERS])
+        if method not in {"GET", "HEAD"}:
+            return self._problem(send, 405, scope, cors, detail=f"use {ALLOW}")
+        try:
+            asked = _parse(scope["query_string"], headers)
+        except (BadFilter, BadParameter) as error:
+            return self._problem(
+                send, 400, scope, cors, detail=str(error), parameter=error.parameter
+            )
+        if method == "HEAD":
+            return _answer(send, 200, [*_STREAM_HEADERS, *cors])
+        return self._stream(scope, receive, send, asked, cors)
 
     async def _stream(
-        self, scope: Scope, receive: Receive, send: AsgiSend, asked: "_Asked"
+        self, scope: Scope, receive: Receive, send: AsgiSend, asked: "_Asked", cors: Headers
     ) -> None:
-        opening = {"type": "http.response.body", "body": sse.preamble(), "more_body": True}
-        await send(opening)
-        if self._hub.draining:
-            # Never a 503: EventSource gives up for good on anything but 200 (sse.md E8).
-            goodbye = self._pulse.goodbye()
-            await send({"type": "http.response.body", "body": goodbye, "more_body": False})
+        client = await self._open(scope, send, asked, cors)
+        if client is None:
             return
-        transport = cast("Transport", scope[SCOPE_KEY])
-        client = self._hub.join(cast("Send", send), transport, asked.filter, asked.policy)
         try:
             await self._playback.begin(client, asked.beginning)
             while (await receive())["type"] != "http.disconnect":
                 pass  # a request body is of no interest
         finally:
             self._hub.leave(client)
+
+    async def _open(
+        self, scope: Scope, send: AsgiSend, asked: "_Asked", cors: Headers
+    ) -> Client | None:
+        """Send the first bytes and register the client; None while the service drains."""
+        start_headers = [*_STREAM_HEADERS, *cors]
+        await send({"type": "http.response.start", "status": 200, "headers": start_headers})
+        await send({"type": "http.response.body", "body": sse.preamble(), "more_body": True})
+        if self._hub.draining:
+            # Never a 503: EventSource gives up for good on anything but 200 (sse.md E8).
+            goodbye = self._pulse.goodbye()
+            await send({"type": "http.response.body", "body": goodbye, "more_body": False})
+            return None
+        transport = cast("Transport", scope[SCOPE_KEY])
+        return self._hub.join(cast("Send", send), transport, asked.filter, asked.policy)
 
     def _cors(self, headers: dict[bytes, bytes]) -> Headers:
         origin = headers.get(b"origin")
