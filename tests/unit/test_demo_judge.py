@@ -1,6 +1,7 @@
 """The judgement: everything as expected holds, and each kind of fault is seen and named."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -56,6 +57,7 @@ def read_back(oracle: Oracle) -> Readback:
         watcher.opens = [False] + [True] * watcher.cuts
     return Readback(
         log=events,
+        log_faults=(),
         recent=events,
         recent_listed={
             # The guide's seller has a history that is not ours.
@@ -67,6 +69,8 @@ def read_back(oracle: Oracle) -> Readback:
         archive_faults=(),
         sellers={OURS: oracle.sellers[OURS].as_json()},
         products={name: tally.as_json() for name, tally in oracle.per_product.items()},
+        # Another seller's creation came in between.
+        types_grown=Counter(event.type for event in events) + Counter({"product.created": 1}),
         stocks={"p": 4, "g": 8},
         watchers=tuple(watchers),
     )
@@ -195,6 +199,17 @@ def test_wrong_stock_and_a_product_still_there_after_its_deletion_are_named() ->
     text = found["REST: products and units in stock"]
     assert "p: stock 5, not 4" in text
     assert "g: stock 8, not None" in text
+
+
+def test_a_type_that_grew_too_little_is_named() -> None:
+    spoilt = Counter(read_back(a_story()).types_grown) - Counter({"order.created": 1})
+    found = faults_of(changed(read_back(a_story()), types_grown=spoilt))
+    assert "order.created grew by 0, not by 1" in found["Read API: growth by event type"]
+
+
+def test_a_key_or_header_that_contradicts_its_event_is_shown() -> None:
+    found = faults_of(changed(read_back(a_story()), log_faults=("another key",)))
+    assert "another key" in found["Kafka: events, read committed"]
 
 
 def test_what_is_wrong_with_the_chain_is_shown() -> None:

@@ -7,13 +7,17 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import zstandard
 from rich.console import Console
+from tests.support.events import golden
 
-from shopstream_shared.clock import ManualClock
+from shopstream_shared.clock import ManualClock, epoch_ms
+from shopstream_shared.events.codec import decode
+from shopstream_shared.events.envelope import headers_of
 from shopstream_stack.demo.archive_reader import ChainLink, chain_faults, read_object
 from shopstream_stack.demo.crowd import demo_readings
 from shopstream_stack.demo.evidence import (
@@ -30,6 +34,7 @@ from shopstream_stack.demo.report import latency_of, percentile, rest_rows, show
 from shopstream_stack.demo.rest import SEED_BODY, Rest, read_json, seed_arguments
 from shopstream_stack.demo.run import seed_address
 from shopstream_stack.demo.target import Target
+from shopstream_stack.demo.wire import wire_faults
 from shopstream_stack.errors import StackError
 from shopstream_stack.settings import StackSettings
 
@@ -251,3 +256,35 @@ def test_the_target_is_where_the_stacks_settings_say() -> None:
     assert (target.api, target.stream) == ("http://127.0.0.1:41", "http://127.0.0.1:42")
     assert target.low_stock_threshold == 3
     assert target.archive_rotate_seconds == 10.0
+
+
+def record(**changes: Any) -> tuple[bytes, str, list[tuple[str, str]], int]:
+    """A golden event as it lies on the log: value, key, headers, timestamp."""
+    value = golden("order.created")
+    event = decode(value)
+    headers = [(name, text.decode()) for name, text in headers_of(event.envelope)]
+    around: dict[str, Any] = {
+        "key": event.envelope.subject,
+        "headers": headers,
+        "at": epoch_ms(event.time),
+    }
+    around |= changes
+    return value, around["key"], around["headers"], around["at"]
+
+
+def test_what_the_services_put_around_an_event_fits_it() -> None:
+    assert list(wire_faults(*record())) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"key": "x"}, "key is 'x'"),
+        ({"at": 1}, "timestamp is 1"),
+        ({"headers": []}, "ce_id"),
+        ({"headers": [*record()[2], ("x", "y")]}, "differ from the event: x"),
+        ({"headers": [*record()[2], record()[2][0]]}, "one is repeated"),
+    ],
+)
+def test_what_contradicts_its_event_is_named(changes: dict[str, Any], word: str) -> None:
+    assert word in "; ".join(wire_faults(*record(**changes)))

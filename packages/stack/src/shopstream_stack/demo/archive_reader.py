@@ -21,6 +21,7 @@ from shopstream_shared.topics import STREAM_TOPICS
 from shopstream_stack.demo.crowd import Keep
 from shopstream_stack.demo.evidence import NotAnEvent, SeenEvent
 from shopstream_stack.demo.target import Target
+from shopstream_stack.demo.wire import wire_faults
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -123,7 +124,9 @@ class ArchiveReader:
             faults += wrong
             if link.topic_id != self._topic_ids[link.topic]:
                 faults.append(f"{link.key}: topic-id is {link.topic_id}, not the broker's")
-            events += _kept(lines, start, keep)
+            for event, wrong in _kept(lines, start, keep):
+                events.append(event)
+                faults += wrong
         return ArchiveReading(tuple(events), len(links), (*faults, *chain_faults(links)))
 
     def _links(self, start: Offsets, since: datetime) -> Iterator[ChainLink]:
@@ -205,7 +208,10 @@ def chain_faults(links: list[ChainLink]) -> list[str]:
     ]
 
 
-def _kept(lines: list[ArchiveLine], start: Offsets, keep: Keep) -> Iterator[SeenEvent]:
+def _kept(
+    lines: list[ArchiveLine], start: Offsets, keep: Keep
+) -> Iterator[tuple[SeenEvent, list[str]]]:
+    """The kept events from the start on, each with what its line says wrong about it."""
     for line in lines:
         if line.offset < start[line.topic, line.partition]:
             continue
@@ -215,4 +221,5 @@ def _kept(lines: list[ArchiveLine], start: Offsets, keep: Keep) -> Iterator[Seen
         except NotAnEvent:
             continue
         if keep(event):
-            yield event
+            faults = wire_faults(event.body, line.key, line.headers, line.timestamp)
+            yield event, [f"{place}: {fault}" for fault in faults]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,7 +17,7 @@ from shopstream_stack.console import Reporter
 from shopstream_stack.demo.archive_reader import ArchiveReader
 from shopstream_stack.demo.crowd import Crowd, Keep
 from shopstream_stack.demo.evidence import Readback, SeenEvent
-from shopstream_stack.demo.log_reader import LogReader, LogUnreadable
+from shopstream_stack.demo.log_reader import LogEntry, LogReader, LogUnreadable
 from shopstream_stack.demo.oracle import Oracle
 from shopstream_stack.demo.read_api import ReadApi
 from shopstream_stack.demo.table_reader import TableReader
@@ -34,6 +35,7 @@ class Beginning:
 
     at: datetime
     offsets: Mapping[tuple[str, int], int]
+    type_counts: Counter[str]
     keep: Keep
 
 
@@ -95,7 +97,8 @@ class Collector:
         archive = await asyncio.to_thread(self.readers.archive.read, start, self.beginning.at, keep)
         log = await asyncio.to_thread(self.readers.log.read, start, keep)
         return Readback(
-            log=tuple(event for event, _, _ in log),
+            log=tuple(entry.event for entry in log),
+            log_faults=tuple(fault for entry in log for fault in entry.faults),
             recent=tuple(await self._recent()),
             recent_listed=await self.readers.api.listed(self.oracle.sellers),
             archive=archive.events,
@@ -103,6 +106,7 @@ class Collector:
             archive_faults=archive.faults,
             sellers=await self.readers.api.totals("sellers", own),
             products=await self.readers.api.totals("products", self.oracle.products),
+            types_grown=await self.readers.api.type_counts() - self.beginning.type_counts,
             stocks=await self.readers.api.stocks(self.oracle.products),
             watchers=tuple(
                 replace(reading, receipts=[one for one in reading.receipts if keep(one.event)])
@@ -116,9 +120,9 @@ class Collector:
         )
 
     async def _log_complete(self) -> bool:
-        return self._expected_keys() <= {event.key for event, _, _ in await self._log()}
+        return self._expected_keys() <= {entry.event.key for entry in await self._log()}
 
-    async def _log(self) -> list[tuple[SeenEvent, int, int]]:
+    async def _log(self) -> list[LogEntry]:
         return await asyncio.to_thread(
             self.readers.log.read, self.beginning.offsets, self.beginning.keep
         )
@@ -139,8 +143,8 @@ class Collector:
             self.readers.archive.archived, self.beginning.offsets, self.beginning.at
         )
         return all(
-            offset < reached[event.topic, partition]
-            for event, partition, offset in await self._log()
+            entry.offset < reached[entry.event.topic, entry.partition]
+            for entry in await self._log()
         )
 
     def _expected_keys(self) -> set[tuple[str, str, int]]:

@@ -92,6 +92,8 @@ class Readback:
     """All that was read back. Totals are those of the read API, by seller or product."""
 
     log: tuple[SeenEvent, ...]
+    #: Keys, headers and timestamps on the log that contradict their event.
+    log_faults: tuple[str, ...]
     recent: tuple[SeenEvent, ...]
     #: Event ids that GET /events/recent lists, by seller.
     recent_listed: Mapping[str, tuple[str, ...]]
@@ -100,6 +102,8 @@ class Readback:
     archive_faults: tuple[str, ...]
     sellers: Mapping[str, Mapping[str, Any]]
     products: Mapping[str, Mapping[str, Any]]
+    #: By how much each event type's count grew; others may have added to it.
+    types_grown: Mapping[str, int]
     #: What GET /products/{id} shows as stock; None where it answers 404.
     stocks: Mapping[str, int | None]
     watchers: tuple[WatcherReading, ...]

@@ -40,11 +40,12 @@ def judge(oracle: Oracle, readback: Readback, shared: frozenset[str] = frozenset
     bodies = {event.key: event.body for event in readback.log}
     return [
         stock_row(oracle, readback.stocks),
-        log_row(oracle.events, readback.log),
+        log_row(oracle.events, readback.log, readback.log_faults),
         *stream_rows(oracle.events, readback.watchers, bodies),
         table_row(oracle.events, readback.recent, bodies),
         listed_row(readback.log, readback.recent_listed),
         *totals_rows(oracle, readback, shared),
+        types_row(oracle.events, readback.types_grown),
         archive_row(oracle.events, readback, bodies),
     ]
 
@@ -69,9 +70,11 @@ def stock_row(oracle: Oracle, stocks: Mapping[str, int | None]) -> Row:
     )
 
 
-def log_row(expected: Sequence[ExpectedEvent], log: Sequence[SeenEvent]) -> Row:
-    """The log holds every event once, in order, and no other."""
-    faults = [*_held_once(expected, log), *_reordered(log), *_repeated_ids(log)]
+def log_row(
+    expected: Sequence[ExpectedEvent], log: Sequence[SeenEvent], around: Iterable[str]
+) -> Row:
+    """The log holds every event once, in order, and no other, each with its key and headers."""
+    faults = [*around, *_held_once(expected, log), *_reordered(log), *_repeated_ids(log)]
     return Row("Kafka: events, read committed", str(len(expected)), str(len(log)), tuple(faults))
 
 
@@ -143,6 +146,19 @@ def totals_rows(oracle: Oracle, readback: Readback, shared: frozenset[str]) -> I
             _totals_text(seen.values()),
             tuple(faults),
         )
+
+
+def types_row(expected: Sequence[ExpectedEvent], grown: Mapping[str, int]) -> Row:
+    """Each event type's count grew by our events at least; the system may have other users."""
+    wanted = Counter(event.type for event in expected)
+    faults = [
+        f"{name} grew by {grown.get(name, 0)}, not by {count} or more"
+        for name, count in sorted(wanted.items())
+        if grown.get(name, 0) < count
+    ]
+    seen = sum(grown.values())
+    text = f"{len(wanted)} types, {len(expected)} or more"
+    return Row("Read API: growth by event type", text, f"{len(grown)} types, {seen}", tuple(faults))
 
 
 def archive_row(

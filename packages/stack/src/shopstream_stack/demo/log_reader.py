@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -11,6 +12,7 @@ from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, t
 from shopstream_shared.topics import STREAM_TOPICS
 from shopstream_stack.demo.crowd import Keep
 from shopstream_stack.demo.evidence import NotAnEvent, SeenEvent
+from shopstream_stack.demo.wire import wire_faults
 
 READ_SECONDS_MAX: Final = 30.0
 _POLL_SECONDS: Final = 0.2
@@ -28,7 +30,20 @@ class LogRecord(Protocol):
     def topic(self) -> str | None: ...
     def partition(self) -> int | None: ...
     def offset(self) -> int | None: ...
+    def key(self) -> Any: ...
     def value(self) -> Any: ...
+    def headers(self) -> Any: ...
+    def timestamp(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One event, where it lies, and what around it contradicts it."""
+
+    event: SeenEvent
+    partition: int
+    offset: int
+    faults: tuple[str, ...]
 
 
 class LogReader:
@@ -54,8 +69,8 @@ class LogReader:
         """The broker's topic ids by name. Raises KafkaException."""
         return topic_ids(AdminClient(self._connection.admin()), STREAM_TOPICS)
 
-    def read(self, start: Offsets, keep: Keep) -> list[tuple[SeenEvent, int, int]]:
-        """Every committed event from ``start`` to the end: (event, partition, offset).
+    def read(self, start: Offsets, keep: Keep) -> list[LogEntry]:
+        """Every committed event from ``start`` to the end.
 
         Records that are no events are passed over. Raises LogUnreadable, KafkaException.
         """
@@ -80,11 +95,9 @@ def _partitions(consumer: Consumer) -> list[TopicPartition]:
     return found
 
 
-def _read_to_end(
-    consumer: Consumer, left: set[tuple[str, int]], keep: Keep
-) -> list[tuple[SeenEvent, int, int]]:
+def _read_to_end(consumer: Consumer, left: set[tuple[str, int]], keep: Keep) -> list[LogEntry]:
     deadline = time.monotonic() + READ_SECONDS_MAX
-    found = []
+    found: list[LogEntry] = []
     while left:
         if time.monotonic() > deadline:
             raise LogUnreadable(f"no end of {sorted(left)} within {READ_SECONDS_MAX:g} s")
@@ -93,7 +106,7 @@ def _read_to_end(
             continue
         error = message.error()
         if error is None:
-            found += _event(message, keep)
+            found += _entry(message, keep)
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's only name
             left.discard((str(message.topic()), int(message.partition() or 0)))
         elif error.fatal():
@@ -101,10 +114,16 @@ def _read_to_end(
     return found
 
 
-def _event(message: LogRecord, keep: Keep) -> list[tuple[SeenEvent, int, int]]:
+def _entry(message: LogRecord, keep: Keep) -> list[LogEntry]:
     topic, partition, offset = message.topic(), message.partition() or 0, message.offset() or 0
+    place = f"{topic}/{partition}@{offset}"
     try:
-        event = SeenEvent.read(message.value() or b"", f"{topic}/{partition}@{offset}", topic)
+        event = SeenEvent.read(message.value() or b"", place, topic)
     except NotAnEvent:
         return []
-    return [(event, partition, offset)] if keep(event) else []
+    if not keep(event):
+        return []
+    headers = [(name, value.decode(errors="replace")) for name, value in message.headers() or ()]
+    key = (message.key() or b"").decode(errors="replace")
+    faults = wire_faults(event.body, key, headers, message.timestamp()[1])
+    return [LogEntry(event, partition, offset, tuple(f"{place}: {fault}" for fault in faults))]

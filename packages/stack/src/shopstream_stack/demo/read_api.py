@@ -1,5 +1,6 @@
 """Reads the analytics' read API and the products' present state."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -40,6 +41,11 @@ class ReadApi:
             if (sums := added(answer["buckets"])) != totals:
                 return {**totals, f"sum of {granularity}s": sums}
         return totals
+
+    async def type_counts(self) -> Counter[str]:
+        """How many events of each type the whole system has counted so far."""
+        answer = await self._get(f"{self._analytics}/aggregates/event-types", {})
+        return Counter(answer["totals"]["byType"])
 
     async def listed(self, sellers: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Event ids that GET /events/recent lists, newest first, by seller."""

@@ -114,24 +114,19 @@ async def session(
     """
     target, oracle = plan.target, Oracle(threshold=plan.target.low_stock_threshold)
     own, shared = frozenset(sellers), frozenset({SEED_SELLER})
-    log = LogReader(target.kafka_brokers)
-    beginning = Beginning(
-        at=plan.clock.now(),
-        offsets=await asyncio.to_thread(log.ends),
-        keep=partial(_is_ours, own, oracle),
-    )
     limits = httpx.Timeout(REQUEST_SECONDS_MAX)
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(Journal.open(plan.journals, plan.run, plan.clock))
-        api = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=target.api, timeout=limits)
-        )
-        reads = await stack.enter_async_context(httpx.AsyncClient(timeout=limits))
-        readers = Readers(
-            log,
-            TableReader(target),
-            ArchiveReader(target, await asyncio.to_thread(log.topic_ids)),
-            ReadApi(reads, target.analytics, target.api),
+        api = httpx.AsyncClient(base_url=target.api, timeout=limits)
+        reads = httpx.AsyncClient(timeout=limits)
+        for client in (api, reads):
+            await stack.enter_async_context(client)
+        readers = await _readers(target, reads)
+        beginning = Beginning(
+            at=plan.clock.now(),
+            offsets=await asyncio.to_thread(readers.log.ends),
+            type_counts=await readers.api.type_counts(),
+            keep=partial(_is_ours, own, oracle),
         )
         with plan.reporter.step("Connecting the SSE clients"):
             may_be_ours = partial(_is_of, own | shared)
@@ -140,6 +135,16 @@ async def session(
             )
         collector = Collector(readers, oracle, beginning, shared, target.archive_rotate_seconds)
         yield Session(Rest(api, oracle, journal), oracle, crowd, collector)
+
+
+async def _readers(target: Target, client: httpx.AsyncClient) -> Readers:
+    log = LogReader(target.kafka_brokers)
+    return Readers(
+        log,
+        TableReader(target),
+        ArchiveReader(target, await asyncio.to_thread(log.topic_ids)),
+        ReadApi(client, target.analytics, target.api),
+    )
 
 
 def seed_address(api: str) -> str:
