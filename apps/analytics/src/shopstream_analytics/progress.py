@@ -16,7 +16,8 @@ class Progress:
 
     counters: Counter[str] = field(default_factory=Counter)
     sources: tuple[Source, ...] = ()
-    moved_at: float = field(default_factory=time.monotonic)
+    #: When a batch last reached a lane, monotonic.
+    arrived_at: float = field(default_factory=time.monotonic)
     _away: dict[Source | None, str] = field(default_factory=dict)
 
     def assigned(self, sources: tuple[Source, ...]) -> None:
@@ -28,7 +29,9 @@ class Progress:
         self.counters["batches"] += 1
         self.counters["records"] += len(batch.records)
         self.counters["bytes"] += batch.size_bytes
-        self.moved_at = time.monotonic()
+
+    def arrived(self) -> None:
+        self.arrived_at = time.monotonic()
 
     def dropped(self, batch: Batch) -> None:
         self.counters["stale_batches"] += 1

@@ -1,6 +1,7 @@
 """A Faust app with one agent that hands batches to lanes."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -14,6 +15,7 @@ from faust.types.transports import TransportT
 from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.consumer.driver import BatchConsumer, BatchTransport
 from shopstream_analytics.consumer.lanes import Lanes
+from shopstream_analytics.sink import LogRange
 
 COMMIT_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 2.0
@@ -43,6 +45,10 @@ class BatchApp(faust.App):
     def stable_end(self, source: Source) -> int | None:
         """The last stable offset as of the last fetch, None before the first."""
         return cast(BatchConsumer, self.consumer).stable_end(source)
+
+    async def log_ranges(self) -> Mapping[Source, LogRange]:
+        """What the log holds of the assigned partitions, asked from the broker now."""
+        return await cast(BatchConsumer, self.consumer).log_ranges()
 
 
 def make_app(

@@ -195,9 +195,7 @@ class BatchConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Open a lane a partition and read on from the sinks' checkpoints; idempotent."""
         tps = set(self.assignment())
-        by_tp = await self._thread.log_ranges(tps)
-        ranges = {Source(tp.topic, tp.partition): found for tp, found in by_tp.items()}
-        positions = await self.lanes.open(ranges)
+        positions = await self.lanes.open(await self.log_ranges())
         generation = await self._thread.seek_all(
             {self._new_topicpartition(*source): position for source, position in positions.items()}
         )
@@ -222,6 +220,11 @@ class BatchConsumer(driver.Consumer):
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         return self.lanes.durable(Source(tp.topic, tp.partition))
+
+    async def log_ranges(self) -> Mapping[Source, LogRange]:
+        """What the log holds of the assigned partitions, asked from the broker."""
+        found = await self._thread.log_ranges(set(self.assignment()))
+        return {Source(tp.topic, tp.partition): log_range for tp, log_range in found.items()}
 
     def stable_end(self, source: Source) -> int | None:
         """The last stable offset that the last fetch told; None before the first."""

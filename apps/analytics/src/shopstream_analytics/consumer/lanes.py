@@ -177,6 +177,7 @@ class Lanes:
         if lane is None or batch.generation < self._generation:
             self._progress.dropped(batch)
             return
+        self._progress.arrived()
         try:
             lane.offer(batch)
         except Discontinuity as error:
@@ -189,6 +190,14 @@ class Lanes:
 
     def sources(self) -> tuple[Source, ...]:
         return tuple(self._lanes)
+
+    def lacks(self, ranges: Mapping[Source, LogRange]) -> bool:
+        """Whether the log holds more for a lane with room than has been handed to it."""
+        return any(
+            lane.has_room and lane.expected < ranges[source].end
+            for source, lane in self._lanes.items()
+            if source in ranges
+        )
 
     async def close(self, *, timeout_seconds: float) -> None:
         """Give up all partitions, finishing what can be finished in the time."""

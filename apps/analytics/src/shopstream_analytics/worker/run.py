@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import tempfile
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ from shopstream_shared.topics import STREAM_TOPICS
 START_RETRY_SECONDS: Final = 1.0
 #: Between two looks at the topics' ids and at the sink while running.
 WATCH_SECONDS: Final = 5.0
+#: How long records may wait on the log, with room in the lanes, before none having come is a fault.
+STUCK_SECONDS_MAX: Final = 45.0
 #: Storing what is open, then leaving the group: together below the promised 10 s.
 CLOSE_SECONDS_MAX: Final = 4.0
 LEAVE_SECONDS_MAX: Final = 3.0
@@ -117,6 +120,7 @@ class Worker:
             _wait_for(lanes.failed),
             self._start(app),
             self._watch(sink),
+            self._watch_progress(app, lanes),
         ]
         tasks = [asyncio.create_task(job) for job in jobs]
         try:
@@ -156,6 +160,26 @@ class Worker:
             else:
                 self.progress.sink_back(None, 0.0)
                 self._reason = None
+
+    async def _watch_progress(self, app: BatchApp, lanes: Lanes) -> None:
+        """End a worker that has stopped consuming. Raises WorkerFailed.
+
+        Faust and aiokafka are known to stay up without consuming after trouble with the broker
+        (faust-streaming issues 175, 523, 532). Nothing is lost by starting anew.
+        """
+        last_seen_at = time.monotonic()
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = time.monotonic()
+            try:
+                async with asyncio.timeout(WATCH_SECONDS):
+                    behind = bool(lanes.sources()) and lanes.lacks(await app.log_ranges())
+            except Exception:  # noqa: BLE001 - no answer is the broker's trouble, seen elsewhere
+                behind = False
+            if not behind or self.progress.trouble is not None:
+                last_seen_at = now
+            elif now - max(last_seen_at, self.progress.arrived_at) > STUCK_SECONDS_MAX:
+                raise WorkerFailed("records wait on the log, but none arrive")
 
     async def _leave(self, app: BatchApp, lanes: Lanes) -> None:
         """Store what is open, commit, leave the group, so that a successor starts at once."""
