@@ -42,9 +42,7 @@ def http_answers(url: str, *, any_status: bool = False) -> None:
 
 
 def kafka_serves(brokers: str) -> None:
-    """The broker tells its metadata."""
-    _host, _, port = brokers.rpartition(":")
-    listening(int(port))
+    """One of the brokers tells the cluster's metadata."""
     quiet = logging.getLogger("shopstream.stack.kafka-check")
     quiet.addHandler(logging.NullHandler())
     quiet.propagate = False
@@ -60,5 +58,8 @@ def postgres_serves(url: str) -> None:
     try:
         with psycopg.connect(url, connect_timeout=int(CHECK_SECONDS_MAX)) as connection:
             connection.execute("SELECT 1")
+    except psycopg.ProgrammingError:
+        # The library's message repeats what it could not read, a password among it.
+        raise NotHealthyError("the address of PostgreSQL cannot be read") from None
     except psycopg.Error as error:
         raise NotHealthyError(f"PostgreSQL does not answer: {error}") from error

@@ -9,6 +9,8 @@ from functools import partial
 from typing import Final, Literal
 
 import psutil
+import psycopg
+from rich.markup import escape
 from rich.table import Table
 
 from shopstream_stack import health
@@ -54,7 +56,8 @@ def table(found: list[Row]) -> Table:
         colour = _COLOURS[row.state]
         pid = "" if row.pid is None else str(row.pid)
         state = f"[{colour}]{row.state}[/]"
-        shown.add_row(row.name, pid, row.where, state, memory, row.reason)
+        # Reasons are the words of others; a bracket in them is no markup.
+        shown.add_row(row.name, pid, escape(row.where), state, memory, escape(row.reason))
     return shown
 
 
@@ -81,8 +84,7 @@ def _external(system: System, name: str) -> Row:
             lambda: health.kafka_serves(addresses["KAFKA_BROKERS"]),
         ),
         "postgres": (
-            # What follows the credentials.
-            addresses["DATABASE_URL"].rpartition("@")[2],
+            _without_credentials(addresses["DATABASE_URL"]),
             lambda: health.postgres_serves(addresses["DATABASE_URL"]),
         ),
         "dynamodb": (
@@ -97,6 +99,15 @@ def _external(system: System, name: str) -> Row:
     where, check = checks[name]
     state, reason = _verdict(check)
     return Row(name, None, where, state, reason or "external", None)
+
+
+def _without_credentials(url: str) -> str:
+    """Host, port and database of a PostgreSQL address, whichever of its forms it has."""
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        return "DATABASE_URL"
+    return f"{parts.get('host', '')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 
 
 def _verdict(check: Callable[[], None]) -> tuple[State, str]:

@@ -82,7 +82,11 @@ def kafka(settings: StackSettings, cache: Cache) -> ProcessSpec:
     quick = tools.QUICK_JAVA if settings.quick_java else ()
     logs = f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}"
     environ = settings.component_environ()
-    brokers = f"{LOOPBACK}:{settings.kafka_port}"
+
+    def check() -> None:
+        # First the port: a Kafka client for each try of a start would cost more than the start.
+        health.listening(settings.kafka_port)
+        health.kafka_serves(f"{LOOPBACK}:{settings.kafka_port}")
 
     def prepare() -> None:
         _configure(home, settings.kafka_port)
@@ -98,7 +102,7 @@ def kafka(settings: StackSettings, cache: Cache) -> ProcessSpec:
         argv=(java, *HEAP, *quick, *classes, logs, "kafka.Kafka", str(home / "server.properties")),
         environ=environ,
         ports=(PortUse(settings.kafka_port, "SHOPSTREAM_KAFKA_PORT"),),
-        check=lambda: health.kafka_serves(brokers),
+        check=check,
         prepare=prepare,
         start_seconds_max=START_SECONDS_MAX,
         # The controller's port is free when chosen; should another take it, choose again.
