@@ -9,6 +9,7 @@ from rich.console import Console
 
 from shopstream_stack.console import Lines, Spinners, reporting
 from shopstream_stack.errors import PortBusyError, StackError, StartFailedError
+from shopstream_stack.status import Row, table
 from shopstream_stack.tools import JAVA, MAVEN, NODE, Tool, require
 
 
@@ -50,6 +51,33 @@ def test_a_tool_that_is_too_old_is_told_with_the_version_found() -> None:
 
 def test_digits_of_colour_codes_are_no_version() -> None:
     require([Tool("sh", ("-c", r"printf '\033[1mTool 3.8.7\033[m'"), (3, 6), "")])
+
+
+def test_digits_of_a_jvms_extra_options_are_no_version() -> None:
+    said = "Picked up JAVA_TOOL_OPTIONS: -Xmx512m"
+    new = Tool("sh", ("-c", f"printf '{said}\\nopenjdk version \"17.0.1\"' >&2"), (17,), "")
+    require([new])
+    old = Tool("sh", ("-c", f"printf '{said}\\nopenjdk version \"11.0.1\"' >&2"), (17,), "")
+    with pytest.raises(StackError, match=r"found 11\.0\.1"):
+        require([old])
+
+
+def test_a_reason_with_brackets_is_shown_as_it_is() -> None:
+    text = io.StringIO()
+    row = Row("api", 7, "3000", "unhealthy", 'answers 503: {"letters": [/none]}', None)
+    Console(file=text, width=160).print(table([row]))
+    assert 'answers 503: {"letters": [/none]}' in text.getvalue()
+
+
+def test_a_step_that_fails_into_a_pipe_says_so() -> None:
+    text = io.StringIO()
+    with (
+        reporting(Console(file=text)) as reporter,
+        pytest.raises(StackError),
+        reporter.step("Building MinIO"),
+    ):
+        raise StackError("no")
+    assert text.getvalue().splitlines()[1].startswith("Building MinIO: failed after ")
 
 
 def test_progress_into_a_pipe_is_a_line_at_the_start_and_one_at_the_end() -> None:

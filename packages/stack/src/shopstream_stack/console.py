@@ -50,6 +50,7 @@ class Lines:
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
         """Print a line at once and one at the end with the seconds it took."""
+        end = "failed after "
         began = time.monotonic()
         self.say(f"{text} …")
         done = threading.Event()
@@ -57,10 +58,11 @@ class Lines:
         reminder.start()
         try:
             yield
+            end = ""
         finally:
             done.set()
             reminder.join()
-        self.say(f"{text}: {time.monotonic() - began:.1f} s")
+            self.say(f"{text}: {end}{time.monotonic() - began:.1f} s")
 
     def _remind(self, text: str, began: float, done: threading.Event) -> None:
         while not done.wait(STILL_AT_WORK_SECONDS):

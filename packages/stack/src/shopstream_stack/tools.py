@@ -97,7 +97,8 @@ def _version(path: str, tool: Tool) -> tuple[int, ...] | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    # Maven prints its version in bold, whose escape sequence has digits too.
-    text = re.sub(r"\x1b\[[0-9;]*m", "", answer.stdout + answer.stderr)
+    # Maven prints its version in bold, whose escape sequence has digits too; a JVM first repeats
+    # the options of JAVA_TOOL_OPTIONS, which may have some as well.
+    text = re.sub(r"(?m)\x1b\[[0-9;]*m|^Picked up .*$", "", answer.stdout + answer.stderr)
     number = re.search(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", text)
     return None if number is None else tuple(int(part) for part in number.groups() if part)
