@@ -72,6 +72,7 @@ def test_secrets_are_masked_wherever_they_stand(lines: Lines) -> None:
         key=SecretStr("s3cr3t"),
         headers={"Authorization": "s3cr3t", "x-api-key": "s3cr3t", "accept": "*/*"},
         nested={"a": {"b": {"c": {"d": {"e": "s3cr3t"}}}}},
+        several=[{"token": "s3cr3t"}, ({"token": "s3cr3t"}, "plain")],
     )
     logging.getLogger("library").warning("failed", extra={"secret_key": "s3cr3t"})
 
@@ -79,6 +80,7 @@ def test_secrets_are_masked_wherever_they_stand(lines: Lines) -> None:
     first, second = lines()
     assert first["password"] == first["key"] == first["headers"]["Authorization"] == "***"
     assert first["headers"]["accept"] == "*/*"
+    assert first["several"] == [{"token": "***"}, [{"token": "***"}, "plain"]]
     assert second["secret_key"] == "***"
 
 

@@ -24,7 +24,7 @@ _SECRET_WORDS: Final = (
     "dsn",
 )
 _MASK: Final = "***"
-#: Mappings inside values are searched this deep; what lies deeper is not shown.
+#: Mappings and lists inside values are searched this deep; what lies deeper is not shown.
 _DEPTH_MAX: Final = 4
 #: A traceback's innermost frames are the ones that say something.
 _FRAMES_MAX: Final = 20
@@ -113,4 +113,10 @@ def _masked(key: object, value: Any, depth: int) -> Any:
         if depth == 0:
             return _MASK
         return {inner: _masked(inner, entry, depth - 1) for inner, entry in value.items()}
+    if isinstance(value, list | tuple):
+        if depth == 0:
+            return _MASK
+        inside = [_masked("", entry, depth - 1) for entry in value]
+        # A traceback's triple must stay the tuple that it is.
+        return tuple(inside) if isinstance(value, tuple) else inside
     return value
