@@ -1,4 +1,4 @@
-"""Frames: what goes in comes out of a parser, and nothing can add a field (research/sse.md E17)."""
+"""Frames: what goes in comes out of a parser, and nothing can add a field or end a block."""
 
 import json
 
@@ -15,7 +15,7 @@ def parsed(frame: bytes) -> list[SseEvent]:
 
 
 @given(st.text())
-def test_e17_no_data_can_add_a_field_or_end_its_block_early(text: str) -> None:
+def test_no_data_can_add_a_field_or_end_its_block_early(text: str) -> None:
     events = parsed(sse.id_line("abc") + sse.data_block(text.encode("utf-8", "replace")))
     assert len(events) == 1
     assert events[0].type == "message"
@@ -42,7 +42,7 @@ def _clean(text: str) -> bool:
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a\nb", "a\rb", "a\0b", "ä", "a:b"])
-def test_e17_an_id_is_nothing_but_url_safe_base64(bad: str) -> None:
+def test_an_id_is_nothing_but_url_safe_base64(bad: str) -> None:
     with pytest.raises(ValueError, match="stream id"):
         sse.id_line(bad)
 
@@ -64,14 +64,14 @@ def test_an_id_only_block_fires_nothing() -> None:
     assert parser.last_event_id == "abc"
 
 
-def test_e10_the_first_bytes_set_the_reconnect_time_and_hold_a_comment() -> None:
+def test_the_first_bytes_set_the_reconnect_time_and_hold_a_comment() -> None:
     parser = SseParser()
     assert parser.feed(sse.preamble()) == []
     assert parser.retry_ms == sse.RETRY_MS
     assert parser.comments == 1
 
 
-def test_e9_a_heartbeat_is_a_comment_block_and_a_named_event_without_id() -> None:
+def test_a_heartbeat_is_a_comment_block_and_a_named_event_without_id() -> None:
     parser = SseParser("7")
     frame = sse.heartbeat("2026-01-01T00:00:00.000000Z")
     (event,) = parser.feed(frame)

@@ -20,7 +20,8 @@ from shopstream_stack.sse_parser import SseEvent, SseParser
 CONNECT_SECONDS_MAX: Final = 10.0
 HEADER_BYTES_MAX: Final = 65_536
 READ_BYTES: Final = 65_536
-#: Three heartbeats of 15 s: a connection that is silent for longer is dead (research/sse.md E14).
+#: Three heartbeats of 15 s: a connection that is silent for longer is dead, though TCP may not
+#: notice for minutes.
 IDLE_SECONDS_MAX: Final = 45.0
 RETRY_SECONDS_DEFAULT: Final = 1.0
 RETRY_SECONDS_MAX: Final = 30.0
