@@ -47,8 +47,10 @@ def machine_environ() -> dict[str, str]:
 def end_dead_runs() -> None:
     """Stop what runs that were killed before their clean-up have left, and delete their data."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
-        owner = folder / "owner"
-        pid, _, mark = (owner.read_text() if owner.exists() else "").partition(" ")
+        try:
+            pid, _, mark = (folder / "owner").read_text().partition(" ")
+        except OSError:
+            continue  # still being made, or another user's
         if not mark or started_mark(int(pid)) == mark:
             continue
         left = System(StackSettings.load({"SHOPSTREAM_DATA_DIR": str(folder / "data")}))
