@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shopstream_stack.components.kafka import PROPERTIES, kafka
+from shopstream_stack.components.kafka import PROPERTIES, kafka, properties_value
 from shopstream_stack.errors import StackError
 from shopstream_stack.settings import SERVICES, Service, StackSettings
 from shopstream_stack.system import System
@@ -69,6 +69,7 @@ def test_a_component_whose_variable_points_elsewhere_is_not_started(
         ("KAFKA_BROKERS", "localhost:9092"),
         ("KAFKA_BROKERS", "127.0.0.1:9092"),
         ("DATABASE_URL", "postgresql://postgres:password@localhost:5432/app"),
+        ("DATABASE_URL", "postgresql://postgres:password@localhost/app"),
         ("DYNAMO_ENDPOINT", "http://localhost:8000"),
         ("MINIO_ENDPOINT", "http://[::1]:9000/"),
         ("KAFKA_BROKERS", ""),
@@ -119,6 +120,14 @@ def test_each_service_gets_its_own_port_and_client_id_whatever_the_caller_has(
 def test_every_other_variable_of_the_caller_reaches_every_service(environ: dict[str, str]) -> None:
     for service in SERVICES:
         assert environ.items() <= settings(**environ).service_environ(service).items()
+
+
+def test_a_proxy_of_the_caller_is_not_asked_for_what_is_local() -> None:
+    proxied = settings(HTTP_PROXY="http://proxy.example:3128", NO_PROXY="intranet.example")
+    given = proxied.service_environ("analytics")
+    assert given["HTTP_PROXY"] == "http://proxy.example:3128"
+    assert given["NO_PROXY"] == given["no_proxy"] == "intranet.example,127.0.0.1,::1,localhost"
+    assert "NO_PROXY" not in settings().service_environ("analytics")
 
 
 def test_local_credentials_are_handed_out_and_external_ones_are_not_invented() -> None:
@@ -185,6 +194,11 @@ def test_the_broker_makes_no_topic_by_itself_and_keeps_one_copy_of_all() -> None
     factors = [line for line in lines if "replication.factor" in line or ".isr" in line]
     assert factors
     assert all(line.endswith("=1") for line in factors)
+
+
+def test_a_path_is_written_so_that_java_reads_it_back() -> None:
+    written = properties_value("/home/jürgen 😀/a\\b")
+    assert written == "/home/j\\u00fcrgen \\ud83d\\ude00/a\\\\b"
 
 
 def test_kafka_runs_in_half_a_gigabyte() -> None:

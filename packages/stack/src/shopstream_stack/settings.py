@@ -27,10 +27,15 @@ CLIENT_IDS: Final[Mapping[Service, str]] = {
 # Set per service by the stack, so never taken over from the caller's environment.
 PER_SERVICE: Final = frozenset({"PORT", "HEALTH_PORT", "KAFKA_CLIENT_ID"})
 # The few variables a component gets: MinIO, for one, reads names that mean something else here.
-COMPONENT_VARIABLES: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME")
+COMPONENT_VARIABLES: Final = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "JAVA_HOME"),
+)
+# What an address of PostgreSQL without a port means.
+POSTGRES_PORT: Final = 5432
 # Their values never stand in a message.
 _SECRETS: Final = frozenset({"DATABASE_URL", "MINIO_SECRET_KEY"})
 _LOCAL_HOSTS: Final = frozenset({"localhost", LOOPBACK, "::1"})
+_PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
 
 class StackSettings(BaseModel):
@@ -43,7 +48,7 @@ class StackSettings(BaseModel):
     analytics_port: int = Field(8080, ge=1, le=65_535, alias="SHOPSTREAM_ANALYTICS_PORT")
     web_port: int = Field(5173, ge=1, le=65_535, alias="SHOPSTREAM_WEB_PORT")
     kafka_port: int = Field(9092, ge=1, le=65_535, alias="SHOPSTREAM_KAFKA_PORT")
-    postgres_port: int = Field(5432, ge=1, le=65_535, alias="SHOPSTREAM_POSTGRES_PORT")
+    postgres_port: int = Field(POSTGRES_PORT, ge=1, le=65_535, alias="SHOPSTREAM_POSTGRES_PORT")
     dynamodb_port: int = Field(8000, ge=1, le=65_535, alias="SHOPSTREAM_DYNAMODB_PORT")
     dynamodb_admin_port: int = Field(8001, ge=1, le=65_535, alias="SHOPSTREAM_DYNAMODB_ADMIN_PORT")
     minio_port: int = Field(9000, ge=1, le=65_535, alias="SHOPSTREAM_MINIO_PORT")
@@ -114,7 +119,7 @@ class StackSettings(BaseModel):
     @property
     def postgres_is_local(self) -> bool:
         """Whether this stack runs the database server."""
-        return _is_local(_open(self.database_url), self.postgres_port)
+        return _is_local(_open(self.database_url), self.postgres_port, POSTGRES_PORT)
 
     @property
     def dynamodb_is_local(self) -> bool:
@@ -182,6 +187,7 @@ class StackSettings(BaseModel):
         taken = {name: value for name, value in self.environ.items() if name not in PER_SERVICE}
         filled = {name: value for name, value in taken.items() if value}
         defaults = {**self.addresses, **self.credentials, "PYTHONUNBUFFERED": "1"}
+        filled |= _past_proxies(taken)
         port = "HEALTH_PORT" if service == "analytics" else "PORT"
         own = {port: str(self.port_of(service))}
         if service in CLIENT_IDS:
@@ -202,18 +208,27 @@ def project_root() -> Path:
     return Path.cwd()
 
 
+def _past_proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """A proxy of the caller is not for the loopback address, but boto3 would ask it there."""
+    if not any(name.lower() in _PROXIES and value for name, value in environ.items()):
+        return {}
+    named = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    direct = ",".join([*filter(None, named.split(",")), *sorted(_LOCAL_HOSTS)])
+    return {"no_proxy": direct, "NO_PROXY": direct}
+
+
 def _open(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
-def _is_local(address: str | None, port: int) -> bool:
+def _is_local(address: str | None, port: int, port_unsaid: int | None = None) -> bool:
     if address is None:
         return True
     if "," in address:
         return False
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
-        named = parts.hostname, parts.port
+        named = parts.hostname, parts.port or port_unsaid
     except ValueError:
         return False
     return named[0] in _LOCAL_HOSTS and named[1] == port

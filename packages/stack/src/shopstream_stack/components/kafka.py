@@ -58,6 +58,8 @@ log.cleaner.threads=1
 controlled.shutdown.enable=true
 """
 
+_ASCII: Final = range(128)
+
 LOG4J: Final = """\
 rootLogger.level=INFO
 rootLogger.appenderRef.stdout.ref=STDOUT
@@ -110,11 +112,21 @@ def kafka(settings: StackSettings, cache: Cache) -> ProcessSpec:
     )
 
 
+def properties_value(text: str) -> str:
+    """Text as a value of a properties file, which Java reads as Latin-1 with UTF-16 escapes."""
+    units = text.replace("\\", "\\\\").encode("utf-16-be")
+    pairs = (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
+    return "".join(chr(unit) if unit in _ASCII else f"\\u{unit:04x}" for unit in pairs)
+
+
 def _configure(home: Path, port: int) -> None:
     # Nobody outside the process speaks to the controller, so any free port will do.
     with reserved_ports() as ports:
         properties = PROPERTIES.format(
-            host=LOOPBACK, port=port, controller_port=ports.take(), data=home / "data"
+            host=LOOPBACK,
+            port=port,
+            controller_port=ports.take(),
+            data=properties_value(str(home / "data")),
         )
     write_atomically(home / "server.properties", properties)
     write_atomically(home / "log4j2.properties", LOG4J)
