@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -28,6 +29,10 @@ LOCK_SECONDS_MAX: Final = 2400.0
 LOCK_POLL_SECONDS: Final = 0.2
 FOLLOW_POLL_SECONDS: Final = 0.3
 PIPE_WIDTH: Final = 160
+# Another user's folder, a full or read-only disk: no fault of the code, so no traceback.
+_MACHINE_ERRORS: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+)
 
 
 def _console() -> Console:
@@ -53,6 +58,11 @@ def main() -> None:
     try:
         app()
     except StackError as error:
+        _complain(error)
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        if error.errno not in _MACHINE_ERRORS:
+            raise
         _complain(error)
         sys.exit(EXIT_FAILED)
 
@@ -239,5 +249,5 @@ def _settings() -> StackSettings:
         raise typer.Exit(EXIT_USAGE) from None
 
 
-def _complain(error: StackError) -> None:
+def _complain(error: Exception) -> None:
     err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
