@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -97,10 +96,8 @@ def test_workers_are_restarted_alone_and_end_with_their_parent(
 
 def test_sigterm_ends_it_and_its_workers_with_exit_0_within_10_seconds(service: Service) -> None:
     pids = service.worker_pids()
-    started = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(timeout=15) == 0
-    assert time.monotonic() - started < 10
+    assert service.process.wait(timeout=10) == 0
     assert not any(map(alive, pids))
 
 
