@@ -3,7 +3,6 @@
 import io
 import json
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -138,12 +137,11 @@ def test_the_migration_guides_verification_steps_pass_as_printed(system: LocalSy
     )
 
 
-def test_the_demo_says_in_one_line_that_a_system_is_not_there(system: LocalSystem) -> None:
-    nowhere = replace(Target.local(system.settings), stream="http://127.0.0.1:1")
+def test_the_demo_says_in_one_line_that_a_service_is_not_there(system: LocalSystem) -> None:
+    nowhere = replace(Target.local(system.settings), analytics="http://127.0.0.1:1")
     output = io.StringIO()
-    began = time.monotonic()
     code = run_once(nowhere, system.settings, Console(file=output, width=200))
+    said = output.getvalue().strip().splitlines()
     assert code == 1
-    assert "The demo could not go on: NotOpen" in output.getvalue()
+    assert said[-1].startswith("The demo could not go on: ConnectError")
     assert "Traceback" not in output.getvalue()
-    assert time.monotonic() - began < 120
