@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
+from shopstream_stack import cli
 from shopstream_stack.console import Lines, Spinners, reporting
 from shopstream_stack.errors import PortBusyError, StackError, StartFailedError
 from shopstream_stack.status import Row, table
@@ -94,3 +98,22 @@ def test_progress_on_a_terminal_is_a_spinner() -> None:
     with reporting(console) as reporter, reporter.step("Building MinIO"):
         assert isinstance(reporter, Spinners)
     assert "Building MinIO" in text.getvalue()
+
+
+def test_a_full_disk_is_one_line_and_a_fault_of_the_code_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(number: int) -> Callable[[], None]:
+        def run() -> None:
+            raise OSError(number, os.strerror(number), "/data/kafka")
+
+        return run
+
+    monkeypatch.setattr(cli, "app", fails(errno.ENOSPC))
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert "No space left on device: '/data/kafka'\n" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "app", fails(errno.ECONNREFUSED))
+    with pytest.raises(ConnectionRefusedError):
+        cli.main()

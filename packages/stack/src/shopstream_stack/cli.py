@@ -29,9 +29,9 @@ LOCK_SECONDS_MAX: Final = 2400.0
 LOCK_POLL_SECONDS: Final = 0.2
 FOLLOW_POLL_SECONDS: Final = 0.3
 PIPE_WIDTH: Final = 160
-# Another user's folder, a full or read-only disk: no fault of the code, so no traceback.
+# A folder of another user, or that is a file; a full or read-only disk: no fault of the code.
 _MACHINE_ERRORS: Final = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 )
 
 
