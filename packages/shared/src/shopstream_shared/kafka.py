@@ -85,7 +85,7 @@ def topic_ids(admin: AdminClient, topics: tuple[str, ...]) -> Mapping[str, str]:
 
     Raises KafkaException when the broker cannot be reached, a topic does not exist, or the broker
     gives topics no ids (before Kafka 2.8 and Redpanda 25.3): without them a topic made again could
-    not be told from the old one.
+    not be told from the old one. Raises TimeoutError when an answer stays away.
     """
     futures = admin.describe_topics(
         TopicCollection(list(topics)), request_timeout=METADATA_TIMEOUT_SECONDS
@@ -107,6 +107,5 @@ __all__ = [
     "TRANSACTION_TIMEOUT_MS",
     "Config",
     "KafkaConnection",
-    "KafkaException",
     "topic_ids",
 ]
