@@ -326,6 +326,15 @@ def test_a_keyed_create_is_replayed_to_the_byte(api: ApiProcess) -> None:
     assert other.json()["id"] != first.json()["id"]
 
 
+def test_a_stranger_cannot_use_up_a_sellers_key(api: ApiProcess) -> None:
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    body = {"name": "x", "price": 1, "sellerId": "owner"}
+    stranger = {**key, "X-Seller-Id": "stranger"}
+    refused = api.client.post("/products", json=body, headers=stranger)
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert api.client.post("/products", json=body, headers=key).status_code == 201
+
+
 def test_a_refusal_by_a_business_rule_is_replayed_but_a_validation_error_is_not(
     api: ApiProcess,
 ) -> None:

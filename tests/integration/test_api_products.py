@@ -316,6 +316,12 @@ def test_a_seller_writes_for_itself_only(api: ApiProcess) -> None:
         assert _code(answer, 404) == "not_found"
     assert api.client.get(url, headers=stranger).status_code == 200
     assert _code(_post(api, BASE, **stranger), 403) == "forbidden"
+    for body in ({"sellerId": "stranger"}, {"sellerId": "third"}):
+        named = {**body, "name": "x", "price": 1}
+        owner = {"X-Seller-Id": "owner"}
+        assert _code(api.client.patch(url, json=body, headers=owner), 403) == "forbidden"
+        assert _code(api.client.put(url, json=named, headers=owner), 403) == "forbidden"
+    assert api.client.get(url).json() == product
     own = _post(api, {"name": "x", "price": 1}, **stranger)
     assert own.json()["sellerId"] == "stranger"
 

@@ -50,9 +50,9 @@ class ProductRoutes:
             location = f"{request.url.path}/{row.id}"
             return _product(row, 201, {"location": location})
 
-        return await execute(
-            request, self._database, work, body=body, keyed=True, caller=new.seller_id
-        )
+        # The caller's own scope comes first, or a refused stranger could use up a seller's key.
+        caller = principal.seller_id or new.seller_id
+        return await execute(request, self._database, work, body=body, keyed=True, caller=caller)
 
     async def get(self, request: Request) -> Response:
         product_id = path_id(request, "product")

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from shopstream_api.catalog.events import change_type, changed
 from shopstream_api.catalog.models import ProductRow
@@ -51,9 +51,12 @@ async def patch(
     change: PatchProduct,
     match: str | None = None,
 ) -> ProductRow:
-    """Raises NotFound, VersionMismatch, ValidationFailed, DuplicateSku; no change, no event."""
+    """No change, no event.
+
+    Raises NotFound, Forbidden, VersionMismatch, ValidationFailed, DuplicateSku.
+    """
     before = await _locked(tx, principal, product_id, match)
-    _same("sellerId", change.seller_id, before.seller_id)
+    _same_seller(principal, change.seller_id, before)
     currency = change.changes.get("currency", before.currency)
     price = before.price if change.price is UNSET else change.price
     price_minor = price_in(currency, price)
@@ -67,9 +70,12 @@ async def put(
     replacement: ReplaceProduct,
     match: str | None = None,
 ) -> ProductRow:
-    """Raises NotFound, VersionMismatch, ValidationFailed, DuplicateSku; no change, no event."""
+    """No change, no event.
+
+    Raises NotFound, Forbidden, VersionMismatch, ValidationFailed, DuplicateSku.
+    """
     before = await _locked(tx, principal, product_id, match)
-    _same("sellerId", replacement.seller_id, before.seller_id)
+    _same_seller(principal, replacement.seller_id, before)
     _same("stock", replacement.stock, before.stock)
     return await _store(tx, before, replace(before, **_columns(replacement.details)))
 
@@ -120,6 +126,12 @@ async def _store(tx: Transaction, before: ProductRow, after: ProductRow) -> Prod
     changed(tx, event_type, after)
     _audit(tx, event_type, after)
     return after
+
+
+def _same_seller(principal: Principal, sent: str | UnsetType, row: ProductRow) -> None:
+    if not isinstance(sent, UnsetType):
+        principal.act_for(sent)
+    _same("sellerId", sent, row.seller_id)
 
 
 def _same(name: str, sent: object, present: object) -> None:
