@@ -118,6 +118,18 @@ def test_stock_is_set_only_by_who_knows_it(api: ApiProcess) -> None:
     assert len(_data(api, product)) == 1
 
 
+def test_stock_leaves_room_for_what_a_cancel_gives_back(api: ApiProcess) -> None:
+    product = api.product(stock=10**9)["id"]
+    order = api.order((product, 5)).json()["id"]
+    assert _adjust(api, product, {"delta": 1, "reason": "x"}).status_code == 422
+    wanted = {"quantity": 10**9, "expectedQuantity": 10**9 - 5}
+    assert api.client.put(f"/products/{product}/stock", json=wanted).status_code == 422
+    assert _adjust(api, product, {"delta": -1, "reason": "x"}).status_code == 201
+    assert _adjust(api, product, {"delta": 1, "reason": "x"}).status_code == 201
+    assert api.client.post(f"/orders/{order}/cancel").status_code == 200
+    assert api.client.get(f"/products/{product}").json()["stock"] == 10**9
+
+
 def test_an_order_takes_stock_and_a_cancel_gives_it_back(api: ApiProcess) -> None:
     one, two = api.product(stock=10, price=2.5), api.product(stock=3, price=10)
     placed = api.order((one["id"], 2), (two["id"], 3), (one["id"], 1))

@@ -72,7 +72,10 @@ class Members:
         lines: bool = False,
         trimmed: bool = False,
     ) -> str | UnsetType:
-        """A string; ``trimmed``: its length is counted without the space around it."""
+        """A string; ``trimmed``: its length is counted without the space around it.
+
+        That space may be as long again, no longer: it is stored and travels with every event.
+        """
         found = self.value(name, required=required)
         if isinstance(found, UnsetType):
             return UNSET
@@ -127,6 +130,8 @@ def text_fault(
     """What is wrong with a text, as (code, detail), or None."""
     if len(text.strip() if trimmed else text) > length_max:
         return "too_long", f"must have at most {length_max} characters"
+    if len(text) > 2 * length_max:
+        return "too_long", f"must have at most {2 * length_max} characters with the space around it"
     if not blank and not text.strip():
         return "blank", "must not be blank"
     if "\x00" in text:

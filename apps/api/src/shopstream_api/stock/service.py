@@ -30,8 +30,7 @@ class StockService:
         after = row.stock + adjustment.delta
         if after < 0:
             raise InsufficientStock([Shortage(str(row.id), -adjustment.delta, row.stock)])
-        if not fits(after):
-            raise ValidationFailed.of("/delta", "out_of_range", "stock would be too large")
+        _require_room(row, after, "/delta")
         return await self._change(tx, row, adjustment.delta, adjustment.reason)
 
     async def set(
@@ -39,7 +38,7 @@ class StockService:
     ) -> tuple[ProductRow, int]:
         """Compare and set; returns the row and by how much it changed.
 
-        Raises NotFound, VersionMismatch when the stock is not the expected one.
+        Raises NotFound, ValidationFailed, VersionMismatch when the stock is not the expected one.
         """
         row = await self._locked(tx, principal, product_id)
         if row.stock != wanted.expected:
@@ -47,6 +46,7 @@ class StockService:
         delta = wanted.quantity - row.stock
         if delta == 0:
             return row, 0
+        _require_room(row, wanted.quantity, "/quantity")
         return await self._change(tx, row, delta, None), delta
 
     async def _locked(self, tx: Transaction, principal: Principal, product_id: UUID) -> ProductRow:
@@ -70,3 +70,9 @@ class StockService:
             at=after.updated_at,
         )
         return after
+
+
+def _require_room(row: ProductRow, after: int, pointer: str) -> None:
+    """Held units come back on a cancel, which may not fail: what is added leaves room for them."""
+    if after > row.stock and not fits(after + row.reserved):
+        raise ValidationFailed.of(pointer, "out_of_range", "stock would be too large")
