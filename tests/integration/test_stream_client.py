@@ -123,6 +123,20 @@ def test_what_is_no_stream_is_refused(answer: bytes, expected: type[Exception]) 
     asyncio.run(run())
 
 
+def test_a_refusal_in_chunks_is_whole_although_the_connection_stays() -> None:
+    async def handle(number: int, head: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nbad\r\n0\r\n\r\n")
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        async with serving(handle) as url:
+            with pytest.raises(SseRefused) as refused:
+                await SseConnection.open(url)
+            assert (refused.value.status, refused.value.body) == (400, b"bad")
+
+    asyncio.run(run())
+
+
 def test_a_temporary_refusal_is_tried_again_and_a_final_one_is_raised() -> None:
     async def handle(number: int, _head: str, writer: asyncio.StreamWriter) -> None:
         status = b"503 Busy" if number < 3 else b"403 No"

@@ -140,6 +140,9 @@ class SseConnection:
         connection breaks.
         """
         while True:
+            if self._chunks is not None and self._chunks.ended:
+                # The server may keep the connection; nothing more comes on it.
+                return b""
             async with asyncio.timeout(self._idle_seconds_max):
                 raw = await self._reader.read(READ_BYTES)
             if not raw or self._chunks is None:
