@@ -22,7 +22,7 @@ def main() -> None:
     configure("analytics", settings.log_level)
     for name in dead_variables():
         log.warning("variable is no longer used", variable=name)
-    listener = bind(settings.host, settings.health_port)
+    listener = bind(settings.host, settings.health_port, variable="HEALTH_PORT")
     uvloop.run(run(settings, listener))
 
 

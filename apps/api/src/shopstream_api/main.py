@@ -10,6 +10,7 @@ import uvloop
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount
 
 from shopstream_api.catalog import routes as catalog_routes
 from shopstream_api.db.migrate import migrate
@@ -56,8 +57,9 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
     ):
         app.include_router(router)
         app.include_router(router, prefix=ALIAS, include_in_schema=False)
-    app.router.routes.extend(operations_routes(health(resources), resources.registry))
-    handlers.install(app)
+    operations = operations_routes(health(resources), resources.registry)
+    app.router.routes.extend((*operations, Mount(ALIAS, routes=operations)))
+    handlers.install(app, alias=ALIAS)
     describe(app, SCHEMAS)
     app.add_middleware(
         RequestMiddleware, ids=resources.ids, metrics=RequestMetrics(resources.registry)
@@ -95,7 +97,11 @@ async def _relay_probe(status: RelayStatus) -> str:
 
 async def run(settings: ApiSettings, *, relay_only: bool = False) -> None:
     """Serve until told to stop."""
-    listener = bind(settings.host, settings.relay_port if relay_only else settings.port)
+    listener = (
+        bind(settings.host, settings.relay_port, variable="SHOPSTREAM_RELAY_PORT")
+        if relay_only
+        else bind(settings.host, settings.port)
+    )
     with contextlib.closing(listener):
         async with open_resources(settings, relay=True if relay_only else None) as resources:
             if relay_only:
