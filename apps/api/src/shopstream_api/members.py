@@ -128,10 +128,8 @@ def text_fault(
     text: str, *, length_max: int, blank: bool, lines: bool, trimmed: bool
 ) -> tuple[str, str] | None:
     """What is wrong with a text, as (code, detail), or None."""
-    if len(text.strip() if trimmed else text) > length_max:
+    if len(text.strip() if trimmed else text) > length_max or len(text) > 2 * length_max:
         return "too_long", f"must have at most {length_max} characters"
-    if len(text) > 2 * length_max:
-        return "too_long", f"must have at most {2 * length_max} characters with the space around it"
     if not blank and not text.strip():
         return "blank", "must not be blank"
     if "\x00" in text:
