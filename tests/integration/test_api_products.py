@@ -77,7 +77,10 @@ def test_every_route_answers_under_the_alias_too(api: ApiProcess) -> None:
     assert location.startswith("/api/v1/products/")
     assert api.client.get(location).json() == answer.json()
     assert api.client.get(location.removeprefix("/api/v1")).json() == answer.json()
-    assert _code(api.client.get("/v1/products"), 404) == "not_found"
+    for path in ("/health/live", "/health/ready", "/problems/not_found", "/orders/transitions"):
+        assert api.client.get(f"/api/v1{path}").status_code == 200
+    for path in ("/v1/products", "/api/v1/nope"):
+        assert _code(api.client.get(path), 404) == "not_found"
 
 
 @pytest.mark.parametrize(
@@ -392,9 +395,37 @@ def test_unknown_addresses_and_methods_are_problems_too(api: ApiProcess) -> None
         assert _code(api.client.get(path), 404) == "not_found"
     answer = api.client.post(f"/products/{uuid.uuid4()}")
     assert _code(answer, 405) == "method_not_allowed"
-    assert "GET" in answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, HEAD, PUT, PATCH, DELETE"
+    answer = api.client.put("/api/v1/products")
+    assert (_code(answer, 405), answer.headers["allow"]) == (
+        "method_not_allowed",
+        "GET, HEAD, POST",
+    )
     assert api.client.get("/problems/not_found").status_code == 200
     assert _code(api.client.get("/problems/nope"), 404) == "not_found"
+
+
+def test_a_head_tells_what_a_get_would_without_its_body(api: ApiProcess) -> None:
+    url = f"/products/{api.product()['id']}"
+    head, get = api.client.head(url), api.client.get(url)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("etag", "content-length", "content-type"):
+        assert head.headers[name] == get.headers[name]
+    assert api.client.head(url, headers={"If-None-Match": get.headers["etag"]}).status_code == 304
+
+
+def test_a_fault_of_ours_is_a_problem_with_its_ids(api: ApiProcess) -> None:
+    product = api.product()
+    # A row the code cannot have written: the reader of rows knows no such currency.
+    api.execute("UPDATE products SET currency = 'XXQ' WHERE id = %s", product["id"])
+    try:
+        answer = api.client.get(
+            f"/products/{product['id']}", headers={"Origin": "http://localhost:5173"}
+        )
+        assert _code(answer, 500) == "internal_error"
+        assert answer.headers["access-control-allow-origin"] == "*"
+    finally:
+        api.execute("UPDATE products SET currency = 'USD' WHERE id = %s", product["id"])
 
 
 def test_a_request_keeps_its_ids(api: ApiProcess) -> None:

@@ -10,7 +10,7 @@ import uvloop
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Mount
+from starlette.routing import Route
 
 from shopstream_api.catalog import routes as catalog_routes
 from shopstream_api.db.migrate import migrate
@@ -58,7 +58,8 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
         app.include_router(router)
         app.include_router(router, prefix=ALIAS, include_in_schema=False)
     operations = operations_routes(health(resources), resources.registry)
-    app.router.routes.extend((*operations, Mount(ALIAS, routes=operations)))
+    aliases = [Route(f"{ALIAS}{route.path}", route.endpoint) for route in operations]
+    app.router.routes.extend((*operations, *aliases))
     handlers.install(app, alias=ALIAS)
     describe(app, SCHEMAS)
     app.add_middleware(

@@ -1,25 +1,28 @@
 """Errors that reach the edge become problems here, whatever raised them."""
 
 from http import HTTPStatus
-from typing import cast
+from typing import Final, cast
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Match
 
 from shopstream_api.errors import NotFound, ShopError
 from shopstream_api.web.errors import MethodNotAllowed
 from shopstream_api.web.problems import BY_CODE, problem
 from shopstream_api.web.respond import context_of, response_of
 
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
-def install(app: FastAPI) -> None:
-    """Render every error as a problem, and serve the pages of their types."""
+
+def install(app: FastAPI, *, alias: str) -> None:
+    """Render every error as a problem, and serve the pages of their types, under ``alias`` too."""
     app.add_exception_handler(ShopError, _shop_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _fault_of_ours)
-    app.add_route("/problems/{code}", _page, include_in_schema=False)
+    for prefix in ("", alias):
+        app.add_route(f"{prefix}/problems/{{code}}", _page, include_in_schema=False)
 
 
 async def _shop_error(request: Request, error: Exception) -> Response:
@@ -30,13 +33,21 @@ async def _http_error(request: Request, error: Exception) -> Response:
     http = cast("HTTPException", error)
     if http.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         response = _render(request, MethodNotAllowed("The method is not allowed here."))
-        response.headers.update(http.headers or {})
+        response.headers["allow"] = ", ".join(_allowed(request))
         return response
     return _render(request, NotFound("There is nothing at this address."))
 
 
-async def _fault_of_ours(request: Request, _error: Exception) -> Response:
-    return _render(request, ShopError("Something went wrong here; it was logged."))
+def _allowed(request: Request) -> list[str]:
+    """All methods of this address: the framework knows those of the first route it met."""
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.router.routes
+        )
+    ]
 
 
 def _render(request: Request, error: ShopError) -> Response:

@@ -7,11 +7,16 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shopstream_api.errors import ShopError
 from shopstream_api.principal import RequestContext
 from shopstream_api.web.errors import BodyTooLarge
+from shopstream_api.web.problems import problem
+from shopstream_api.web.respond import response_of
 from shopstream_shared.clock import IdSource
+from shopstream_shared.logs import get_logger
 
 BODY_BYTES_MAX: Final = 1_048_576
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,200}")
@@ -20,6 +25,8 @@ _TRACEPARENT: Final = re.compile(
 )
 _SECONDS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _UNMATCHED: Final = "none"
+
+_log = get_logger(__name__)
 
 
 class RequestMetrics:
@@ -67,7 +74,7 @@ class RequestMiddleware:
             request_id=context.request_id, correlation_id=context.correlation_id
         )
         started = time.monotonic()
-        status = 500
+        status = 0
 
         async def answered(message: Message) -> None:
             nonlocal status
@@ -80,8 +87,15 @@ class RequestMiddleware:
 
         try:
             await self._app(scope, _bounded(scope, receive), answered)
+        except Exception as error:
+            if status:
+                raise
+            # Answered here and not by the framework's outermost layer, which would leave out the
+            # ids and the CORS headers and then cut the connection.
+            _log.exception("request failed", path=scope["path"], kind=type(error).__name__)
+            await _fault_of_ours(scope["path"], context)(scope, receive, answered)
         finally:
-            self._metrics.observe(scope, status, time.monotonic() - started)
+            self._metrics.observe(scope, status or 500, time.monotonic() - started)
 
     def _context(self, headers: Headers) -> RequestContext:
         request_id = _taken(headers.get("x-request-id")) or self._ids.new_id()
@@ -91,6 +105,11 @@ class RequestMiddleware:
             correlation_id=_taken(headers.get("x-correlation-id")) or request_id,
             traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
         )
+
+
+def _fault_of_ours(path: str, context: RequestContext) -> Response:
+    error = ShopError("Something went wrong here; it was logged.")
+    return response_of(problem(error, instance=path, request_id=context.request_id))
 
 
 def _taken(text: str | None) -> str | None:

@@ -60,6 +60,11 @@ def routes(tag: str, operations: Sequence[Operation]) -> APIRouter:
             responses=_answers(operation),
             openapi_extra=_request(operation),
         )
+        if operation.method == "GET":
+            # RFC 9110: HEAD wherever GET is; the server leaves out the body.
+            router.add_route(
+                operation.path, operation.handler, methods=["HEAD"], include_in_schema=False
+            )
     return router
 
 
