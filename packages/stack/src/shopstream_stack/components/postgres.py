@@ -163,11 +163,20 @@ def _copy_binaries(place: Place) -> None:
     libraries = wheel.with_name(f"{wheel.name}.libs")
     if libraries.exists():
         shutil.copytree(libraries, part / libraries.name, symlinks=True)
+    for path in (part, *part.rglob("*")):
+        _let_all_read(path)
     try:
         part.rename(target)
     except OSError:
         # Another run was faster; its copy is as good.
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _let_all_read(path: Path) -> None:
+    """Whatever root's umask is (077 and 027 are usual): the server runs as another user."""
+    if not path.is_symlink():
+        mode = path.stat().st_mode
+        path.chmod(mode | (0o055 if mode & 0o100 else 0o044))
 
 
 def _root_home() -> Path:
@@ -180,6 +189,7 @@ def _own_folder(folder: Path, owner: int) -> None:
     found = folder.lstat()
     if folder.is_symlink() or found.st_uid != owner:
         raise StackError(f"{folder} is not a folder of this user; remove it")
+    _let_all_read(folder)
 
 
 def _user(data: Path) -> str:
