@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests.support.components import LocalComponents
 
@@ -50,11 +51,29 @@ def test_a_future_id_is_of_these_topics_and_beyond_their_ends(
 def test_an_evicted_id_is_of_these_topics_and_at_their_first_offsets(
     components: LocalComponents, epoch: bytes
 ) -> None:
-    position = StreamPosition.decode(
-        stream_id(components.kafka_brokers, "--evicted").stdout.strip()
-    )
+    done = stream_id(components.kafka_brokers, "--evicted")
+    position = StreamPosition.decode(done.stdout.strip())
     assert position.epoch == epoch
     assert {offset for _key, offset in position.items()} == {0}
+
+
+def test_an_id_that_is_not_evicted_yet_says_so_beside_it() -> None:
+    """The broker is this test's own: what others let it forget would change the answer."""
+    with LocalComponents() as own:
+        brokers = own.kafka_brokers
+        admin = AdminClient(KafkaConnection(brokers, "test").admin())
+        ensure_topics(admin, load_topics("local").values())
+        fresh = stream_id(brokers, "--evicted")
+        assert fresh.stderr.startswith("Nothing has been evicted yet")
+        producer = Producer({"bootstrap.servers": brokers})
+        producer.produce(STREAM_TOPICS[0], b"x", partition=0)
+        producer.flush(30)
+        gone = TopicPartition(STREAM_TOPICS[0], 0, 1)
+        for future in admin.delete_records([gone]).values():
+            future.result(30)
+        trimmed = stream_id(brokers, "--evicted")
+        assert (trimmed.returncode, trimmed.stderr) == (0, "")
+        assert trimmed.stdout == fresh.stdout
 
 
 def test_an_id_of_an_unknown_epoch_is_of_other_topics(

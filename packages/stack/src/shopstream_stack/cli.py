@@ -174,6 +174,8 @@ def stream_id(
     brokers = _settings().addresses["KAFKA_BROKERS"]
     kind: stream_ids.Kind = "future" if future else "evicted" if evicted else "unknown-epoch"
     print(stream_ids.unresumable(brokers, kind))  # noqa: T201 - the one line a script reads
+    if evicted and not stream_ids.anything_evicted(brokers):
+        typer.echo("Nothing has been evicted yet: this id, of offset 0, can be resumed.", err=True)
 
 
 def bring_up(system: System, names: list[str] | None = None) -> None:

@@ -22,14 +22,14 @@ FUTURE_OFFSETS: Final = 1_000_000_000
 def unresumable(brokers: str, kind: Kind) -> str:
     """A well-formed id that the stream answers with a gap of that reason.
 
-    `evicted` is offset 0 everywhere, so it is evicted only once retention has removed something.
+    `evicted` is offset 0 everywhere, so it is evicted only once `anything_evicted`.
     Raises StackError when the broker or a topic is not there.
     """
     connection = KafkaConnection(brokers, "shopstream-stream-id")
     try:
         admin = AdminClient(connection.admin())
         epoch = epoch_of(topic_ids(admin, STREAM_TOPICS))
-        ends = _end_offsets(connection)
+        ends = {key: high for key, (_low, high) in _watermarks(connection).items()}
     except (KafkaException, KeyError, TimeoutError) as error:
         reason = str(error) or "no answer in time"
         raise StackError(f"The stream topics cannot be read from {brokers}: {reason}") from error
@@ -43,16 +43,28 @@ def unresumable(brokers: str, kind: Kind) -> str:
     return StreamPosition.of(epoch, ends, partitions).encode()
 
 
-def _end_offsets(connection: KafkaConnection) -> dict[tuple[str, int], int]:
+def anything_evicted(brokers: str) -> bool:
+    """Whether retention has removed a record of the stream topics.
+
+    Raises StackError when the broker or a topic is not there.
+    """
+    try:
+        found = _watermarks(KafkaConnection(brokers, "shopstream-stream-id"))
+    except (KafkaException, KeyError) as error:
+        raise StackError(f"The stream topics cannot be read from {brokers}: {error}") from error
+    return any(low > 0 for low, _high in found.values())
+
+
+def _watermarks(connection: KafkaConnection) -> dict[tuple[str, int], tuple[int, int]]:
     consumer = Consumer(connection.consumer("shopstream-stream-id"))
     try:
-        found: dict[tuple[str, int], int] = {}
+        found: dict[tuple[str, int], tuple[int, int]] = {}
         for topic in STREAM_TOPICS:
             metadata = consumer.list_topics(topic, timeout=ASK_SECONDS_MAX).topics[topic]
             for number in metadata.partitions:
                 partition = TopicPartition(topic, number)
-                _low, high = consumer.get_watermark_offsets(partition, timeout=ASK_SECONDS_MAX)
-                found[topic, number] = high
+                low, high = consumer.get_watermark_offsets(partition, timeout=ASK_SECONDS_MAX)
+                found[topic, number] = low, high
         return found
     finally:
         consumer.close()
