@@ -206,6 +206,32 @@ def test_an_empty_id_falls_through_to_the_next_way(service: StreamService) -> No
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("bytes_of_no_text", ["%FF%00", "%ED%A0%80", "%0D%0A"])
+def test_an_id_of_any_bytes_is_a_gap_and_never_an_error(
+    service: StreamService, bytes_of_no_text: str
+) -> None:
+    async def run() -> None:
+        stream = await service.connect(f"?lastEventId={bytes_of_no_text}")
+        await stream.until(lambda: stream.named("stream.gap"))
+        (gap,) = stream.named("stream.gap")
+        assert (gap["reason"], gap["from"]) == ("malformed_id", None)
+        stream.cut()
+
+    asyncio.run(run())
+
+
+def test_a_plus_sign_that_was_not_escaped_is_told_as_it_was_written(
+    service: StreamService,
+) -> None:
+    async def run() -> None:
+        stream = await (await service.connect("?since=2026-01-01T00:00:00+02:00")).opened()
+        (opened,) = stream.named("stream.open")
+        assert opened == {"resumed": False, "replayFrom": "2026-01-01T00:00:00+02:00"}
+        stream.cut()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("reason", ["malformed_id", "unknown_epoch", "future"])
 def test_e7_an_id_that_cannot_be_resumed_is_a_gap_and_then_live(
     service: StreamService, publisher: Publisher, brokers: str, reason: str
@@ -371,6 +397,8 @@ def test_other_methods_are_refused_with_a_problem(service: StreamService, method
         ("since=-1", "since"),
         ("since=99999999999999999999", "since"),
         ("sellerId=a&sellerId=b", "sellerId"),
+        ("sellerId=%FF", "sellerId"),
+        ("types=%FF", "types"),
         (f"subject={'x' * 300}", "subject"),
     ],
 )
