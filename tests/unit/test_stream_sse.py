@@ -1,5 +1,6 @@
 """Frames: what goes in comes out of a parser, and nothing can add a field or end a block."""
 
+import itertools
 import json
 
 import pytest
@@ -86,5 +87,11 @@ def test_messages_join_pieces_whole_and_stay_near_the_bound(
 ) -> None:
     monkeypatch.setattr(sse, "MESSAGE_BYTES_MAX", 10)
     pieces = [b"12345", b"67", b"8901", b"x" * 30, b"y"]
-    assert sse.messages(pieces) == [b"12345678901", b"x" * 30, b"y"]
-    assert sse.messages([]) == []
+    assert list(sse.messages(pieces)) == [b"12345678901", b"x" * 30, b"y"]
+    assert list(sse.messages([])) == []
+
+
+def test_a_message_is_joined_only_when_it_is_sent() -> None:
+    """Thousands of stalled replays must not each hold a copy of all that they still have to get."""
+    piece = b"x" * sse.MESSAGE_BYTES_MAX
+    assert next(iter(sse.messages(itertools.repeat(piece)))) == piece

@@ -228,7 +228,7 @@ class Hub:
         size = sum(len(piece) for piece in body)
         group.sent = Mark(before.events + len(records), before.bytes + size)
         group.told = end
-        messages = sse.messages(body)
+        messages = list(sse.messages(body))  # shared by all of the group
         # A client that blocks half-way through a large pass has its place by message, so the pass
         # as a whole counts as sent only for those that took all of it.
         for number, message in enumerate(messages):

@@ -6,7 +6,7 @@ only, never on a named event (protocol rule 26).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -36,7 +36,7 @@ def id_line(stream_id: str) -> bytes:
 
 
 def id_only(stream_id: str) -> bytes:
-    """Moves the client's resume point and fires no event (research/sse.md E4)."""
+    """Moves the client's resume point and fires no event."""
     return id_line(stream_id) + _SEPARATOR.encode()
 
 
@@ -54,22 +54,23 @@ def preamble() -> bytes:
 
 
 def heartbeat(time: str) -> bytes:
-    """A comment for proxies and a named event for watchdogs, which cannot see comments (E9)."""
+    """A comment for proxies and a named event for watchdogs, which cannot see comments."""
     comment = ServerSentEvent(comment="heartbeat", sep=_SEPARATOR).encode()
     return comment + control("stream.heartbeat", {"time": time})
 
 
-def messages(pieces: Iterable[bytes]) -> list[bytes]:
-    """Join encoded pieces into messages of about MESSAGE_BYTES_MAX; a piece is never cut."""
-    joined: list[bytes] = []
+def messages(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Join encoded pieces into messages of about MESSAGE_BYTES_MAX; a piece is never cut.
+
+    One at a time: a socket that is full while it replays must not hold a copy of all that follows.
+    """
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:
         waiting.append(piece)
         size += len(piece)
         if size >= MESSAGE_BYTES_MAX:
-            joined.append(b"".join(waiting))
+            yield b"".join(waiting)
             waiting, size = [], 0
     if waiting:
-        joined.append(b"".join(waiting))
-    return joined
+        yield b"".join(waiting)
