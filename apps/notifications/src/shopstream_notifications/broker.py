@@ -1,8 +1,13 @@
 """What only the broker knows: topics, ends, starts, and which offset belongs to a moment.
 
-Blocking calls, each bounded by METADATA_TIMEOUT_SECONDS: run them in a thread.
+Blocking calls, each question bounded by METADATA_TIMEOUT_SECONDS: run them in a thread. After
+``close`` they give up at once, so that a broker that does not answer cannot hold back the end of
+the process.
 """
 
+import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -29,6 +34,8 @@ K = TypeVar("K")
 _NO_TOPIC_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
 #: librdkafka writes to stderr past the structured log; we log its errors ourselves.
 QUIET: Final = {"log_level": 0}
+#: How late a question notices that the service ends.
+LOOK_SECONDS: Final = 0.1
 #: The offset that stands for "no record is that young".
 _NOT_FOUND: Final = -1
 
@@ -54,6 +61,11 @@ class Broker:
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Let questions under way and later ones raise BrokerUnavailable; from any thread."""
+        self._closed.set()
 
     @cached_property
     def _admin(self) -> AdminClient:
@@ -71,7 +83,7 @@ class Broker:
         missing: list[str] = []
         for topic in STREAM_TOPICS:
             try:
-                description = futures[topic].result(timeout=METADATA_TIMEOUT_SECONDS)
+                description = self._answer(futures[topic])
             except (KafkaException, TimeoutError) as error:
                 if not _says(error, KafkaError.UNKNOWN_TOPIC_OR_PART):
                     raise BrokerUnavailable(_text(error)) from error
@@ -125,13 +137,19 @@ class Broker:
         )
         try:
             return {
-                (where.topic, where.partition): int(
-                    future.result(timeout=METADATA_TIMEOUT_SECONDS).offset
-                )
+                (where.topic, where.partition): int(self._answer(future).offset)
                 for where, future in futures.items()
             }
         except (KafkaException, TimeoutError) as error:
             raise BrokerUnavailable(_text(error)) from error
+
+    def _answer(self, future: Future[Any]) -> Any:
+        """Raises KafkaException, or TimeoutError after METADATA_TIMEOUT_SECONDS or ``close``."""
+        deadline = time.monotonic() + METADATA_TIMEOUT_SECONDS
+        while not self._closed.is_set() and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                return future.result(timeout=LOOK_SECONDS)
+        raise TimeoutError
 
     @staticmethod
     def _ask(question: Callable[[], Mapping[K, Future[Any]]]) -> Mapping[K, Future[Any]]:

@@ -3,11 +3,11 @@
 Guarantees:
 
 - Assigned to all partitions from offsets asked of the broker before the first id is given, never
-  "latest": a quiet partition resumes where it was (research/sse.md E2). Read committed, from the
-  last stable offset, so that a transaction open at start is delivered once it commits.
-- No group membership: every replica sees everything (E1). It still commits its position to the
-  group ``notifications-service``, over transaction markers too, so that lag is visible and reads
-  0 when there is nothing left (protocol rule 30).
+  "latest": a quiet partition resumes where it was. Read committed, from the last stable offset, so
+  that a transaction open at start is delivered once it commits.
+- No group membership: every replica sees everything. It still commits its position to the group
+  ``notifications-service``, over transaction markers too, so that lag is visible and reads 0 when
+  there is nothing left (protocol rule 30).
 - One hand-over to the loop a batch, at most HANDOVERS_MAX waiting: a busy loop slows the reader.
 - ``poll`` waits, ``consume(n, 0)`` then takes what is there: ``consume(n, timeout)`` alone would
   wait for n records or the whole time (25 ms at p50, measured).
@@ -215,7 +215,9 @@ class _Reader:
                 self._commit()
         self._commit()
 
-    def _add(self, parts: tuple[Part, ...]) -> None:
+    def _add(self, added: tuple[Part, ...]) -> None:
+        # A new start may have found them already; to assign one twice is an error.
+        parts = tuple(part for part in added if part not in self._position)
         self._consumer.incremental_assign([TopicPartition(*part, 0) for part in parts])
         self._position.update(dict.fromkeys(parts, 0))
         self._uncommitted.update(dict.fromkeys(parts, 0))

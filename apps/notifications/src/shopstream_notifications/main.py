@@ -50,6 +50,7 @@ async def run(settings: NotificationsSettings, listener: socket.socket) -> None:
             graceful_seconds=math.ceil(settings.drain_seconds) + AFTER_DRAIN_SECONDS,
             protocol=StreamProtocol,
         )
+        resources.give_up()
         for task in (*tasks, *drains):
             task.cancel()
 

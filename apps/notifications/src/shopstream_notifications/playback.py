@@ -13,7 +13,7 @@ Resume is exact on any replica (rule 25). The client's vector ``own`` is the onl
 3. from there on the shared frames, like everybody else.
 
 Nothing is subscribed to while a replay runs: the log holds what arrives meanwhile, and a position
-says exactly what is missing, so there is neither a gap nor an overlap to merge (sse.md E5).
+says exactly what is missing, so there is neither a gap nor an overlap to merge.
 """
 
 import asyncio
@@ -200,7 +200,9 @@ class Playback:
         except Evicted:
             self._count("evicted")
             client.cursor = log.end
-            await client.write(_gap("evicted", log.encode(own), log.current_id()))
+            now = log.current_id()
+            # The id at once, or a client that is cut before its next event meets the gap again.
+            await client.write(_gap("evicted", log.encode(own), now) + sse.id_only(now))
             await self._hub.catch_up(client)
 
     async def _cold_slice(

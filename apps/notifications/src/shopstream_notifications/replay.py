@@ -7,6 +7,7 @@ state: the client's own vector says where the next one begins.
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,7 @@ class ColdReplays:
         self._threads = ThreadPoolExecutor(READERS_MAX, "stream-replay")
         self._places = asyncio.Semaphore(READERS_MAX)
         self._idle: SimpleQueue[Consumer] = SimpleQueue()
+        self._closing = threading.Event()
 
     async def read(self, wanted: Filter, begin: Offsets, stop: Offsets) -> Slice:
         """The next slice of [begin, stop) of each part.
@@ -66,6 +68,7 @@ class ColdReplays:
             work = asyncio.get_running_loop().run_in_executor(
                 self._threads, self._read, wanted, dict(begin), dict(stop)
             )
+            work.add_done_callback(_looked_at)
             # A client that leaves must not give its place away while the thread still works.
             try:
                 return await asyncio.shield(work)
@@ -74,7 +77,8 @@ class ColdReplays:
                 raise
 
     async def close(self) -> None:
-        """Wait for reads under way and close the consumers."""
+        """End reads under way and close the consumers; a silent broker does not hold it up."""
+        self._closing.set()
         await asyncio.to_thread(self._threads.shutdown)
         for consumer in self._take_all():
             await asyncio.to_thread(consumer.close)
@@ -89,10 +93,16 @@ class ColdReplays:
     def _read(self, wanted: Filter, begin: dict[Part, int], stop: dict[Part, int]) -> Slice:
         consumer = next(self._take_all(), None) or Consumer(self._config)
         try:
-            return _SliceReader(consumer, wanted, begin, stop).read()
+            return _SliceReader(consumer, wanted, begin, stop).read(self._closing)
         finally:
             consumer.unassign()
             self._idle.put(consumer)
+
+
+def _looked_at(work: asyncio.Future[Slice]) -> None:
+    """How it ended is the client's business; with the client gone it is not an error to log."""
+    if not work.cancelled():
+        work.exception()
 
 
 class _SliceReader:
@@ -108,7 +118,7 @@ class _SliceReader:
         self._count = 0
         self._bytes = 0
 
-    def read(self) -> Slice:
+    def read(self, closing: threading.Event) -> Slice:
         parts = [TopicPartition(*part, self._reached[part]) for part in sorted(self._open)]
         self._consumer.assign(parts)
         # A part that an earlier slice of this consumer paused is still paused after an assign.
@@ -117,7 +127,8 @@ class _SliceReader:
         while self._open and self._count < SLICE_RECORDS_MAX and self._bytes < SLICE_BYTES_MAX:
             first = self._consumer.poll(POLL_SECONDS)
             if first is None:
-                if time.monotonic() - silent_since > SILENCE_SECONDS_MAX:
+                silent = time.monotonic() - silent_since
+                if silent > SILENCE_SECONDS_MAX or closing.is_set():
                     raise BrokerUnavailable("broker: no records in time")
                 continue
             silent_since = time.monotonic()

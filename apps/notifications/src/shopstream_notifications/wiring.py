@@ -34,11 +34,15 @@ Runner = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What main runs: the application, its side tasks by name, and what starts the drain."""
+    """What main runs: the application, its side tasks by name, what starts the drain.
+
+    ``give_up`` ends what still waits for the broker, before the tasks are ended.
+    """
 
     app: ASGIApp
     tasks: dict[str, Runner]
     drain: Runner
+    give_up: Callable[[], None]
 
 
 @asynccontextmanager
@@ -92,8 +96,10 @@ async def wire(settings: NotificationsSettings) -> AsyncIterator[Resources]:
                 "stream-progress": pulse.run_progress,
             },
             drain=drain,
+            give_up=broker.close,
         )
     finally:
+        broker.close()
         await replays.close()
 
 
