@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, Protocol
 
 from shopstream_notifications.filters import Filter
 
-#: A closing client may take what its socket holds; then the socket is aborted (sse.md E13:
-#: closing alone waits for unsent bytes for ever).
+#: A closing client may take what its socket holds; then the socket is aborted (closing alone waits
+#: for unsent bytes for ever).
 CLOSE_SECONDS_MAX: Final = 3.0
 
 Policy = Literal["resume", "drop", "latest"]

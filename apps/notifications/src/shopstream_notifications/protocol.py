@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol with the two things that ASGI keeps from us: the socket and its end.
 
-A socket whose peer is gone, or takes nothing, is dropped by the kernel (research/sse.md E13, E14):
+A socket whose peer is gone, or takes nothing, is dropped by the kernel:
 application time-outs end the handler but leave the socket open. The transport is handed on in the
 scope, so that a stream can be closed from our side.
 """
