@@ -368,6 +368,36 @@ def test_a_list_is_narrowed_by_its_filters(api: ApiProcess) -> None:
     assert ids("priceMax=9.99") == [cheap["id"]]
     assert ids(f"updatedSince={yen['updatedAt']}") == [yen["id"]]
     assert ids("priceMin=1e3") == []
+    assert ids("updatedSince=2020-01-01t00:00:00.5%2b05:30") == [yen["id"], dear["id"], cheap["id"]]
+
+
+def test_a_list_is_searched_by_words(api: ApiProcess) -> None:
+    seller = f"words-{uuid.uuid4().hex}"
+    mug = api.product(sellerId=seller, name="Red Mug", description="For tea, 50% off (new)")
+    cup = api.product(sellerId=seller, name="Blue café cup", sku="MUG-17_a", status="draft")
+    api.product(sellerId=seller, name="Hundred smugglers")
+    gone = api.product(sellerId=seller, name="Red mug, cracked")
+    assert api.client.delete(f"/products/{gone['id']}").status_code == 204
+
+    def ids(words: str, **more: str) -> list[str]:
+        answer = api.client.get("/products", params={"sellerId": seller, "q": words, **more})
+        assert answer.status_code == 200, answer.text
+        return [row["id"] for row in answer.json()["data"]]
+
+    # Any case, the beginning of a word is enough, all words must be there, newest first.
+    assert ids("mug") == ids("MU") == [cup["id"], mug["id"]]
+    assert ids("red  tea") == ids("tea (new) 50%") == [mug["id"]]
+    assert ids("red blue") == ids("ug") == ids("r.d") == ids("mug-17.a") == ids("\\w") == []
+    assert ids("mug-17_A") == ids("17") == [cup["id"]]
+    assert ids("café cup") == [cup["id"]]
+    assert ids("mug", status="active") == [mug["id"]]
+    assert len(ids(" ")) == 3
+    # A cursor belongs to its words.
+    first = api.client.get("/products", params={"sellerId": seller, "q": "mug", "limit": 1}).json()
+    more = {"limit": "1", "cursor": first["nextCursor"]}
+    assert ids("mug", **more) == [mug["id"]]
+    answer = api.client.get("/products", params={"sellerId": seller, "q": "cup", **more})
+    assert _code(answer, 400) == "invalid_cursor"
 
 
 @pytest.mark.parametrize(
@@ -379,7 +409,13 @@ def test_a_list_is_narrowed_by_its_filters(api: ApiProcess) -> None:
         "limit=-1",
         "priceMin=x",
         "priceMax=NaN",
+        "priceMin=1_0",
+        "priceMin=%201",
         "updatedSince=yesterday",
+        "updatedSince=20260101T000000Z",
+        "updatedSince=2026-W01-1T00:00:00Z",
+        "q=%00",
+        f"q={'x' * 201}",
         "updatedSince=2026-01-01T00:00:00",
         "status=gone",
     ],

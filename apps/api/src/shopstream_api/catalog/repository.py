@@ -1,13 +1,14 @@
 """SQL of the catalog."""
 
 import operator
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, insert, select, true, update
+from sqlalchemy import Select, bindparam, func, insert, select, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,6 +18,9 @@ from shopstream_api.outbox.models import stream_position
 from shopstream_api.paging import Page, Paging, keyset, page_of
 
 _SKU_INDEX: Final = "products_seller_id_sku_key"
+
+#: What PostgreSQL's regular expressions take for more than itself, outside of brackets.
+_SPECIAL: Final = re.compile(r"[\\^$.*+?()\[\]{}|]")
 
 _LIVE: Final = products.c.deleted_at.is_(None)
 _POSITION: Final = stream_position.c.stream_id
@@ -44,6 +48,8 @@ class ProductFilter:
     price_min: Any = None
     price_max: Any = None
     updated_since: datetime | None = None
+    #: Each must begin some word of name, sku or description, in any case.
+    words: tuple[str, ...] = ()
 
     def conditions(self) -> list[Any]:
         columns = products.c
@@ -55,7 +61,9 @@ class ProductFilter:
             (columns.price, operator.le, self.price_max),
             (columns.updated_at, operator.ge, self.updated_since),
         )
-        return [compare(column, value) for column, compare, value in wanted if value is not None]
+        text = func.concat_ws(" ", columns.name, columns.sku, columns.description)
+        found = [text.regexp_match(_beginning(word), flags="i") for word in self.words]
+        return [c(column, value) for column, c, value in wanted if value is not None] + found
 
 
 class ProductRepository:
@@ -113,6 +121,12 @@ class ProductRepository:
     def _ordered(wanted: ProductFilter, paging: Paging) -> "Select[Any]":
         statement = select(*ROW_COLUMNS).where(_LIVE, *wanted.conditions())
         return keyset(statement, paging, products.c.created_at, products.c.id)
+
+
+def _beginning(word: str) -> str:
+    """A PostgreSQL pattern of this text, literally, where a word begins."""
+    literal = _SPECIAL.sub(r"\\\g<0>", word)
+    return f"(^|[^[:alnum:]]){literal}" if word[0].isalnum() else literal
 
 
 def _sku_taken(error: IntegrityError) -> Exception:

@@ -28,6 +28,7 @@ _QUERY: Final = (
     "priceMin",
     "priceMax",
     "updatedSince",
+    "q",
 )
 _ONE: Final = "/products/{id}"
 _NO_CONTENT: Final = Answer(204, {}, b"")
@@ -73,6 +74,7 @@ class ProductRoutes:
             price_min=query.decimal("priceMin"),
             price_max=query.decimal("priceMax"),
             updated_since=query.time("updatedSince"),
+            words=tuple((query.text("q") or "").split()),
         )
         paging = query.paging("products", wanted)
         async with self._database.reading() as connection:

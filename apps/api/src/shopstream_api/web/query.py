@@ -1,8 +1,9 @@
 """Query parameters of lists, read by the rules of the contract."""
 
+import re
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -12,6 +13,12 @@ from shopstream_api.paging import LIMIT_DEFAULT, LIMIT_MAX, Page, Paging, paging
 from shopstream_shared.clock import parse_time
 
 _TEXT_LENGTH_MAX: Final = 200
+#: A number as JSON writes it, and a moment as RFC 3339 does; Python's readers take more than these.
+_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
+_MOMENT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 class Query:
@@ -44,10 +51,8 @@ class Query:
         found = self._sent.get(name)
         if found is None:
             return None
-        try:
-            number = Decimal(found)
-        except InvalidOperation:
-            number = Decimal("NaN")
+        written = len(found) <= _TEXT_LENGTH_MAX and _NUMBER.fullmatch(found)
+        number = Decimal(found) if written else Decimal("NaN")
         # Beyond these exponents no price lies, and PostgreSQL's numeric would refuse them.
         if not number.is_finite() or not -100 < number.adjusted() < 100:  # noqa: PLR2004 - see above
             self._note(name, "must be a number")
@@ -59,10 +64,12 @@ class Query:
         if found is None:
             return None
         try:
-            return parse_time(found)
+            if _MOMENT.fullmatch(found):
+                return parse_time(found.upper())
         except (ValueError, OverflowError):
-            self._note(name, "must be a moment as RFC 3339 writes it, with its offset")
-            return None
+            pass
+        self._note(name, "must be a moment as RFC 3339 writes it, with its offset")
+        return None
 
     def paging(self, *filters: object) -> Paging:
         """Raises ValidationFailed for any fault so far, InvalidCursor."""
