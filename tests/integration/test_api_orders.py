@@ -78,6 +78,20 @@ def test_an_adjustment_changes_stock_and_tells_the_last_version(api: ApiProcess)
     assert (shown["version"], shown["inventoryVersion"]) == (1, 5)
 
 
+def test_a_trace_that_cannot_be_one_is_left_out_of_events(api: ApiProcess) -> None:
+    good = f"00-{'a' * 32}-{'b' * 16}-01"
+    for sent, kept in ((good, good), (f"{good}-{'x' * 9_000}", None), (good.upper(), None)):
+        headers = {"traceparent": sent}
+        body = {"name": "x", "price": 1, "sellerId": "s1"}
+        made = api.client.post("/products", json=body, headers=headers).json()["id"]
+        rows = api.query(
+            "SELECT convert_from(payload, 'UTF8')::json->>'traceparent' FROM outbox"
+            " WHERE aggregateid = %s",
+            made,
+        )
+        assert rows == [(kept,)]
+
+
 def test_stock_never_falls_below_zero(api: ApiProcess) -> None:
     product = api.product(stock=1)["id"]
     answer = _adjust(api, product, {"delta": -2, "reason": "x"})
@@ -212,6 +226,7 @@ def test_an_order_that_cannot_be_is_refused_whole(api: ApiProcess) -> None:
 
     assert refused((mine["id"], 1), (str(uuid.uuid4()), 1)) == (422, "product_not_available")
     assert refused((mine["id"], 1), ("nonsense", 1)) == (422, "product_not_available")
+    assert refused((mine["id"].upper(), 1)) == (422, "product_not_available")
     assert refused((draft["id"], 1)) == (422, "product_not_available")
     assert refused((mine["id"], 1), (others["id"], 1)) == (422, "mixed_sellers")
     assert refused((mine["id"], 1), (euro["id"], 1)) == (422, "mixed_currencies")

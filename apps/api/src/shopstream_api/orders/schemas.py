@@ -43,6 +43,9 @@ class PlaceOrder:
             try:
                 product_id = UUID(line.product_id)
             except ValueError:
+                product_id = None
+            # One spelling only, as in paths: a thing has one id.
+            if product_id is None or str(product_id) != line.product_id:
                 unknown.append(line.index)
             else:
                 units[product_id] = units.get(product_id, 0) + line.quantity

@@ -20,8 +20,9 @@ from shopstream_shared.logs import get_logger
 
 BODY_BYTES_MAX: Final = 1_048_576
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,200}")
+#: Nothing after it: what a later version might add would travel, unbounded, with every event.
 _TRACEPARENT: Final = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}.*"
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
 _SECONDS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _UNMATCHED: Final = "none"
