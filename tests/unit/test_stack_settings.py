@@ -204,3 +204,9 @@ def test_a_path_is_written_so_that_java_reads_it_back() -> None:
 def test_kafka_runs_in_half_a_gigabyte() -> None:
     system = System(settings())
     assert "-Xmx512m" in kafka(system.settings, system.cache).argv
+
+
+def test_a_long_drain_is_waited_for_before_anything_is_killed() -> None:
+    system = System(settings(SHOPSTREAM_DRAIN_SECONDS="60"))
+    assert system.stop_seconds_max("notifications") > 60 + 5  # the contract's drain + 5 s
+    assert system.stop_seconds_max("api") < 60

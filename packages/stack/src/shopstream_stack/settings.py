@@ -60,6 +60,9 @@ class StackSettings(BaseModel):
 
     data_dir: Path = Field(alias="SHOPSTREAM_DATA_DIR")
     cache_dir: Path = Field(alias="SHOPSTREAM_CACHE_DIR")
+    # The stream service's own; `down` waits for it.
+    drain_seconds: float = Field(10.0, ge=0, le=3_600, alias="SHOPSTREAM_DRAIN_SECONDS")
+
     # Short-lived Java processes: half the start, less throughput later; for tests.
     quick_java: bool = Field(default=False, alias="SHOPSTREAM_QUICK_JAVA")
     # Whether PostgreSQL waits for the disk; tests need only survive a killed process.

@@ -29,10 +29,9 @@ T = TypeVar("T")
 COMPONENTS: Final = ("kafka", "postgres", "dynamodb", "dynamodb-admin", "minio")
 # What the data folder holds: process records, logs, the demo's journals, the components' data.
 DATA: Final = ("run", "logs", "journal", "kafka", "postgres", POSTGRES_NOTE, "dynamodb", "minio")
-# Clients keep PostgreSQL's smart shutdown (SIGTERM) waiting; SIGINT is the fast one.
-STOP_RULES: Final = {"postgres": (signal.SIGINT, 20.0)}
-# A service drains for up to 10 s on SIGTERM; its streams are paced inside that.
+# A service promises to end within 10 s of SIGTERM; the stream service drains for longer.
 STOP_SECONDS_MAX: Final = 20.0
+DRAIN_GRACE_SECONDS: Final = 10.0
 # Services before what they use.
 STOP_ORDER: Final = (
     ("web", "notifications", "analytics", "api"),
@@ -200,8 +199,15 @@ class System:
         if self.runner.living(name) is None:
             return self.runner.stop(name)
         with self.reporter.step(f"Stopping {name}"):
-            how, seconds_max = STOP_RULES.get(name, (signal.SIGTERM, STOP_SECONDS_MAX))
-            return self.runner.stop(name, how=how, seconds_max=seconds_max)
+            # Clients keep PostgreSQL's smart shutdown (SIGTERM) waiting; SIGINT is the fast one.
+            how = signal.SIGINT if name == "postgres" else signal.SIGTERM
+            return self.runner.stop(name, how=how, seconds_max=self.stop_seconds_max(name))
+
+    def stop_seconds_max(self, name: str) -> float:
+        """How long `name` may take to end before it is killed."""
+        if name == "notifications":
+            return max(STOP_SECONDS_MAX, self.settings.drain_seconds + DRAIN_GRACE_SECONDS)
+        return STOP_SECONDS_MAX
 
     def tools_of(self, names: Iterable[str] | None = None) -> list[tools.Tool]:
         """The tools that running, and where still to be done building, `names` takes."""
