@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from random import randbytes
 
 import pytest
 from confluent_kafka import Producer
@@ -168,6 +169,8 @@ def test_unreadable_records_get_one_letter_each_also_after_a_crash(
         (json.dumps(foreign).encode(), "unknown_type"),
         (json.dumps(poor).encode(), "invalid_data"),
         (b" " * 300_000, "too_large"),
+        # As large as the broker takes: with the letter's headers it is larger than that.
+        (randbytes(1_048_200), "too_large"),
     ]
     known = {(r.topic, r.partition, r.offset) for r in read_log(brokers)}
     source.begin_transaction()

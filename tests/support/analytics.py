@@ -271,7 +271,9 @@ def empty_topics(brokers: str) -> None:
 
 def producer(brokers: str) -> Producer:
     """A transactional producer, ready."""
-    made = Producer(KafkaConnection(brokers, "tests").transactional_producer(f"tests-{uuid4()}"))
+    settings = KafkaConnection(brokers, "tests").transactional_producer(f"tests-{uuid4()}")
+    # Up to the broker's own limit, which is what a record can have at most.
+    made = Producer({**settings, "message.max.bytes": 2_000_000})
     made.init_transactions()
     return made
 

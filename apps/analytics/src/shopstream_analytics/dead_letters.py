@@ -30,7 +30,7 @@ from shopstream_shared.topics import DEAD_LETTER
 STEP_SECONDS_MAX: Final = 10.0
 #: A detail quotes parsers, who may quote the record.
 DETAIL_CHARACTERS_MAX: Final = 500
-#: A letter is the record and a few headers; the broker's own limit stands above this one.
+#: A letter is the record and a few headers: topics.toml gives shop.dead-letter this limit.
 LETTER_BYTES_MAX: Final = 2_097_152
 _POLL_RECORDS_MAX: Final = 500
 

@@ -38,11 +38,15 @@ class TopicSpec:
     replication: int
     retention_ms: int
     compacted: bool
+    #: The largest record; None = what the broker takes by itself (Kafka: 1 MiB).
+    max_message_bytes: int | None = None
 
     @property
     def config(self) -> dict[str, str]:
         """The topic's settings on the broker, as Kafka names them."""
+        limit = self.max_message_bytes
         return {
+            **({} if limit is None else {"max.message.bytes": str(limit)}),
             "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(self.retention_ms),
             # Protocol rule 10: the event's own time stands, however late or early it is.
@@ -65,6 +69,7 @@ def load_topics(profile: Profile, text: str | None = None) -> Mapping[str, Topic
             replication=table[profile]["replication"],
             retention_ms=table[profile]["retention_ms"],
             compacted=table.get("compacted", False),
+            max_message_bytes=table.get("max_message_bytes"),
         )
         for name, table in tables.items()
     }
