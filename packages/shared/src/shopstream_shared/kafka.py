@@ -1,8 +1,9 @@
 """Kafka client settings, in one place, so that all clients agree on what must agree."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
@@ -18,6 +19,7 @@ METADATA_TIMEOUT_SECONDS: Final = 5.0
 _NO_ID: Final = "A" * 22
 
 Config = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +87,14 @@ def topic_ids(admin: AdminClient, topics: tuple[str, ...]) -> Mapping[str, str]:
 
     Raises KafkaException when the broker cannot be reached, a topic does not exist, or the broker
     gives topics no ids (before Kafka 2.8 and Redpanda 25.3): without them a topic made again could
-    not be told from the old one. Raises TimeoutError when an answer stays away.
+    not be told from the old one.
     """
     futures = admin.describe_topics(
         TopicCollection(list(topics)), request_timeout=METADATA_TIMEOUT_SECONDS
     )
     ids: dict[str, str] = {}
     for topic, future in futures.items():
-        description = future.result(timeout=METADATA_TIMEOUT_SECONDS)
+        description = answer(future)
         ids[topic] = str(description.topic_id)
         if ids[topic] == _NO_ID:
             # The library's name for what a broker cannot do.
@@ -101,11 +103,23 @@ def topic_ids(admin: AdminClient, topics: tuple[str, ...]) -> Mapping[str, str]:
     return ids
 
 
+def answer(future: "Future[T]", timeout_seconds: float = METADATA_TIMEOUT_SECONDS) -> T:
+    """The answer to a request with this bound. Raises KafkaException, also when none comes."""
+    try:
+        # The request has its own, equal bound; the second more lets its error come first.
+        return future.result(timeout=timeout_seconds + 1)
+    except TimeoutError:
+        raise KafkaException(
+            KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - the library's name for its own time-out
+        ) from None
+
+
 __all__ = [
     "METADATA_TIMEOUT_SECONDS",
     "PARTITIONER",
     "TRANSACTION_TIMEOUT_MS",
     "Config",
     "KafkaConnection",
+    "answer",
     "topic_ids",
 ]

@@ -16,14 +16,13 @@ the broker agrees with the file, 1 with one line that says why not, 2 for a wron
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import Future
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 from pydantic import Field
 
-from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer
 from shopstream_shared.settings import Brokers, Settings
 from shopstream_shared.topics import (
     REDPANDA_TIMESTAMP_AFTER_MAX_MS,
@@ -99,7 +98,7 @@ def _try_create(
     refused = []
     for name, future in futures.items():
         try:
-            _result(future, CREATE_TIMEOUT_SECONDS)
+            answer(future, CREATE_TIMEOUT_SECONDS)
         except KafkaException as error:
             code = error.args[0].code()
             if code in _REFUSED_SETTING and not bounded:
@@ -132,7 +131,7 @@ def _partitions(admin: AdminClient, names: Iterable[str]) -> Mapping[str, tuple[
     found: dict[str, tuple[int, int]] = {}
     for name, future in futures.items():
         try:
-            partitions = _result(future, METADATA_TIMEOUT_SECONDS).partitions
+            partitions = answer(future).partitions
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
@@ -145,22 +144,9 @@ def _configs(admin: AdminClient, names: Iterable[str]) -> Mapping[str, Mapping[s
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     futures = admin.describe_configs(resources, request_timeout=METADATA_TIMEOUT_SECONDS)
     return {
-        resource.name: {
-            entry.name: entry.value for entry in _result(future, METADATA_TIMEOUT_SECONDS).values()
-        }
+        resource.name: {entry.name: entry.value for entry in answer(future).values()}
         for resource, future in futures.items()
     }
-
-
-def _result(future: "Future[Any]", timeout_seconds: float) -> Any:
-    """The answer; a broker that gives none in time is an error like any other of Kafka's."""
-    try:
-        # The request has its own, equal bound; the second more lets its error come first.
-        return future.result(timeout=timeout_seconds + 1)
-    except TimeoutError:
-        raise KafkaException(
-            KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - the library's name for its own time-out
-        ) from None
 
 
 def _differences(

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from shopstream_analytics.sink import Topics, TopicState
-from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer
 
 
 class BrokerUnavailable(Exception):
@@ -29,14 +29,12 @@ def _describe(kafka: KafkaConnection, names: list[str]) -> Topics:
     )
     for name, future in futures.items():
         try:
-            found = future.result(timeout=METADATA_TIMEOUT_SECONDS)
+            found = answer(future)
         except KafkaException as error:
             fault = error.args[0]
             if fault.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise BrokerUnavailable(f"broker: {fault.name()}") from error
             missing.append(name)
-        except TimeoutError as error:
-            raise BrokerUnavailable("broker: no answer") from error
         else:
             topics[name] = TopicState(str(found.topic_id), len(found.partitions))
     if missing:

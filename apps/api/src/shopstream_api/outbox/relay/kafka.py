@@ -24,6 +24,7 @@ from shopstream_shared.kafka import (
     METADATA_TIMEOUT_SECONDS,
     TRANSACTION_TIMEOUT_MS,
     KafkaConnection,
+    answer,
     topic_ids,
 )
 from shopstream_shared.stream_id import epoch_of
@@ -89,8 +90,6 @@ class KafkaLog:
             return epoch_of(topic_ids(self._admin, STREAM_TOPICS))
         except KafkaException as error:
             raise _failure(error) from error
-        except TimeoutError as error:
-            raise LogFailed("the broker does not answer") from error
 
     def fence(self, transactional_id: str) -> None:
         self.close()
@@ -132,7 +131,7 @@ class KafkaLog:
         try:
             futures = self._admin.list_offsets(wanted, request_timeout=METADATA_TIMEOUT_SECONDS)
             return {
-                (found.topic, found.partition): future.result().offset
+                (found.topic, found.partition): answer(future).offset
                 for found, future in futures.items()
             }
         except KafkaException as error:
@@ -262,7 +261,7 @@ class KafkaLog:
             isolation_level=level,
             request_timeout=METADATA_TIMEOUT_SECONDS,
         )
-        return int(futures[self._progress].result().offset)
+        return int(answer(futures[self._progress]).offset)
 
     def _newest(
         self, consumer: Consumer, start: int, end: int, ours: Callable[[bytes], bool]
