@@ -236,6 +236,7 @@ class Runner:
                 os.kill(record.pid, how)
             self._wait_gone(record, seconds_max)
         self._end_group(record)
+        self._runs(record)  # collects a child that ended between the two looks above
         self._pid_file(name).unlink(missing_ok=True)
         return ran
 
