@@ -35,7 +35,7 @@ def test_the_file_has_no_setting_that_the_code_does_not_read() -> None:
     tables: dict[str, dict[str, Any]] = tomllib.loads(topics_toml())["topics"]
 
     for table in tables.values():
-        assert table.keys() - {"compacted"} == {"key", *get_args(Profile)}
+        assert table.keys() - {"compacted", "max_message_bytes"} == {"key", *get_args(Profile)}
         for profile in get_args(Profile):
             assert table[profile].keys() == {"partitions", "replication", "retention_ms"}
 

@@ -1,5 +1,6 @@
 """Each service alone: its operations pages, its end on SIGTERM, its word on a wrong variable."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,18 @@ def test_with_all_components_there_every_page_is_well(system: LocalSystem, name:
     metrics = httpx.get(f"{url}/metrics", timeout=10)
     assert metrics.status_code == 200
     assert "# TYPE " in metrics.text
+
+
+@pytest.mark.parametrize("name", ["api", "analytics"])
+def test_the_documentation_page_needs_no_other_host(system: LocalSystem, name: str) -> None:
+    url = system.system.service_urls()[name]
+    page = httpx.get(f"{url}/docs", timeout=10)
+    assert page.status_code == 200
+    parts = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert parts
+    for part in parts:
+        assert part.startswith("/"), part
+        assert httpx.get(url + part, timeout=10).status_code == 200
 
 
 @pytest.mark.parametrize("name", SERVICES)

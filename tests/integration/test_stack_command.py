@@ -73,8 +73,11 @@ def test_up_twice_is_once(command: Command) -> None:
     first = command("up", *NAMES)
     assert first.returncode == 0, first.stderr
     pids = [command.record(name).pid for name in NAMES]
-    assert command("up", *NAMES).returncode == 0
+    again = command("up", *NAMES)
+    assert again.returncode == 0
     assert [command.record(name).pid for name in NAMES] == pids
+    assert "ran already" not in first.stdout
+    assert "a changed variable takes effect after `make down`" in again.stdout
 
 
 def test_two_ups_at_once_are_one(command: Command) -> None:

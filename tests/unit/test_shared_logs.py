@@ -126,3 +126,14 @@ def test_anything_can_be_logged(lines: Lines) -> None:
     logs.get_logger("ours").info("odd", value=object(), raw=b"\xff", kinds={1, 2})
 
     assert len(lines()) == 1
+
+
+def test_dead_variables_are_named_in_one_wording(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KAFKA_ANALYSIS_SERVICE_CLIENT_ID", raising=False)
+    monkeypatch.setenv("ENABLE_ANALYTICS", "true")
+    logs.warn_of_dead_variables()
+    (line,) = lines()
+    assert (line["level"], line["event"]) == ("warning", "variable is no longer used")
+    assert line["variable"] == "ENABLE_ANALYTICS"

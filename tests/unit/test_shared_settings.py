@@ -95,7 +95,7 @@ def test_a_fault_between_variables_is_one_line_too(
 ) -> None:
     monkeypatch.setenv("SHOPSTREAM_HOST", "localhost:9092")
 
-    assert refusal(capsys) == "error: settings: first line second line\n"
+    assert refusal(capsys) == "error: first line second line\n"
 
 
 @pytest.mark.parametrize(

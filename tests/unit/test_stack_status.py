@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from shopstream_stack import health, status
@@ -50,3 +51,12 @@ def test_an_external_broker_is_asked_where_it_is(asked: list[str]) -> None:
     row = external(KAFKA_BROKERS="one.example:9092,two.example:9092")["kafka"]
     assert asked == ["one.example:9092,two.example:9092"]
     assert row.state == "healthy"
+
+
+def test_a_sick_service_is_told_by_the_checks_that_fail() -> None:
+    well = {"status": "healthy", "message": "answers", "responseTimeMs": 1}
+    sick = {"status": "unhealthy", "message": "no broker answers", "responseTimeMs": 1}
+    page = {"status": "unhealthy", "checks": {"database": well, "kafka": sick}}
+    assert health._reason(httpx.Response(503, json=page)) == "kafka: no broker answers"
+    assert health._reason(httpx.Response(502, text="bad gateway")) == "bad gateway"
+    assert health._reason(httpx.Response(503, json=["odd"])) == '["odd"]'

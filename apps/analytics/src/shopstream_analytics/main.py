@@ -9,8 +9,7 @@ import uvloop
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.web.app import create_app
 from shopstream_analytics.wiring import open_resources
-from shopstream_shared.logs import configure, get_logger
-from shopstream_shared.settings import dead_variables
+from shopstream_shared.logs import configure, get_logger, warn_of_dead_variables
 from shopstream_shared.web import bind, serve
 
 log = get_logger(__name__)
@@ -20,8 +19,7 @@ def main() -> None:
     """Serve until SIGTERM or SIGINT; exit 0 then, 2 on wrong settings."""
     settings = AnalyticsSettings.read_or_exit()
     configure("analytics", settings.log_level)
-    for name in dead_variables():
-        log.warning("variable is no longer used", variable=name)
+    warn_of_dead_variables()
     listener = bind(settings.host, settings.health_port, variable="HEALTH_PORT")
     uvloop.run(run(settings, listener))
 

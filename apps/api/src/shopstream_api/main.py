@@ -8,6 +8,7 @@ import sys
 
 import uvloop
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
@@ -29,7 +30,6 @@ from shopstream_api.web.openapi import describe
 from shopstream_api.wiring import Resources, open_resources
 from shopstream_shared import logs
 from shopstream_shared.health import Check, Health, Unhealthy
-from shopstream_shared.settings import dead_variables
 from shopstream_shared.web import bind, operations_routes, serve
 
 ALIAS = "/api/v1"
@@ -46,7 +46,10 @@ EXPOSED_HEADERS = (
 
 def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
     """The application; resources are open and outlive it."""
-    app = FastAPI(title="Shopstream API", version="1", redirect_slashes=False, redoc_url=None)
+    # The stock documentation page loads its scripts from a third party's host; this one does not.
+    app = FastAPIOffline(
+        title="Shopstream API", version="1", redirect_slashes=False, redoc_url=None
+    )
     database, threshold = resources.database, settings.low_stock_threshold
     for router in (
         catalog_routes.router(database, require_if_match=settings.require_if_match),
@@ -117,9 +120,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     settings = ApiSettings.read_or_exit()
     logs.configure("api", settings.log_level)
-    dead = dead_variables()
-    if dead:
-        logs.get_logger(__name__).warning("variables without effect are set", variables=dead)
+    logs.warn_of_dead_variables()
     if arguments.command == "migrate":
         migrate(settings.database_url.get_secret_value())
     elif arguments.command == "poison":

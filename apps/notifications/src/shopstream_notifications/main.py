@@ -12,7 +12,6 @@ from shopstream_notifications.protocol import StreamProtocol
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_notifications.wiring import wire
 from shopstream_shared import logs
-from shopstream_shared.settings import dead_variables
 from shopstream_shared.web import bind, serve
 
 #: After the goodbyes, connections get this long to end; with what follows it stays below the
@@ -24,9 +23,7 @@ def main() -> None:
     """Entry point of the console script."""
     settings = NotificationsSettings.read_or_exit()
     logs.configure("notifications", settings.log_level)
-    logger = logs.get_logger(__name__)
-    for name in dead_variables():
-        logger.warning("settings.dead_variable", variable=name)
+    logs.warn_of_dead_variables()
     _allow_many_sockets()
     listener = bind(settings.host, settings.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -12,6 +12,8 @@ from typing import Any, Final, TextIO
 import structlog
 from pydantic import SecretStr
 
+from shopstream_shared.settings import dead_variables
+
 _SECRET_WORDS: Final = (
     "password",
     "secret",
@@ -77,6 +79,12 @@ def get_logger(name: str) -> Logger:
     """A logger; ``name`` is the module's."""
     logger: Logger = structlog.stdlib.get_logger(name)
     return logger
+
+
+def warn_of_dead_variables() -> None:
+    """Name the monolith's variables that are set although nothing reads them any more."""
+    for variable in dead_variables():
+        get_logger(__name__).warning("variable is no longer used", variable=variable)
 
 
 def _named(service: str) -> structlog.typing.Processor:

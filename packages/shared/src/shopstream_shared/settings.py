@@ -100,7 +100,7 @@ class ListenerSettings(Settings):
     def _open_stays_at_home(self) -> Self:
         if not self.open_on_any_address and not _loopback(self.host):
             raise ValueError(
-                "AUTH_MODE=open serves loopback only; "
+                "SHOPSTREAM_HOST: AUTH_MODE=open serves loopback only; "
                 "set SHOPSTREAM_OPEN_ON_ANY_ADDRESS=true if the port is guarded otherwise"
             )
         return self
@@ -119,10 +119,11 @@ def describe(error: ValidationError) -> str:
     """All faults in one line: the variable's name and what is wrong with it, never its value."""
     faults = []
     for fault in error.errors(include_url=False, include_input=False):
-        name = ".".join(str(part) for part in fault["loc"]) or "settings"
+        name = ".".join(str(part) for part in fault["loc"])
         text = "is required" if fault["type"] == "missing" else fault["msg"]
         line = " ".join(text.removeprefix("Value error, ").split())
-        faults.append(f"{name}: {line}")
+        # A fault between variables names them itself.
+        faults.append(f"{name}: {line}" if name else line)
     return "; ".join(faults)
 
 

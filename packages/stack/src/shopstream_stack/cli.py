@@ -81,8 +81,10 @@ def up(names: Names = None) -> None:
     """Start what is dead, leave the living alone, return when all is healthy."""
     settings = _settings()
     with locked_system(settings) as system:
-        bring_up(system, names)
+        started = bring_up(system, names)
     show(system)
+    if not started:
+        out.print("All of it ran already; a changed variable takes effect after `make down`.")
 
 
 @app.command()
@@ -178,8 +180,11 @@ def stream_id(
         typer.echo("Nothing has been evicted yet: this id, of offset 0, can be resumed.", err=True)
 
 
-def bring_up(system: System, names: list[str] | None = None) -> None:
-    """Prepare and start `names` (everything when None): components first, then services."""
+def bring_up(system: System, names: list[str] | None = None) -> bool:
+    """Prepare and start `names` (everything when None): components first, then services.
+
+    True when any of them was started here.
+    """
     wanted = names or system.names()
     for name in wanted:
         system.require_own(name)
@@ -187,8 +192,10 @@ def bring_up(system: System, names: list[str] | None = None) -> None:
     services = [name for name in wanted if name in SERVICES]
     _prepare(system, components, page_too="web" in services)
     system.require_free_ports(*wanted)
+    was_dead = any(system.runner.living(name) is None for name in wanted)
     system.start(*components)
     system.start(*services)
+    return was_dead
 
 
 def show(system: System) -> None:

@@ -37,8 +37,21 @@ def http_answers(url: str, *, any_status: bool = False) -> None:
     except httpx.HTTPError as error:
         raise NotHealthyError(f"{url} does not answer: {error}") from error
     if not any_status and answer.status_code != httpx.codes.OK:
-        reason = answer.text[:REASON_CHARACTERS_MAX]
-        raise NotHealthyError(f"{url} answers {answer.status_code}: {reason}")
+        raise NotHealthyError(f"{url} answers {answer.status_code}: {_reason(answer)}")
+
+
+def _reason(answer: httpx.Response) -> str:
+    """The checks of a health page that fail, else the beginning of what was answered."""
+    try:
+        checks = answer.json()["checks"]
+        sick = [
+            f"{name}: {check['message']}"
+            for name, check in checks.items()
+            if check["status"] != "healthy"
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        sick = []
+    return ("; ".join(sick) or answer.text)[:REASON_CHARACTERS_MAX]
 
 
 def kafka_serves(brokers: str) -> None:

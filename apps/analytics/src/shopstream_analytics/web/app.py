@@ -3,6 +3,7 @@
 import functools
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from shopstream_analytics.aggregates.reader import AggregatesReader
@@ -15,7 +16,10 @@ from shopstream_shared.web import operations_routes
 
 def create_app(resources: Resources, cors_origins: list[str]) -> FastAPI:
     """The application; resources are open and outlive it."""
-    app = FastAPI(title="Shopstream analytics", version="1", redirect_slashes=False, redoc_url=None)
+    # The stock documentation page loads its scripts from a third party's host; this one does not.
+    app = FastAPIOffline(
+        title="Shopstream analytics", version="1", redirect_slashes=False, redoc_url=None
+    )
     app.include_router(routes.router(resources.aggregates, resources.recent))
     app.router.routes.extend(operations_routes(health(resources), resources.registry))
     problems.install(app)
