@@ -26,13 +26,16 @@ def main() -> None:
 
 async def run(settings: AnalyticsSettings, listener: socket.socket) -> None:
     """The workers and the listener, side by side."""
-    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     async with open_resources(settings) as resources:
         watch = asyncio.create_task(resources.broker.run(), name="broker watch")
         workers = asyncio.create_task(resources.supervisor.run(), name="supervisor")
         workers.add_done_callback(_end_with_workers)
         try:
-            await serve(create_app(resources, origins), listener, on_stop=resources.supervisor.stop)
+            await serve(
+                create_app(resources, settings.cors_origins),
+                listener,
+                on_stop=resources.supervisor.stop,
+            )
         finally:
             resources.supervisor.stop()
             await workers

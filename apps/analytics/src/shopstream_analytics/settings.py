@@ -1,6 +1,6 @@
 """The settings of the analytics service and its workers."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -26,10 +26,6 @@ class AnalyticsSettings(ListenerSettings):
     kafka_brokers: Brokers = Field("localhost:9092", alias="KAFKA_BROKERS")
     kafka_client_id: Name = Field("analytics-service", alias="KAFKA_CLIENT_ID")
     health_port: Port = Field(8080, alias="HEALTH_PORT")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", alias="SHOPSTREAM_LOG_LEVEL"
-    )
-    cors_origins: str = Field("*", alias="SHOPSTREAM_CORS_ORIGINS")
 
     dynamo_endpoint: HttpUrl | None = Field(None, alias="DYNAMO_ENDPOINT")
     aws_region: Name = Field("us-east-1", alias="AWS_REGION")

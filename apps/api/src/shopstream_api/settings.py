@@ -24,7 +24,6 @@ class ApiSettings(ListenerSettings):
     )
     low_stock_threshold: int = Field(default=5, alias="LOW_STOCK_THRESHOLD", ge=0, le=10**9)
     port: Port = Field(default=3000, alias="PORT")
-    cors_origins: str = Field(default="*", alias="SHOPSTREAM_CORS_ORIGINS")
     profile: Profile = Field(default="local", alias="SHOPSTREAM_PROFILE")
     migrate: bool = Field(default=True, alias="SHOPSTREAM_MIGRATE")
     relay: Literal["inline", "off"] = Field(default="inline", alias="SHOPSTREAM_RELAY")
@@ -40,9 +39,6 @@ class ApiSettings(ListenerSettings):
         default=5.0, alias="SHOPSTREAM_POOL_TIMEOUT_SECONDS", gt=0, le=60
     )
     crash_at: str | None = Field(default=None, alias="SHOPSTREAM_CRASH_AT")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", alias="SHOPSTREAM_LOG_LEVEL"
-    )
 
     @field_validator("database_url")
     @classmethod
@@ -59,7 +55,3 @@ class ApiSettings(ListenerSettings):
     @property
     def reservation_hold(self) -> timedelta:
         return timedelta(seconds=self.reservation_seconds)
-
-    @property
-    def origins(self) -> list[str]:
-        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]

@@ -24,14 +24,12 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from shopstream_notifications.records import Part
-from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, NO_TOPIC_ID, KafkaConnection
 from shopstream_shared.stream_id import epoch_of
 from shopstream_shared.topics import STREAM_TOPICS
 
 K = TypeVar("K")
 
-#: What a broker answers that keeps no topic ids: sixteen zero bytes.
-_NO_TOPIC_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
 #: librdkafka writes to stderr past the structured log; we log its errors ourselves.
 QUIET: Final = {"log_level": 0}
 #: How late a question notices that the service ends.
@@ -93,7 +91,7 @@ class Broker:
             parts += [(topic, p) for p in range(len(description.partitions))]
         if missing:
             raise TopicsMissing(f"topics do not exist yet: {', '.join(missing)}")
-        if _NO_TOPIC_ID in ids.values():
+        if NO_TOPIC_ID in ids.values():
             raise BrokerUnavailable(
                 "the broker gives topics no ids, so ids of streams mean nothing"
             )

@@ -1,20 +1,8 @@
 """What the stream service reads from the environment, once, at start."""
 
-from typing import Annotated, Literal
-
-from pydantic import BeforeValidator, Field, field_validator
-from pydantic_settings import NoDecode
+from pydantic import Field, field_validator
 
 from shopstream_shared.settings import Brokers, ListenerSettings, Port
-
-
-def _comma_list(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
 
 
 class NotificationsSettings(ListenerSettings):
@@ -23,10 +11,6 @@ class NotificationsSettings(ListenerSettings):
     port: Port = Field(3001, alias="PORT")
     brokers: Brokers = Field("localhost:9092", alias="KAFKA_BROKERS")
     client_id: str = Field("notifications-service", alias="KAFKA_CLIENT_ID", min_length=1)
-    cors_origins: CommaList = Field(("*",), alias="SHOPSTREAM_CORS_ORIGINS")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", alias="SHOPSTREAM_LOG_LEVEL"
-    )
     #: How long the goodbyes are spread after SIGTERM; the process ends within 5 s more.
     drain_seconds: float = Field(10.0, alias="SHOPSTREAM_DRAIN_SECONDS", ge=0, le=3_600)
     #: Half of the 30 s in which proxies and clients may call a silent connection dead.

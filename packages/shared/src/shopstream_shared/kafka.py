@@ -16,7 +16,7 @@ TRANSACTION_TIMEOUT_MS: Final = 10_000
 METADATA_TIMEOUT_SECONDS: Final = 5.0
 
 #: The id of all zeros, in the broker's own spelling: a broker that does not know topic ids.
-_NO_ID: Final = "A" * 22
+NO_TOPIC_ID: Final = "A" * 22
 
 Config = dict[str, Any]
 T = TypeVar("T")
@@ -96,7 +96,7 @@ def topic_ids(admin: AdminClient, topics: tuple[str, ...]) -> Mapping[str, str]:
     for topic, future in futures.items():
         description = answer(future)
         ids[topic] = str(description.topic_id)
-        if ids[topic] == _NO_ID:
+        if ids[topic] == NO_TOPIC_ID:
             # The library's name for what a broker cannot do.
             code = KafkaError._UNSUPPORTED_FEATURE  # noqa: SLF001 - public in all but the underscore
             raise KafkaException(KafkaError(code, f"the broker has no id for topic {topic}"))
@@ -116,6 +116,7 @@ def answer(future: "Future[T]", timeout_seconds: float = METADATA_TIMEOUT_SECOND
 
 __all__ = [
     "METADATA_TIMEOUT_SECONDS",
+    "NO_TOPIC_ID",
     "PARTITIONER",
     "TRANSACTION_TIMEOUT_MS",
     "Config",

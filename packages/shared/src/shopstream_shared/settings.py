@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -88,13 +89,29 @@ class Settings(BaseSettings):
             exit_usage(describe(error))
 
 
+def _comma_list(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+
+
 class ListenerSettings(Settings):
-    """Where a service listens. Open mode, in which a caller may name any seller, stays at home."""
+    """What every service that listens has: where, for which pages, and how loud its log is.
+
+    Open mode, in which a caller may name any seller, stays at home.
+    """
 
     host: str = Field(default="127.0.0.1", alias="SHOPSTREAM_HOST", min_length=1)
     # Identity comes later; until then another mode must not silently mean open.
     auth_mode: Literal["open"] = Field(default="open", alias="AUTH_MODE")
     open_on_any_address: bool = Field(default=False, alias="SHOPSTREAM_OPEN_ON_ANY_ADDRESS")
+    cors_origins: CommaList = Field(default=("*",), alias="SHOPSTREAM_CORS_ORIGINS")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", alias="SHOPSTREAM_LOG_LEVEL"
+    )
 
     @model_validator(mode="after")
     def _open_stays_at_home(self) -> Self:

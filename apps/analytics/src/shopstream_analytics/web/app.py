@@ -1,6 +1,7 @@
 """The application on HEALTH_PORT: read API, health, metrics."""
 
 import functools
+from collections.abc import Sequence
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -14,7 +15,7 @@ from shopstream_shared.health import Check, Health, Unhealthy
 from shopstream_shared.web import operations_routes
 
 
-def create_app(resources: Resources, cors_origins: list[str]) -> FastAPI:
+def create_app(resources: Resources, cors_origins: Sequence[str]) -> FastAPI:
     """The application; resources are open and outlive it."""
     # The stock documentation page loads its scripts from a third party's host; this one does not.
     app = FastAPIOffline(
