@@ -1,0 +1,110 @@
+"""Force a race once: stand still before or after a chosen call, or do something else there.
+
+For `tests.support.app.in_process`: the hooks patch a class or module of the running application,
+and all of this is used inside its loop::
+
+    async def scene() -> tuple[httpx.Response, httpx.Response]:
+        with paused(OrderRepository, "locked", AFTER) as gate:
+            cancel = asyncio.create_task(api.client.post(f"/orders/{order}/cancel"))
+            await gate.reached()
+            pay = asyncio.create_task(api.client.post(f"/orders/{order}/pay"))
+            await blocked(api.database_url)
+            gate.open()
+            return await cancel, await pay
+
+    cancelled, paid = api.run(scene)
+"""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+import psycopg
+
+When = Literal["before", "after"]
+BEFORE: Final = "before"
+AFTER: Final = "after"
+WAIT_SECONDS_MAX: Final = 20.0
+POLL_SECONDS: Final = 0.01
+
+_BLOCKED: Final = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
+
+
+class Gate:
+    """Where one call stands still until it is let through."""
+
+    def __init__(self) -> None:
+        self._reached = asyncio.Event()
+        self._open = asyncio.Event()
+
+    async def reached(self) -> None:
+        """Wait until the call has come here."""
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
+            await self._reached.wait()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def stand(self) -> None:
+        self._reached.set()
+        async with asyncio.timeout(WAIT_SECONDS_MAX):
+            await self._open.wait()
+
+
+@contextmanager
+def paused(owner: Any, name: str, when: When, *, call: int = 1) -> Iterator[Gate]:
+    """Hold the ``call``-th call of ``owner.name`` (an async function) before or after it runs.
+
+    Whatever still stands at the end of the block is let through.
+    """
+    gate = Gate()
+    with hooked(owner, name, when, gate.stand, call=call):
+        try:
+            yield gate
+        finally:
+            gate.open()
+
+
+@contextmanager
+def hooked(
+    owner: Any, name: str, when: When, action: Callable[[], Awaitable[object]], *, call: int = 1
+) -> Iterator[None]:
+    """Run ``action`` once, before or after the ``call``-th call of ``owner.name``."""
+    original = getattr(owner, name)
+    calls = 0
+
+    @functools.wraps(original)
+    async def wrapper(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        chosen = calls == call
+        if chosen and when == BEFORE:
+            await action()
+        result = await original(*arguments, **named)
+        if chosen and when == AFTER:
+            await action()
+        return result
+
+    setattr(owner, name, wrapper)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+async def blocked(database_url: str, sessions: int = 1) -> None:
+    """Wait until so many sessions of the database wait for another's lock."""
+    async with (
+        await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection,
+        asyncio.timeout(WAIT_SECONDS_MAX),
+    ):
+        while True:
+            found = await (await connection.execute(_BLOCKED)).fetchone()
+            if found is not None and found[0] >= sessions:
+                return
+            await asyncio.sleep(POLL_SECONDS)
