@@ -53,7 +53,7 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
     database, threshold = resources.database, settings.low_stock_threshold
     for router in (
         catalog_routes.router(database, require_if_match=settings.require_if_match),
-        stock_routes.router(database, StockService(threshold)),
+        stock_routes.router(database, StockService(threshold, settings.reservation_hold)),
         order_routes.router(
             database, PlaceOrders(threshold, settings.reservation_hold), OrderSteps(threshold)
         ),

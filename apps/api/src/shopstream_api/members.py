@@ -85,12 +85,12 @@ class Members:
         return found if fault is None else self.fault(name, *fault)
 
     def nullable_text(
-        self, name: str, *, length_max: int, lines: bool = False
+        self, name: str, *, length_max: int, lines: bool = False, blank: bool = True
     ) -> str | UnsetType | None:
         """A string or null."""
         if self._body.get(name, _MISSING) is None:
             return None
-        return self.text(name, length_max=length_max, lines=lines)
+        return self.text(name, length_max=length_max, lines=lines, blank=blank)
 
     def whole(self, name: str, *, low: int, high: int, required: bool = False) -> int | UnsetType:
         """A whole number within bounds; ``2.0`` is one."""

@@ -26,14 +26,16 @@ _CURSOR_LENGTH_MAX: Final = 512
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-Key = tuple[datetime, UUID]
+#: Where a row stands: its time, or its number in a list that is numbered; then its id.
+Key = tuple[datetime | int, UUID]
 T = TypeVar("T")
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
     backwards: bool
-    created_us: int
+    #: Microseconds since 1970, or the number.
+    place: int
     id: UUID
 
 
@@ -50,11 +52,12 @@ class Paging:
     backwards: bool = False
 
     def outer_order(
-        self, statement: "Select[Any]", created: "ColumnElement[Any]", ident: "ColumnElement[Any]"
+        self, statement: "Select[Any]", *columns: "ColumnElement[Any]"
     ) -> "Select[Any]":
         """The order of `keyset` again, for a statement around it."""
-        order = (created.asc(), ident.asc()) if self.backwards else (created.desc(), ident.desc())
-        return statement.order_by(*order)
+        return statement.order_by(
+            *(column.asc() if self.backwards else column.desc() for column in columns)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,10 @@ class Page(Generic[T]):
     prev_cursor: str | None
 
 
-def paging(limit: int, cursor: str | None, filters: Sequence[object]) -> Paging:
-    """Read a request's page. Raises InvalidCursor."""
+def paging(
+    limit: int, cursor: str | None, filters: Sequence[object], *, numbered: bool = False
+) -> Paging:
+    """Read a request's page, of a list by time or of a ``numbered`` one. Raises InvalidCursor."""
     digest = hashlib.blake2b(repr(tuple(filters)).encode(), digest_size=_DIGEST_BYTES).digest()
     if cursor is None:
         return Paging(limit, digest)
@@ -76,24 +81,22 @@ def paging(limit: int, cursor: str | None, filters: Sequence[object]) -> Paging:
     if found.digest != digest:
         raise InvalidCursor("The cursor belongs to a list with other filters.")
     try:
-        created = _EPOCH + found.created_us * _MICROSECOND
+        place = found.place if numbered else _EPOCH + found.place * _MICROSECOND
     except OverflowError:
         raise InvalidCursor("The cursor is damaged.") from None
-    return Paging(limit, digest, (created, found.id), found.backwards)
+    return Paging(limit, digest, (place, found.id), found.backwards)
 
 
-def keyset(
-    statement: "Select[Any]",
-    page: Paging,
-    created: "ColumnElement[Any]",
-    ident: "ColumnElement[Any]",
-) -> "Select[Any]":
-    """Order and bound a statement; one row more than the page tells whether more follow."""
+def keyset(statement: "Select[Any]", page: Paging, *columns: "ColumnElement[Any]") -> "Select[Any]":
+    """Order and bound a statement; one row more than the page tells whether more follow.
+
+    ``columns`` are those of the key; the id may be left out where the first is unique.
+    """
     if page.after is not None:
-        here = tuple_(created, ident)
-        there = tuple_(*page.after)
+        here = tuple_(*columns)
+        there = tuple_(*page.after[: len(columns)])
         statement = statement.where(here > there if page.backwards else here < there)
-    return page.outer_order(statement, created, ident).limit(page.limit + 1)
+    return page.outer_order(statement, *columns).limit(page.limit + 1)
 
 
 def page_of(rows: Sequence[T], page: Paging, key: Callable[[T], Key]) -> Page[T]:
@@ -116,10 +119,9 @@ def page_of(rows: Sequence[T], page: Paging, key: Callable[[T], Key]) -> Page[T]
 
 
 def _encode(digest: bytes, key: Key, *, backwards: bool) -> str:
-    created, ident = key
-    body = msgspec.msgpack.encode(
-        _Cursor(digest, backwards, (created - _EPOCH) // _MICROSECOND, ident)
-    )
+    place, ident = key
+    number = place if isinstance(place, int) else (place - _EPOCH) // _MICROSECOND
+    body = msgspec.msgpack.encode(_Cursor(digest, backwards, number, ident))
     return base64.urlsafe_b64encode(body + _checksum(body)).rstrip(b"=").decode()
 
 

@@ -17,7 +17,14 @@ from shopstream_api.preconditions import none_match
 from shopstream_api.web.body import JSON, MERGE_PATCH, read_json
 from shopstream_api.web.openapi import PAGED, Operation, routes
 from shopstream_api.web.query import Query, page_body
-from shopstream_api.web.respond import execute, json_answer, path_id, principal_of, shown
+from shopstream_api.web.respond import (
+    NO_CONTENT,
+    execute,
+    json_answer,
+    path_id,
+    principal_of,
+    shown,
+)
 from shopstream_shared.events.codec import encode_payload
 
 _QUERY: Final = (
@@ -31,7 +38,6 @@ _QUERY: Final = (
     "q",
 )
 _ONE: Final = "/products/{id}"
-_NO_CONTENT: Final = Answer(204, {}, b"")
 
 
 class ProductRoutes:
@@ -111,7 +117,7 @@ class ProductRoutes:
 
         async def work(tx: Transaction) -> Answer:
             await service.delete(tx, principal, product_id, match)
-            return _NO_CONTENT
+            return NO_CONTENT
 
         return await execute(request, self._database, work)
 

@@ -19,7 +19,10 @@ from shopstream_shared.events.payloads import Inventory
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change to one locked product; ``held`` moves the reserved units by so many."""
+    """A change to one locked product; ``held`` moves the reserved units by so many.
+
+    ``reference`` stands in the ledger only: a reservation's own text, or an import's id.
+    """
 
     row: ProductRow
     delta: int
@@ -27,6 +30,7 @@ class Change:
     held: int = 0
     reason: str | None = None
     order_id: UUID | None = None
+    reference: str | None = None
 
 
 async def apply(tx: Transaction, changes: Sequence[Change], threshold: int) -> list[ProductRow]:
@@ -63,7 +67,7 @@ def _one(tx: Transaction, change: Change, threshold: int) -> tuple[ProductRow, M
         stock=after.stock,
         cause=change.event_type,
         reason=change.reason,
-        reference=None,
+        reference=change.reference,
         order_id=change.order_id,
         created_at=after.updated_at,
     )

@@ -59,7 +59,7 @@ class Movement:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Units held for an order until it is paid, cancelled or too late."""
+    """Units held, for an order or (without one) by a seller, until it is ended or too late."""
 
     id: UUID
     product_id: UUID

@@ -1,11 +1,12 @@
 """SQL of stock."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, insert, select, text, update
+from sqlalchemy import Select, bindparam, func, insert, select, text, true, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -40,6 +41,28 @@ _INVENTORY: Final = (
     )
     .where(stream_position.c.shard == 0)
 )
+_MOVEMENT: Final = tuple(Movement.__dataclass_fields__)
+_RESERVATION: Final = tuple(Reservation.__dataclass_fields__)
+# An order's reservations end with the order and are nobody else's to take by their ids.
+_FREE: Final = select(*(reservations.c[name] for name in _RESERVATION)).where(
+    reservations.c.id == bindparam("id_"),
+    reservations.c.order_id.is_(None),
+    reservations.c.status == "active",
+)
+_RESERVED: Final = _FREE.with_for_update()
+_OVERDUE: Final = _FREE.where(reservations.c.reserved_until <= bindparam("now")).with_for_update(
+    skip_locked=True
+)
+# The status is written out, or a prepared statement could not use the index of active ones.
+_DUE: Final = text("""
+SELECT order_id, id FROM reservations
+WHERE status = 'active' AND reserved_until <= :now
+  AND coalesce(order_id, id) <> ALL (CAST(:waiting AS uuid[]))
+ORDER BY reserved_until LIMIT :rows
+""")
+_OLDEST: Final = text("SELECT min(reserved_until) FROM reservations WHERE status = 'active'")
+#: Up to this threshold the low-stock list reads level by level (see `_low`).
+LEVELS_MAX: Final = 100
 _HELD: Final = (
     select(reservations.c.product_id, reservations.c.quantity)
     .where(reservations.c.order_id == bindparam("order"), reservations.c.status == "active")
@@ -92,20 +115,91 @@ class StockRepository:
             .values(status=status)
         )
 
+    async def end_hold(self, reservation_id: UUID, status: str) -> None:
+        """End one locked reservation."""
+        await self._connection.execute(
+            update(reservations).where(reservations.c.id == reservation_id).values(status=status)
+        )
+
+    async def reserved(self, reservation_id: UUID) -> Reservation | None:
+        """A seller's own active reservation, locked until the transaction ends."""
+        found = (await self._connection.execute(_RESERVED, {"id_": reservation_id})).first()
+        return None if found is None else Reservation(*found)
+
+    async def overdue(self, reservation_id: UUID, now: datetime) -> Reservation | None:
+        """The same if its time is over, unless another transaction has it locked."""
+        values = {"id_": reservation_id, "now": now}
+        found = (await self._connection.execute(_OVERDUE, values)).first()
+        return None if found is None else Reservation(*found)
+
+    async def due(
+        self, now: datetime, waiting: Collection[UUID], rows: int
+    ) -> list[tuple[UUID | None, UUID]]:
+        """(order, reservation) of active reservations whose time is over, longest first.
+
+        ``waiting`` are orders and reservations to leave out; up to ``rows`` are read.
+        """
+        values = {"now": now, "waiting": list(waiting), "rows": rows}
+        found = await self._connection.execute(_DUE, values)
+        return [(row[0], row[1]) for row in found]
+
+    async def next_due(self) -> datetime | None:
+        """When the first of all active reservations ends, or should have."""
+        found: datetime | None = (await self._connection.execute(_OLDEST)).scalar_one()
+        return found
+
     async def inventory(self, product_id: UUID) -> tuple[ProductRow | None, str | None]:
         """The product and the stream position of the same snapshot."""
         found = (await self._connection.execute(_INVENTORY, {"id_": product_id})).one()
         return (None if found[0] is None else row_of(found)), found[-1]
 
     async def movements(self, product_id: UUID, paging: Paging) -> Page[Movement]:
-        """One page of a product's ledger, newest first."""
-        columns = stock_movements.c
-        names = tuple(Movement.__dataclass_fields__)
-        statement = select(*(columns[name] for name in names)).where(
+        """One page of a product's ledger, newest first.
+
+        By version, which is exact where a clock that stood still or went back gave equal times.
+        """
+        columns, version = stock_movements.c, stock_movements.c.inventory_version
+        statement = select(*(columns[name] for name in _MOVEMENT)).where(
             columns.product_id == product_id
         )
-        found = await self._connection.execute(
-            keyset(statement, paging, columns.created_at, columns.id)
+        found = await self._connection.execute(keyset(statement, paging, version))
+        rows = [Movement(*row) for row in found]
+        return page_of(rows, paging, lambda row: (row.inventory_version, row.id))
+
+    async def low(
+        self, threshold: int, sellers: Collection[str], paging: Paging
+    ) -> tuple[Page[ProductRow], str | None]:
+        """One page of products at or below the threshold, newest first, of all of these sellers.
+
+        Also returns the stream position of the same snapshot.
+        """
+        rows = _low(threshold, sellers, paging).subquery()
+        statement = (
+            select(rows, stream_position.c.stream_id)
+            .select_from(stream_position.outerjoin(rows, true()))
+            .where(stream_position.c.shard == 0)
         )
-        rows = [Movement(**dict(zip(names, row, strict=True))) for row in found]
-        return page_of(rows, paging, lambda row: (row.created_at, row.id))
+        ordered = paging.outer_order(statement, rows.c.created_at, rows.c.id)
+        found = (await self._connection.execute(ordered)).all()
+        items = [row_of(row) for row in found if row[0] is not None]
+        page = page_of(items, paging, lambda row: (row.created_at, row.id))
+        return page, found[0][-1] if found else None
+
+
+def _low(threshold: int, sellers: Collection[str], paging: Paging) -> "Select[Any]":
+    """Low products newest first, read from an index that leads with the stock.
+
+    Level by level: the index is in the order of the list only within one level, and a few rows of
+    each are enough for a page, wherever it lies and however many products are low. With a high
+    threshold most products are low, and the walk by time meets them soon.
+    """
+    live = select(*ROW_COLUMNS).where(products.c.deleted_at.is_(None))
+    for seller in sellers:
+        live = live.where(products.c.seller_id == seller)
+    key = (products.c.created_at, products.c.id)
+    if threshold > LEVELS_MAX:
+        return keyset(live.where(products.c.stock <= threshold), paging, *key)
+    levels = func.generate_series(0, threshold).table_valued("stock").render_derived()
+    at_level = keyset(live.where(products.c.stock == levels.c.stock), paging, *key).lateral()
+    low = select(at_level).select_from(levels).join(at_level, true())
+    return paging.outer_order(low, at_level.c.created_at, at_level.c.id).limit(paging.limit + 1)

@@ -1,5 +1,7 @@
 """The stock routes."""
 
+from typing import Final
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,15 +13,27 @@ from shopstream_api.stock.repository import StockRepository
 from shopstream_api.stock.schemas import (
     change_body,
     inventory_body,
+    low_stock_body,
     movement_body,
     read_adjustment,
+    read_reservation,
     read_set,
+    reservation_body,
 )
 from shopstream_api.stock.service import StockService
 from shopstream_api.web.body import read_json
 from shopstream_api.web.openapi import PAGED, Operation, routes
 from shopstream_api.web.query import Query, page_body
-from shopstream_api.web.respond import execute, json_answer, path_id, principal_of, shown
+from shopstream_api.web.respond import (
+    NO_CONTENT,
+    execute,
+    json_answer,
+    path_id,
+    principal_of,
+    shown,
+)
+
+_ONE: Final = "/products/{id}"
 
 
 class StockRoutes:
@@ -60,7 +74,7 @@ class StockRoutes:
 
     async def movements(self, request: Request) -> Response:
         product_id = path_id(request, "product")
-        paging = Query(request).paging("movements", product_id)
+        paging = Query(request).paging("movements", product_id, numbered=True)
         async with self._database.reading() as connection:
             repository = StockRepository(connection)
             row, position = await repository.inventory(product_id)
@@ -70,50 +84,121 @@ class StockRoutes:
         body = page_body(page, [movement_body(movement) for movement in page.items])
         return shown(json_answer(200, body), position)
 
+    async def reserve(self, request: Request) -> Response:
+        principal, product_id = principal_of(request), path_id(request, "product")
+        body = await read_json(request)
+        wanted = read_reservation(body)
+        prefix = request.url.path.partition("/products/")[0]
+
+        async def work(tx: Transaction) -> Answer:
+            held = await self._service.reserve(tx, principal, product_id, wanted)
+            location = f"{prefix}/reservations/{held.id}"
+            return json_answer(201, reservation_body(held), {"location": location})
+
+        return await execute(request, self._database, work, body=body, keyed=True)
+
+    async def release(self, request: Request) -> Response:
+        principal, reservation_id = principal_of(request), path_id(request, "reservation")
+
+        async def work(tx: Transaction) -> Answer:
+            await self._service.release(tx, principal, reservation_id)
+            return NO_CONTENT
+
+        return await execute(request, self._database, work)
+
+    async def low(self, request: Request) -> Response:
+        query = Query(request)
+        own, wanted = principal_of(request).seller_id, query.text("sellerId")
+        sellers = sorted({seller for seller in (own, wanted) if seller is not None})
+        paging = query.paging("low-stock", sellers)
+        threshold = self._service.threshold
+        async with self._database.reading() as connection:
+            page, position = await StockRepository(connection).low(threshold, sellers, paging)
+        body = page_body(page, [low_stock_body(row, threshold) for row in page.items])
+        return shown(json_answer(200, body), position)
+
 
 def router(database: Database, service: StockService) -> APIRouter:
     """The routes of stock."""
     made = StockRoutes(database, service)
-    one = "/products/{id}"
-    return routes(
-        "stock",
-        (
-            Operation(
-                "POST",
-                f"{one}/stock-adjustments",
-                made.adjust,
-                "adjustStock",
-                "Add or take units",
-                body="StockAdjustment",
-                answer="StockChange",
-                status=201,
-                key="required",
-            ),
-            Operation(
-                "PUT",
-                f"{one}/stock",
-                made.set,
-                "setStock",
-                "Set the stock, if it is what you expect",
-                body="SetStock",
-                answer="StockChange",
-            ),
-            Operation(
-                "GET",
-                f"{one}/inventory",
-                made.inventory,
-                "getInventory",
-                "Read what is sellable, held and on hand",
-                answer="StockLevel",
-            ),
-            Operation(
-                "GET",
-                f"{one}/stock-movements",
-                made.movements,
-                "listStockMovements",
-                "List every change of the stock, newest first",
-                answer="MovementPage",
-                query=PAGED,
-            ),
+    return routes("stock", (*_changes(made), *_reservations(made), *_reads(made)))
+
+
+def _changes(made: StockRoutes) -> tuple[Operation, ...]:
+    return (
+        Operation(
+            "POST",
+            f"{_ONE}/stock-adjustments",
+            made.adjust,
+            "adjustStock",
+            "Add or take units",
+            body="StockAdjustment",
+            answer="StockChange",
+            status=201,
+            key="required",
+        ),
+        Operation(
+            "PUT",
+            f"{_ONE}/stock",
+            made.set,
+            "setStock",
+            "Set the stock, if it is what you expect",
+            body="SetStock",
+            answer="StockChange",
+        ),
+    )
+
+
+def _reservations(made: StockRoutes) -> tuple[Operation, ...]:
+    return (
+        Operation(
+            "POST",
+            f"{_ONE}/reservations",
+            made.reserve,
+            "reserveStock",
+            "Hold units for a while",
+            body="NewReservation",
+            answer="Reservation",
+            status=201,
+            key="optional",
+        ),
+        Operation(
+            "DELETE",
+            "/reservations/{id}",
+            made.release,
+            "releaseReservation",
+            "End a reservation and give its units back",
+            status=204,
+        ),
+    )
+
+
+def _reads(made: StockRoutes) -> tuple[Operation, ...]:
+    return (
+        Operation(
+            "GET",
+            f"{_ONE}/inventory",
+            made.inventory,
+            "getInventory",
+            "Read what is sellable, held and on hand",
+            answer="StockLevel",
+        ),
+        Operation(
+            "GET",
+            f"{_ONE}/stock-movements",
+            made.movements,
+            "listStockMovements",
+            "List every change of the stock, newest first",
+            answer="MovementPage",
+            query=PAGED,
+        ),
+        Operation(
+            "GET",
+            "/inventory/low-stock",
+            made.low,
+            "listLowStock",
+            "List products at or below the low-stock threshold, newest first",
+            answer="LowStockPage",
+            query=(*PAGED, "sellerId"),
         ),
     )

@@ -3,13 +3,18 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import UNSET
+
 from shopstream_api.catalog.models import ProductRow
 from shopstream_api.catalog.schemas import STOCK_MAX
 from shopstream_api.members import Members
-from shopstream_api.stock.models import Movement
+from shopstream_api.stock.models import Movement, Reservation
 from shopstream_shared.clock import format_time
 
 REASON_LENGTH_MAX: Final = 200
+REFERENCE_LENGTH_MAX: Final = 200
+#: A reservation holds units as a line of an order does, so it has the same bounds.
+RESERVED_QUANTITY_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,14 @@ class SetStock:
 
     quantity: int
     expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewReservation:
+    """The body of POST …/reservations."""
+
+    quantity: int
+    reference: str | None
 
 
 def read_adjustment(body: object) -> Adjustment:
@@ -48,6 +61,17 @@ def read_set(body: object) -> SetStock:
     return SetStock(quantity, expected)
 
 
+def read_reservation(body: object) -> NewReservation:
+    """Raises ValidationFailed with every fault of the body."""
+    members = Members(body, known=("quantity", "reference"))
+    quantity: Any = members.whole("quantity", low=1, high=RESERVED_QUANTITY_MAX, required=True)
+    reference: Any = members.nullable_text(
+        "reference", length_max=REFERENCE_LENGTH_MAX, blank=False
+    )
+    members.done()
+    return NewReservation(quantity, None if reference is UNSET else reference)
+
+
 def change_body(row: ProductRow, delta: int, reason: str | None) -> dict[str, object]:
     """The answer to a change; the version is the last one it took, a warning's included."""
     return {
@@ -68,6 +92,22 @@ def inventory_body(row: ProductRow, threshold: int) -> dict[str, object]:
         "onHand": row.stock + row.reserved,
         "threshold": threshold,
         "inventoryVersion": row.inventory_version,
+    }
+
+
+def low_stock_body(row: ProductRow, threshold: int) -> dict[str, object]:
+    """A row of the low-stock list: the level, and whose product it is."""
+    return {**inventory_body(row, threshold), "name": row.name, "sellerId": row.seller_id}
+
+
+def reservation_body(held: Reservation) -> dict[str, object]:
+    """A reservation as its maker needs it."""
+    return {
+        "id": str(held.id),
+        "productId": str(held.product_id),
+        "quantity": held.quantity,
+        "reference": held.reference,
+        "reservedUntil": format_time(held.reserved_until),
     }
 
 

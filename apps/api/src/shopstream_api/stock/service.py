@@ -1,6 +1,11 @@
-"""Use cases of stock. Each runs inside the caller's transaction."""
+"""Use cases of stock. Each runs inside the caller's transaction.
+
+Locks are taken in one order everywhere: the order or the reservation first, its products after it.
+"""
 
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal
 from uuid import UUID
 
 from shopstream_api.catalog.models import ProductRow
@@ -9,18 +14,22 @@ from shopstream_api.errors import NotFound, ValidationFailed, VersionMismatch
 from shopstream_api.principal import Principal
 from shopstream_api.stock.errors import InsufficientStock, Shortage
 from shopstream_api.stock.ledger import Change, apply
+from shopstream_api.stock.models import Reservation
 from shopstream_api.stock.repository import StockRepository
 from shopstream_api.stock.rules import fits
-from shopstream_api.stock.schemas import Adjustment, SetStock
+from shopstream_api.stock.schemas import Adjustment, NewReservation, SetStock
 
-UPDATED = "inventory.updated"
+UPDATED: Final = "inventory.updated"
+RESERVED: Final = "inventory.reserved"
+RELEASED: Final = "inventory.released"
 
 
 @dataclass(frozen=True, slots=True)
 class StockService:
-    """``threshold`` is LOW_STOCK_THRESHOLD."""
+    """``threshold``: LOW_STOCK_THRESHOLD; ``hold``: how long a reservation keeps its units."""
 
     threshold: int
+    hold: timedelta
 
     async def adjust(
         self, tx: Transaction, principal: Principal, product_id: UUID, adjustment: Adjustment
@@ -48,6 +57,78 @@ class StockService:
             return row, 0
         _require_room(row, wanted.quantity, "/quantity")
         return await self._change(tx, row, delta, None), delta
+
+    async def reserve(
+        self, tx: Transaction, principal: Principal, product_id: UUID, wanted: NewReservation
+    ) -> Reservation:
+        """Hold units for a while, as an order does. Raises NotFound, InsufficientStock."""
+        row = await self._locked(tx, principal, product_id)
+        if wanted.quantity > row.stock:
+            raise InsufficientStock([Shortage(str(row.id), wanted.quantity, row.stock)])
+        now = tx.now()
+        held = Reservation(
+            id=UUID(tx.new_id()),
+            product_id=product_id,
+            order_id=None,
+            quantity=wanted.quantity,
+            reserved_until=now + self.hold,
+            created_at=now,
+            reference=wanted.reference,
+        )
+        await StockRepository(tx.connection).hold([held])
+        change = Change(row, -held.quantity, RESERVED, held=held.quantity, reference=held.reference)
+        await self._apply_held(tx, held, change)
+        return held
+
+    async def release(self, tx: Transaction, principal: Principal, reservation_id: UUID) -> None:
+        """End a reservation and give its units back.
+
+        Raises NotFound when it is unknown, has ended, is an order's or another seller's.
+        """
+        held = await StockRepository(tx.connection).reserved(reservation_id)
+        if held is None:
+            raise NotFound("There is no such reservation.")
+        await self._give_back(tx, principal, held, "requested")
+
+    async def expire(self, tx: Transaction, reservation_id: UUID) -> bool:
+        """End a reservation that is overdue; False when it is not, or when another is at it."""
+        held = await StockRepository(tx.connection).overdue(reservation_id, tx.now())
+        if held is None:
+            return False
+        await self._give_back(tx, Principal(), held, "expired")
+        return True
+
+    async def _give_back(
+        self,
+        tx: Transaction,
+        principal: Principal,
+        held: Reservation,
+        reason: Literal["requested", "expired"],
+    ) -> None:
+        stock = StockRepository(tx.connection)
+        # A product deleted since still gets its units back: its ledger goes on.
+        row = (await stock.locked([held.product_id], deleted=True))[held.product_id]
+        principal.require_owner(row.seller_id, "reservation")
+        await stock.end_hold(held.id, "released")
+        change = Change(
+            row,
+            held.quantity,
+            RELEASED,
+            held=-held.quantity,
+            reason=reason,
+            reference=held.reference,
+        )
+        await self._apply_held(tx, held, change)
+
+    async def _apply_held(self, tx: Transaction, held: Reservation, change: Change) -> None:
+        (after,) = await apply(tx, [change], self.threshold)
+        tx.audit(
+            change.event_type,
+            entity_type="reservation",
+            entity_id=str(held.id),
+            seller_id=after.seller_id,
+            at=after.updated_at,
+        )
 
     async def _locked(self, tx: Transaction, principal: Principal, product_id: UUID) -> ProductRow:
         found = await StockRepository(tx.connection).locked([product_id])

@@ -16,8 +16,18 @@ from shopstream_api.catalog.schemas import (
     TAGS_MAX,
 )
 from shopstream_api.members import SELLER_ID
-from shopstream_api.orders.schemas import CUSTOMER_ID_LENGTH_MAX, LINES_MAX, QUANTITY_MAX
-from shopstream_api.stock.schemas import REASON_LENGTH_MAX
+from shopstream_api.orders.schemas import (
+    CUSTOMER_ID_LENGTH_MAX,
+    LINES_MAX,
+    QUANTITY_MAX,
+    REFUND_REASON_LENGTH_MAX,
+    TOTAL_MINOR_MAX,
+)
+from shopstream_api.stock.schemas import (
+    REASON_LENGTH_MAX,
+    REFERENCE_LENGTH_MAX,
+    RESERVED_QUANTITY_MAX,
+)
 
 Schema = dict[str, Any]
 
@@ -51,6 +61,15 @@ _PRODUCT: Final[Any] = {
     "sellerId": {"type": "string", "pattern": f"^{SELLER_ID.pattern}$"},
 }
 _STOCK: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": STOCK_MAX}
+_LEVEL: Final[dict[str, Schema]] = {
+    "productId": _TEXT,
+    "stock": _COUNT,
+    "reserved": _COUNT,
+    "onHand": _COUNT,
+    "threshold": _COUNT,
+    "inventoryVersion": _COUNT,
+}
+_REFERENCE: Final[Schema] = {**_NULLABLE, "minLength": 1, "maxLength": REFERENCE_LENGTH_MAX}
 _STEP: Final = _object(
     ("version", "status", "reason", "at"), version=_COUNT, status=_TEXT, reason=_NULLABLE, at=_TEXT
 )
@@ -75,14 +94,23 @@ SCHEMAS: Final[dict[str, Schema]] = {
         reason=_NULLABLE,
         inventoryVersion=_COUNT,
     ),
-    "StockLevel": _object(
-        ("productId", "stock", "reserved", "onHand", "threshold", "inventoryVersion"),
+    "StockLevel": _object(tuple(_LEVEL), **_LEVEL),
+    "LowStock": _object((*_LEVEL, "name", "sellerId"), **_LEVEL, name=_TEXT, sellerId=_TEXT),
+    "NewReservation": {
+        **_object(
+            ("quantity",),
+            quantity={"type": "integer", "minimum": 1, "maximum": RESERVED_QUANTITY_MAX},
+            reference=_REFERENCE,
+        ),
+        "examples": [{"quantity": 2, "reference": "basket 17"}],
+    },
+    "Reservation": _object(
+        ("id", "productId", "quantity", "reference", "reservedUntil"),
+        id=_TEXT,
         productId=_TEXT,
-        stock=_COUNT,
-        reserved=_COUNT,
-        onHand=_COUNT,
-        threshold=_COUNT,
-        inventoryVersion=_COUNT,
+        quantity=_COUNT,
+        reference=_NULLABLE,
+        reservedUntil=_TEXT,
     ),
     "Movement": _object(
         ("id", "productId", "delta", "stock", "reason", "reference", "orderId", "createdAt"),
@@ -109,6 +137,13 @@ SCHEMAS: Final[dict[str, Schema]] = {
             ),
         },
     ),
+    "Refund": {
+        **_object(
+            amountMinor={"type": "integer", "minimum": 1, "maximum": TOTAL_MINOR_MAX},
+            reason={"type": "string", "minLength": 1, "maxLength": REFUND_REASON_LENGTH_MAX},
+        ),
+        "examples": [{"amountMinor": 500, "reason": "arrived scratched"}],
+    },
     "OrderHistory": _object(("data",), data={"type": "array", "items": _STEP}),
     "Transitions": {"type": "object", "additionalProperties": {"type": "array", "items": _TEXT}},
 }

@@ -71,7 +71,7 @@ class Query:
         self._note(name, "must be a moment as RFC 3339 writes it, with its offset")
         return None
 
-    def paging(self, *filters: object) -> Paging:
+    def paging(self, *filters: object, numbered: bool = False) -> Paging:
         """Raises ValidationFailed for any fault so far, InvalidCursor."""
         text = self._sent.get("limit")
         limit = LIMIT_DEFAULT
@@ -81,7 +81,7 @@ class Query:
             else:
                 self._note("limit", f"must be from 1 to {LIMIT_MAX}")
         self.done()
-        return paging(limit, self._sent.get("cursor"), filters)
+        return paging(limit, self._sent.get("cursor"), filters, numbered=numbered)
 
     def _note(self, name: str, detail: str) -> None:
         self._faults.append(Fault(name, "invalid", detail))

@@ -1,6 +1,7 @@
 """Commands to responses: one transaction, one answer, with or without an idempotency key."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 from uuid import UUID
 
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from shopstream_api.web.problems import JSON_ENCODER, problem
 
 Work = Callable[[Transaction], Awaitable[Answer]]
 JSON_HEADERS = {"content-type": "application/json"}
+NO_CONTENT: Final = Answer(204, {}, b"")
 
 
 def context_of(request: Request) -> RequestContext:
