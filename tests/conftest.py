@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support import invariants
 from tests.support.components import LocalComponents
 from tests.support.system import LocalSystem
 
@@ -47,6 +48,7 @@ def components(session_components: LocalComponents) -> Iterator[LocalComponents]
     """The components of this run; whatever the test stopped or killed is started again."""
     yield session_components
     session_components.restore()
+    invariants.check_postponed()
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +64,7 @@ def system(session_system: LocalSystem) -> Iterator[LocalSystem]:
     session_system.up_all()
     yield session_system
     session_system.restore()
+    invariants.check(session_system.database_url)
 
 
 @pytest.fixture(scope="session")

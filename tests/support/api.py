@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import httpx
 import psycopg
 from confluent_kafka import Consumer, KafkaError, TopicPartition
+from tests.support import invariants
 from tests.support.components import LocalComponents
 from tests.support.system import wait_until
 
@@ -29,7 +30,13 @@ STOP_SECONDS_MAX: Final = 30.0
 
 
 class ApiProcess:
-    """`shopstream-api` as an operator runs it; `start` may be called again after its end."""
+    """`shopstream-api` as an operator runs it; `start` may be called again after its end.
+
+    At the end of its block the database must hold all invariants, unless the test says that it
+    wrote there past the API: ``checked`` is False then.
+    """
+
+    checked = True
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._ports = PortReservations()
@@ -63,6 +70,8 @@ class ApiProcess:
         self.kill()
         self.client.close()
         self._ports.close()
+        if kind is None and self.checked:
+            invariants.check(self.database_url)
 
     @property
     def database_url(self) -> str:

@@ -14,6 +14,7 @@ import httpx
 import psycopg
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
+from tests.support import invariants
 from tests.support.components import LocalComponents
 from tests.support.system import wait_until
 
@@ -76,11 +77,13 @@ def in_process(
     *,
     database_url: str | None = None,
     clock: ManualClock | None = None,
+    checked: bool = True,
     **environ: str,
 ) -> Iterator[InProcess]:
     """The application on a fresh database (or ``database_url``), ready to be called.
 
-    ``environ`` are settings by the names of their variables.
+    ``environ`` are settings by the names of their variables. At the end the database must hold
+    all invariants, unless it was filled past the API: then ``checked`` is False.
     """
     url = database_url or migrated_database(components)
     clock = clock or ManualClock(datetime.now(UTC))
@@ -93,6 +96,8 @@ def in_process(
     ):
         wait_until(lambda: resources.database.not_ready is None, "the schema is there")
         yield InProcess(app, resources, clock, url, client, portal)
+    if checked:
+        invariants.check(url)
 
 
 def migrated_database(components: LocalComponents) -> str:
