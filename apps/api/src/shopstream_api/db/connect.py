@@ -6,6 +6,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
+from shopstream_api.db import arrays
+
 CONNECT_TIMEOUT_SECONDS: Final = 3
 STATEMENT_TIMEOUT_MS: Final = 10_000
 LOCK_TIMEOUT_MS: Final = 8_000
@@ -32,7 +34,9 @@ def conninfo(database_url: str, name: str, options: dict[str, int | str] | None 
 
 async def connect_async(address: str) -> psycopg.AsyncConnection[TupleRow]:
     """A connection for the pool."""
-    return await psycopg.AsyncConnection.connect(address)
+    connection = await psycopg.AsyncConnection.connect(address)
+    arrays.adapt(connection)
+    return connection
 
 
 def connect(address: str) -> psycopg.Connection[TupleRow]:

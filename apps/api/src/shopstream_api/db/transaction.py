@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Final, TypeVar
 
 import psycopg
@@ -13,11 +12,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shopstream_api.db.connect import REQUEST_OPTIONS, connect_async, conninfo
+from shopstream_api.db.record import Record
 from shopstream_api.errors import Unavailable
-from shopstream_api.outbox.writer import AuditEntry, OutboxEvent, write
+from shopstream_api.outbox.writer import write
 from shopstream_api.principal import RequestContext
 from shopstream_shared.clock import Clock, IdSource
-from shopstream_shared.events.codec import encode
 
 #: A deadlock or a serialization failure leaves nothing behind: the command just runs again.
 ATTEMPTS_MAX: Final = 4
@@ -39,91 +38,30 @@ _BUSY: Final = (
 T = TypeVar("T")
 
 
-class Transaction:
+class Transaction(Record):
     """What a command works with; services pass it to repositories and record events on it."""
 
     def __init__(
         self, connection: AsyncConnection, context: RequestContext, clock: Clock, ids: IdSource
     ) -> None:
+        super().__init__(context, clock, ids)
         self.connection = connection
-        self.context = context
-        self._clock = clock
-        self._ids = ids
-        self._events: list[OutboxEvent] = []
-        self._audits: list[AuditEntry] = []
-
-    def new_id(self) -> str:
-        return self._ids.new_id()
-
-    def now(self, after: datetime | None = None) -> datetime:
-        """The time of a change; never before ``after``, the thing's last change.
-
-        Ask once the row is locked: then times rise with versions however long the lock took.
-        """
-        now = self._clock.now()
-        return now if after is None or now >= after else after
-
-    def emit(
-        self,
-        event_type: str,
-        *,
-        subject: str,
-        seller_id: str,
-        sequence: int,
-        at: datetime,
-        data: bytes,
-        amount_minor: int | None = None,
-        currency: str | None = None,
-    ) -> None:
-        """Record an event; those of a transaction are published in the order of these calls."""
-        event = encode(
-            event_type,
-            event_id=self.new_id(),
-            subject=subject,
-            seller_id=seller_id,
-            sequence=sequence,
-            time=at,
-            data=data,
-            correlation_id=self.context.correlation_id,
-            traceparent=self.context.traceparent,
-        )
-        self._events.append(OutboxEvent(event, amount_minor, currency))
-
-    def audit(
-        self, action: str, *, entity_type: str, entity_id: str, seller_id: str, at: datetime
-    ) -> None:
-        """Record who did what; shown to the seller by GET /audit."""
-        self._audits.append(
-            AuditEntry(
-                self.new_id(),
-                action,
-                entity_type,
-                entity_id,
-                seller_id,
-                self.context.request_id,
-                at,
-            )
-        )
-
-    @property
-    def has_events(self) -> bool:
-        return bool(self._events)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """Effects inside are undone when it raises, the events recorded inside too."""
-        events, audits = len(self._events), len(self._audits)
+        events, audits = len(self.events), len(self.audits)
         try:
             async with self.connection.begin_nested():
                 yield
         except BaseException:
-            del self._events[events:], self._audits[audits:]
+            del self.events[events:], self.audits[audits:]
             raise
 
     async def flush(self) -> None:
         """Write what was recorded; the last statement before the commit."""
-        if self._events or self._audits:
-            await write(self.connection, self._events, self._audits)
+        if self.events or self.audits:
+            await write(self.connection, self.events, self.audits)
 
 
 class Database:
@@ -180,7 +118,7 @@ class Database:
             transaction = Transaction(connection, context, self._clock, self._ids)
             result = await work(transaction)
             await transaction.flush()
-        if transaction.has_events:
+        if transaction.events:
             self._on_commit()
         return result
 

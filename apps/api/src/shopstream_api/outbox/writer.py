@@ -9,17 +9,20 @@ Protocol rules kept here:
   the rows their numbers in the order they were recorded, cause before effect.
 - Rule 4: all rows of a transaction carry how many there are, so that the relay never splits them.
 - Rule 12: with each event goes one slim audit row, in the same statement.
+
+A statement that changes the state itself (`catalog/batch.py`) joins the same pieces behind its own.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import msgspec
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shopstream_api.db import arrays
 from shopstream_shared.clock import epoch_ms
 from shopstream_shared.events.codec import EncodedEvent
 from shopstream_shared.topics import INVENTORY, ORDERS, PRODUCTS
@@ -27,43 +30,51 @@ from shopstream_shared.topics import INVENTORY, ORDERS, PRODUCTS
 #: Rule 4's bound: a command of the API writes at most this many events.
 EVENTS_A_TRANSACTION_MAX: Final = 2_000
 
-_AGGREGATE_TYPES: Final = {PRODUCTS: "product", ORDERS: "order", INVENTORY: "inventory"}
+AGGREGATE_TYPES: Final = {PRODUCTS: "product", ORDERS: "order", INVENTORY: "inventory"}
 
-_encode_headers: Final = msgspec.json.Encoder().encode
+_encode_pairs: Final = msgspec.json.Encoder().encode
 
-_INSERT: Final = text("""
-WITH e AS (
-    SELECT * FROM unnest(
-        CAST(:id AS uuid[]), CAST(:aggregatetype AS text[]), CAST(:aggregateid AS text[]),
-        CAST(:type AS text[]), CAST(:payload AS bytea[]), CAST(:topic AS text[]),
-        CAST(:headers AS bytea[]), CAST(:time_ms AS bigint[]), CAST(:seller_id AS text[]),
-        CAST(:sequence AS integer[]), CAST(:time AS timestamptz[]),
-        CAST(:amount_minor AS bigint[]), CAST(:currency AS text[])
-    ) WITH ORDINALITY AS t (
-        id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms, seller_id,
-        sequence, time, amount_minor, currency, n
-    )
-), o AS (
+#: What writes the events of a CTE ``e`` in the order of its ``n``, as CTEs of the same statement.
+#: ``e``: id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms, seller_id,
+#: sequence, time, amount_minor, currency, n.
+FROM_EVENTS: Final = """
+o AS (
     INSERT INTO outbox
         (id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms, txid, txrows,
          shard)
     SELECT id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms,
-           CAST(CAST(pg_current_xact_id() AS text) AS bigint), :txrows, 0
+           pg_current_xact_id()::text::bigint, (SELECT count(*) FROM e), 0
     FROM e ORDER BY n
 ), a AS (
     INSERT INTO event_audit
         (topic, subject, sequence, event_id, type, seller_id, time, amount_minor, currency, sha256)
-    SELECT topic, CAST(aggregateid AS uuid), sequence, id, type, seller_id, time, amount_minor,
-           currency, sha256(payload)
+    SELECT topic, aggregateid::uuid, sequence, id, type, seller_id, time, amount_minor, currency,
+           sha256(payload)
     FROM e ORDER BY n
-)
+)"""
+#: What writes the audit entries of a CTE ``l``: id, action, entity_type, entity_id, seller_id,
+#: request_id, at.
+FROM_AUDITS: Final = """
 INSERT INTO audit_log (id, action, entity_type, entity_id, seller_id, request_id, at)
-SELECT * FROM unnest(
-    CAST(:audit_id AS uuid[]), CAST(:action AS text[]), CAST(:entity_type AS text[]),
-    CAST(:entity_id AS uuid[]), CAST(:audit_seller AS text[]), CAST(:request_id AS text[]),
-    CAST(:at AS timestamptz[])
-)
-""")
+SELECT id, action, entity_type, entity_id, seller_id, request_id, at FROM l"""
+
+_WRITE: Final = f"""
+WITH e AS (
+    SELECT * FROM unnest(
+        %(id)s, %(aggregatetype)s, %(aggregateid)s, %(type)s, %(payload)s, %(topic)s, %(headers)s,
+        %(time_ms)s, %(seller_id)s, %(sequence)s, %(time)s, %(amount_minor)s, %(currency)s
+    ) WITH ORDINALITY AS t (
+        id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms, seller_id,
+        sequence, time, amount_minor, currency, n
+    )
+), l AS (
+    SELECT * FROM unnest(
+        %(audit_id)s, %(action)s, %(entity_type)s, %(entity_id)s, %(audit_seller)s,
+        %(request_id)s, %(at)s
+    ) AS t (id, action, entity_type, entity_id, seller_id, request_id, at)
+), {FROM_EVENTS}
+{FROM_AUDITS}
+"""  # noqa: S608 - put together from constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,33 +110,33 @@ async def write(
         msg = f"{len(events)} events in one transaction; at most {EVENTS_A_TRANSACTION_MAX}"
         raise ValueError(msg)
     plain = [entry.event for entry in events]
-    await connection.execute(
-        _INSERT,
+    await connection.exec_driver_sql(
+        _WRITE,
         {
-            "id": [event.id for event in plain],
-            "aggregatetype": [_AGGREGATE_TYPES[event.topic] for event in plain],
-            "aggregateid": [event.subject for event in plain],
-            "type": [event.type for event in plain],
-            "payload": [event.value for event in plain],
-            "topic": [event.topic for event in plain],
-            "headers": [_headers(event) for event in plain],
-            "time_ms": [epoch_ms(event.time) for event in plain],
-            "seller_id": [event.seller_id for event in plain],
-            "sequence": [event.sequence for event in plain],
-            "time": [event.time for event in plain],
-            "amount_minor": [entry.amount_minor for entry in events],
-            "currency": [entry.currency for entry in events],
-            "txrows": len(events),
-            "audit_id": [entry.id for entry in audits],
-            "action": [entry.action for entry in audits],
-            "entity_type": [entry.entity_type for entry in audits],
-            "entity_id": [entry.entity_id for entry in audits],
-            "audit_seller": [entry.seller_id for entry in audits],
-            "request_id": [entry.request_id for entry in audits],
-            "at": [entry.at for entry in audits],
+            "id": arrays.uuids(UUID(event.id) for event in plain),
+            "aggregatetype": arrays.texts(AGGREGATE_TYPES[event.topic] for event in plain),
+            "aggregateid": arrays.texts(event.subject for event in plain),
+            "type": arrays.texts(event.type for event in plain),
+            "payload": arrays.blobs(event.value for event in plain),
+            "topic": arrays.texts(event.topic for event in plain),
+            "headers": arrays.blobs(encode_headers(event) for event in plain),
+            "time_ms": arrays.bigints(epoch_ms(event.time) for event in plain),
+            "seller_id": arrays.texts(event.seller_id for event in plain),
+            "sequence": arrays.integers(event.sequence for event in plain),
+            "time": arrays.moments(event.time for event in plain),
+            "amount_minor": arrays.bigints(entry.amount_minor for entry in events),
+            "currency": arrays.texts(entry.currency for entry in events),
+            "audit_id": arrays.uuids(UUID(entry.id) for entry in audits),
+            "action": arrays.texts(entry.action for entry in audits),
+            "entity_type": arrays.texts(entry.entity_type for entry in audits),
+            "entity_id": arrays.uuids(UUID(entry.entity_id) for entry in audits),
+            "audit_seller": arrays.texts(entry.seller_id for entry in audits),
+            "request_id": arrays.texts(entry.request_id for entry in audits),
+            "at": arrays.moments(entry.at for entry in audits),
         },
     )
 
 
-def _headers(event: EncodedEvent) -> bytes:
-    return _encode_headers([(name, value.decode()) for name, value in event.headers])
+def encode_headers(event: EncodedEvent) -> bytes:
+    """The headers as the outbox keeps them: JSON pairs of texts."""
+    return _encode_pairs([(name, value.decode()) for name, value in event.headers])
