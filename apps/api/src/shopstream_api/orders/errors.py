@@ -40,3 +40,14 @@ class ProductNotAvailable(BusinessError):
                 for line in lines
             ],
         )
+
+
+class RefundTooLarge(BusinessError):
+    """More is asked back than is left of what was paid."""
+
+    def __init__(self, left_minor: int) -> None:
+        detail = f"at most {left_minor} is left to refund" if left_minor else "nothing is left"
+        super().__init__(
+            "More is to be refunded than is left.",
+            faults=[Fault("/amountMinor", "refund_too_large", detail)],
+        )

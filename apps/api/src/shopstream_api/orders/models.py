@@ -5,15 +5,18 @@ from datetime import datetime
 from typing import Final, Literal
 from uuid import UUID
 
+from msgspec import structs
 from sqlalchemy import BigInteger, Column, DateTime, Integer, Table, Text
 from sqlalchemy.dialects import postgresql
 
 from shopstream_api.db.metadata import metadata
 from shopstream_api.money import from_minor
 from shopstream_shared.clock import format_time
-from shopstream_shared.events.payloads import Order, OrderItem, OrderStatus
+from shopstream_shared.events.payloads import Order, OrderItem, OrderRefunded, OrderStatus
 
 CancelReason = Literal["requested", "expired"]
+#: Why units came back: the reason of inventory.released.
+ReleaseReason = Literal["requested", "expired", "refunded"]
 
 orders: Final = Table(
     "orders",
@@ -54,6 +57,8 @@ order_history: Final = Table(
     Column("version", Integer, primary_key=True),
     Column("status", Text, nullable=False),
     Column("reason", Text),
+    #: What this step gave back; null in steps that are no refund.
+    Column("refund_minor", BigInteger),
     Column("at", DateTime(timezone=True), nullable=False),
 )
 
@@ -119,6 +124,10 @@ class OrderRow:
             created_at=format_time(self.created_at),
             updated_at=format_time(self.updated_at),
         )
+
+    def refunded(self, amount_minor: int) -> OrderRefunded:
+        """The event data of a refund that gave back so much."""
+        return OrderRefunded(**structs.asdict(self.shown()), refund_amount_minor=amount_minor)
 
     def _item(self, item: ItemRow) -> OrderItem:
         return OrderItem(

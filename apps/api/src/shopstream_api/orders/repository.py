@@ -96,7 +96,9 @@ class OrderRepository:
         await self._connection.execute(insert(order_items), lines)
         await self._remember(row)
 
-    async def step(self, row: OrderRow) -> None:
+    async def step(
+        self, row: OrderRow, *, reason: str | None = None, refund_minor: int | None = None
+    ) -> None:
         """Store a locked order's next version, and its step in the history."""
         names = (
             "status",
@@ -111,7 +113,7 @@ class OrderRepository:
             .where(orders.c.id == row.id)
             .values(**{name: getattr(row, name) for name in names})
         )
-        await self._remember(row)
+        await self._remember(row, reason, refund_minor)
 
     async def locked(self, order_id: UUID) -> OrderRow | None:
         """The order with its lines, locked until the transaction ends."""
@@ -148,12 +150,15 @@ class OrderRepository:
         """(version, status, reason, at) of every step, oldest first."""
         return (await self._connection.execute(_HISTORY, {"id_": order_id})).all()
 
-    async def _remember(self, row: OrderRow) -> None:
+    async def _remember(
+        self, row: OrderRow, reason: str | None = None, refund_minor: int | None = None
+    ) -> None:
         step = {
             "order_id": row.id,
             "version": row.version,
             "status": row.status,
-            "reason": row.cancel_reason,
+            "reason": reason,
+            "refund_minor": refund_minor,
             "at": row.updated_at,
         }
         await self._connection.execute(insert(order_history), step)

@@ -13,7 +13,7 @@ from shopstream_api.idempotency.repository import Answer
 from shopstream_api.orders.models import OrderRow
 from shopstream_api.orders.place import PlaceOrders
 from shopstream_api.orders.repository import OrderFilter, OrderRepository
-from shopstream_api.orders.schemas import read_no_members, read_order
+from shopstream_api.orders.schemas import read_no_members, read_order, read_refund
 from shopstream_api.orders.service import OrderSteps
 from shopstream_api.orders.transitions import TRANSITIONS
 from shopstream_api.preconditions import none_match
@@ -95,6 +95,16 @@ class OrderRoutes:
 
         return await self._act(request, step)
 
+    async def refund(self, request: Request) -> Response:
+        principal, order_id = principal_of(request), path_id(request, "order")
+        body = await read_json(request, empty={})
+        refund = read_refund(body)
+
+        async def work(tx: Transaction) -> Answer:
+            return _order(await self._steps.refund(tx, principal, order_id, refund), 201)
+
+        return await execute(request, self._database, work, body=body, key_required=True)
+
     def action(self, wanted: OrderStatus) -> Handler:
         """The handler of a plain step to ``wanted``."""
 
@@ -146,7 +156,8 @@ def router(database: Database, place: PlaceOrders, steps: OrderSteps) -> APIRout
     )
     actions: list[tuple[str, Handler]] = [("cancel", made.cancel)]
     actions += [(verb, made.action(status)) for verb, status in _ACTIONS]
-    return routes("orders", (create, *_reads(made), *(_step(*action) for action in actions)))
+    described = (_step(*action) for action in actions)
+    return routes("orders", (create, *_reads(made), *described, _refund(made)))
 
 
 def _reads(made: OrderRoutes) -> tuple[Operation, ...]:
@@ -197,6 +208,20 @@ def _step(verb: str, handler: Handler) -> Operation:
         f"{verb.capitalize()} an order",
         answer="Order",
         key="optional",
+    )
+
+
+def _refund(made: OrderRoutes) -> Operation:
+    return Operation(
+        "POST",
+        "/orders/{id}/refunds",
+        made.refund,
+        "refundOrder",
+        "Give back a part of what was paid, or all that is left",
+        body="Refund",
+        answer="Order",
+        status=201,
+        key="required",
     )
 
 

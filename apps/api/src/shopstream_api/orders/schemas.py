@@ -8,11 +8,15 @@ from uuid import UUID
 from msgspec import UNSET
 
 from shopstream_api.members import Members
+from shopstream_api.money import PRICE_MINOR_MAX
 from shopstream_api.orders.errors import ProductNotAvailable
 
 LINES_MAX: Final = 100
 QUANTITY_MAX: Final = 10_000
 CUSTOMER_ID_LENGTH_MAX: Final = 200
+REFUND_REASON_LENGTH_MAX: Final = 200
+#: No order's total is above this: LINES_MAX lines of QUANTITY_MAX units at the highest price.
+TOTAL_MINOR_MAX: Final = LINES_MAX * QUANTITY_MAX * PRICE_MINOR_MAX
 _PRODUCT_ID_LENGTH_MAX: Final = 200
 
 
@@ -54,6 +58,14 @@ class PlaceOrder:
         return units
 
 
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """The body of POST …/refunds; without an amount all that is left goes back."""
+
+    amount_minor: int | None
+    reason: str | None
+
+
 def read_order(body: object) -> PlaceOrder:
     """Raises ValidationFailed with every fault of the body."""
     members = Members(body, known=("customerId", "items"))
@@ -66,6 +78,15 @@ def read_order(body: object) -> PlaceOrder:
         members.fault("items", "invalid", f"must be a list of 1 to {LINES_MAX} lines")
     members.done()
     return PlaceOrder(None if customer is UNSET else customer, tuple(lines))
+
+
+def read_refund(body: object) -> Refund:
+    """Raises ValidationFailed with every fault of the body."""
+    members = Members(body, known=("amountMinor", "reason"))
+    amount: Any = members.whole("amountMinor", low=1, high=TOTAL_MINOR_MAX)
+    reason: Any = members.text("reason", length_max=REFUND_REASON_LENGTH_MAX, blank=False)
+    members.done()
+    return Refund(None if amount is UNSET else amount, None if reason is UNSET else reason)
 
 
 def read_no_members(body: object) -> None:

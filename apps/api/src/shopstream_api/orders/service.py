@@ -6,9 +6,11 @@ from uuid import UUID
 
 from shopstream_api.db.transaction import Transaction
 from shopstream_api.errors import NotFound
-from shopstream_api.orders.events import stepped
-from shopstream_api.orders.models import CancelReason, OrderRow
+from shopstream_api.orders.errors import RefundTooLarge
+from shopstream_api.orders.events import refunded, stepped
+from shopstream_api.orders.models import CancelReason, OrderRow, ReleaseReason
 from shopstream_api.orders.repository import OrderRepository
+from shopstream_api.orders.schemas import Refund
 from shopstream_api.orders.transitions import HOLDING, require
 from shopstream_api.principal import Principal
 from shopstream_api.stock.ledger import Change, apply
@@ -32,7 +34,7 @@ class OrderSteps:
         await OrderRepository(tx.connection).step(after)
         stepped(tx, after)
         if wanted == "paid":
-            await self._consume(tx, order_id)
+            await self._consume(tx, after)
         return after
 
     async def cancel(
@@ -45,27 +47,54 @@ class OrderSteps:
         """Cancel and give the stock back. Raises NotFound, IllegalTransition."""
         before = await self._locked(tx, principal, order_id, "cancelled")
         after = _next(tx, before, "cancelled", cancel_reason=reason)
-        await OrderRepository(tx.connection).step(after)
+        await OrderRepository(tx.connection).step(after, reason=reason)
         # Protocol rule 2: cause before effect.
         stepped(tx, after)
-        stock = StockRepository(tx.connection)
-        held = await stock.held_by(order_id)
+        await self._give_back(tx, after, reason, held=True)
+        await StockRepository(tx.connection).end_holds(order_id, "released")
+        return after
+
+    async def refund(
+        self, tx: Transaction, principal: Principal, order_id: UUID, refund: Refund
+    ) -> OrderRow:
+        """Give back a part of what was paid, or all that is left.
+
+        Only with the last of it does the order become refunded; if it was not shipped yet its
+        units are sellable again. Raises NotFound, IllegalTransition, RefundTooLarge.
+        """
+        before = await self._locked(tx, principal, order_id, "refunded")
+        left = before.total_minor - before.refunded_minor
+        amount = left if refund.amount_minor is None else refund.amount_minor
+        if not 1 <= amount <= left:
+            raise RefundTooLarge(left)
+        status = "refunded" if amount == left else before.status
+        after = replace(_next(tx, before, status), refunded_minor=before.refunded_minor + amount)
+        await OrderRepository(tx.connection).step(after, reason=refund.reason, refund_minor=amount)
+        refunded(tx, after, amount)
+        if after.status == "refunded" and before.status == "paid":
+            await self._give_back(tx, after, "refunded", held=False)
+        return after
+
+    async def _give_back(
+        self, tx: Transaction, row: OrderRow, reason: ReleaseReason, *, held: bool
+    ) -> None:
+        """Make the order's units sellable; ``held``: they were reserved until now."""
         # A product deleted since still gets its units back: its ledger goes on.
-        products = await stock.locked(list(held), deleted=True)
+        products = await StockRepository(tx.connection).locked(
+            [item.product_id for item in row.items], deleted=True
+        )
         changes = [
             Change(
                 products[item.product_id],
-                held[item.product_id],
+                item.quantity,
                 "inventory.released",
-                held=-held[item.product_id],
+                held=-item.quantity if held else 0,
                 reason=reason,
-                order_id=order_id,
+                order_id=row.id,
             )
-            for item in before.items
+            for item in row.items
         ]
         await apply(tx, changes, self.threshold)
-        await stock.end_holds(order_id, "released")
-        return after
 
     async def _locked(
         self, tx: Transaction, principal: Principal, order_id: UUID, wanted: OrderStatus
@@ -77,15 +106,18 @@ class OrderSteps:
         require(row.status, wanted)
         return row
 
-    async def _consume(self, tx: Transaction, order_id: UUID) -> None:
+    async def _consume(self, tx: Transaction, row: OrderRow) -> None:
         """Paid units are no longer held; sellable stock does not change, so no stock event."""
         stock = StockRepository(tx.connection)
-        held = await stock.held_by(order_id)
-        products = await stock.locked(list(held), deleted=True)
+        units = {item.product_id: item.quantity for item in row.items}
+        products = await stock.locked(list(units), deleted=True)
         await stock.set_levels(
-            [replace(row, reserved=row.reserved - held[pid]) for pid, row in products.items()]
+            [
+                replace(found, reserved=found.reserved - units[pid])
+                for pid, found in products.items()
+            ]
         )
-        await stock.end_holds(order_id, "consumed")
+        await stock.end_holds(row.id, "consumed")
 
 
 def _next(

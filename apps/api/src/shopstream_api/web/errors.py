@@ -1,6 +1,6 @@
 """What can be refused before any domain is asked."""
 
-from shopstream_api.errors import ShopError
+from shopstream_api.errors import ShopError, Unavailable
 
 
 class MalformedJson(ShopError):
@@ -17,3 +17,11 @@ class BodyTooLarge(ShopError):
 
 class MethodNotAllowed(ShopError):
     """The resource exists, but not for this method."""
+
+
+class DeadlineExceeded(Unavailable):
+    """The request was not answered in time; what it did not commit is undone."""
+
+
+class RateLimited(ShopError):
+    """The caller has used up its requests for now."""

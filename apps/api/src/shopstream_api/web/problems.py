@@ -4,7 +4,7 @@ The domain raises errors that know nothing of HTTP; this table gives each class 
 and title. A class that is not in the table is rendered as its nearest ancestor that is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,12 +29,15 @@ from shopstream_api.orders.errors import (
     MixedCurrencies,
     MixedSellers,
     ProductNotAvailable,
+    RefundTooLarge,
 )
 from shopstream_api.stock.errors import InsufficientStock
 from shopstream_api.web.errors import (
     BodyTooLarge,
+    DeadlineExceeded,
     MalformedJson,
     MethodNotAllowed,
+    RateLimited,
     UnsupportedMediaType,
 )
 
@@ -93,6 +96,12 @@ PROBLEMS: Final[Mapping[type[ShopError], Kind]] = {
         "A product cannot be ordered",
         "It is unknown, deleted or not active.",
     ),
+    RefundTooLarge: Kind(
+        422,
+        "refund_too_large",
+        "More than is left to refund",
+        "totalMinor less refundedMinor of the order is what is left.",
+    ),
     DuplicateSku: Kind(
         409, "duplicate_sku", "The sku is taken", "A sku is unique among one seller's products."
     ),
@@ -133,6 +142,20 @@ PROBLEMS: Final[Mapping[type[ShopError], Kind]] = {
     Unavailable: Kind(
         503, "unavailable", "Not available now", "Try again after Retry-After.", retry_after=True
     ),
+    DeadlineExceeded: Kind(
+        503,
+        "deadline_exceeded",
+        "Not done in time",
+        "Try again after Retry-After; with the same Idempotency-Key nothing is done twice.",
+        retry_after=True,
+    ),
+    RateLimited: Kind(
+        429,
+        "rate_limited",
+        "Too many requests",
+        "Wait for Retry-After; RateLimit tells what is left.",
+        retry_after=True,
+    ),
     ShopError: Kind(500, "internal_error", "Something went wrong here", "It was logged."),
 }
 BY_CODE: Final = {kind.code: kind for kind in PROBLEMS.values()}
@@ -146,24 +169,44 @@ def kind_of(error: ShopError) -> Kind:
 def problem(error: ShopError, *, instance: str, request_id: str) -> Answer:
     """The error as an answer."""
     kind = kind_of(error)
-    body: dict[str, object] = {
-        "type": f"/problems/{kind.code}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": error.detail,
-        "instance": instance,
-        "code": kind.code,
-        "requestId": request_id,
-        "errors": [
+    body = body_of(
+        kind,
+        detail=error.detail,
+        instance=instance,
+        request_id=request_id,
+        faults=[
             {"pointer": fault.pointer, "code": fault.code, "detail": fault.detail}
             for fault in error.faults
         ],
-        **error.extra,
-    }
+        extra=error.extra,
+    )
     headers = {"content-type": CONTENT_TYPE}
     if kind.retry_after:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS)
     return Answer(kind.status, headers, JSON_ENCODER.encode(body))
 
 
-__all__ = ["BY_CODE", "PROBLEMS", "BusinessError", "Kind", "kind_of", "problem"]
+def body_of(
+    kind: Kind,
+    *,
+    detail: str,
+    instance: str,
+    request_id: str,
+    faults: Sequence[Mapping[str, str]],
+    extra: Mapping[str, object],
+) -> dict[str, object]:
+    """The members of a problem in their order; ``extra`` are those of its kind."""
+    return {
+        "type": f"/problems/{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "instance": instance,
+        "code": kind.code,
+        "requestId": request_id,
+        "errors": faults,
+        **extra,
+    }
+
+
+__all__ = ["BY_CODE", "PROBLEMS", "BusinessError", "Kind", "body_of", "kind_of", "problem"]
