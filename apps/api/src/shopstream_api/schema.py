@@ -4,6 +4,7 @@ from typing import Final
 
 from shopstream_api.catalog.models import products
 from shopstream_api.idempotency.models import idempotency_keys
+from shopstream_api.imports.models import import_errors, import_slices, imports
 from shopstream_api.orders.models import order_history, order_items, orders
 from shopstream_api.outbox.models import event_audit, stream_position
 from shopstream_api.stock.models import reservations, stock_movements
@@ -18,4 +19,7 @@ TABLES: Final = (
     idempotency_keys,
     event_audit,
     stream_position,
+    imports,
+    import_slices,
+    import_errors,
 )
