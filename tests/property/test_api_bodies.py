@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from shopstream_api.catalog.schemas import read_new, read_patch, read_replacement
 from shopstream_api.errors import ShopError, ValidationFailed
+from shopstream_api.exact_json import parse
 from shopstream_api.idempotency.service import _canonical
 from shopstream_api.money import EXPONENTS, PRICE_MINOR_MAX, NotMoney, from_minor, to_minor
 from shopstream_api.orders.schemas import read_order
 from shopstream_api.stock.schemas import read_adjustment, read_set
-from shopstream_api.web.body import parse
 from shopstream_api.web.errors import MalformedJson
 
 READERS: tuple[Callable[[object], object], ...] = (
