@@ -1,14 +1,14 @@
 """Which event a change of a product is."""
 
 from shopstream_api.catalog.models import ProductRow
-from shopstream_api.db.transaction import Transaction
+from shopstream_api.db.record import Record
 from shopstream_shared.events.codec import encode_payload
 
 
-def changed(tx: Transaction, event_type: str, row: ProductRow) -> bytes:
+def changed(record: Record, event_type: str, row: ProductRow) -> bytes:
     """Record the event of a created or changed product; returns its body, the event's data."""
     body = encode_payload(row.shown())
-    tx.emit(
+    record.emit(
         event_type,
         subject=str(row.id),
         seller_id=row.seller_id,

@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shopstream_api.catalog.errors import DuplicateSku
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
+from shopstream_api.db import arrays
+from shopstream_api.db.direct import DriverConnection
 from shopstream_api.outbox.models import stream_position
 from shopstream_api.paging import Page, Paging, keyset, page_of
 
@@ -36,6 +38,12 @@ _SHOWN: Final = (
     .select_from(stream_position.outerjoin(products, (products.c.id == bindparam("id_")) & _LIVE))
     .where(stream_position.c.shard == 0)
 )
+# The same for many, by the driver's own means: the left join keeps the position's row there.
+_SHOWN_TOGETHER: Final = f"""
+SELECT {", ".join(f"p.{column.name}" for column in ROW_COLUMNS)}, s.stream_id
+FROM stream_position s LEFT JOIN products p ON p.id = ANY(%s) AND p.deleted_at IS NULL
+WHERE s.shard = 0
+"""  # noqa: S608 - put together from constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,18 @@ class ProductRepository:
     def _ordered(wanted: ProductFilter, paging: Paging) -> "Select[Any]":
         statement = select(*ROW_COLUMNS).where(_LIVE, *wanted.conditions())
         return keyset(statement, paging, products.c.created_at, products.c.id)
+
+
+async def shown_together(
+    connection: DriverConnection, ids: Iterable[UUID]
+) -> tuple[dict[UUID, ProductRow], str | None]:
+    """Those of the products that there are, and the stream position of the same snapshot."""
+    cursor = await connection.execute(
+        _SHOWN_TOGETHER, (arrays.uuids(ids),), prepare=True, binary=True
+    )
+    found = await cursor.fetchall()
+    position = found[0][-1] if found else None
+    return {row[0]: row_of(row) for row in found if row[0] is not None}, position
 
 
 def _beginning(word: str) -> str:

@@ -7,11 +7,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shopstream_api.catalog import service
+from shopstream_api.catalog.batch import Draft
+from shopstream_api.catalog.coalesced import CoalescedCatalog
+from shopstream_api.catalog.errors import DuplicateSku
 from shopstream_api.catalog.models import ProductRow
 from shopstream_api.catalog.repository import ProductFilter, ProductRepository
 from shopstream_api.catalog.schemas import STATUSES, read_new, read_patch, read_replacement
 from shopstream_api.db.transaction import Database, Transaction
-from shopstream_api.errors import NotFound, VersionRequired
+from shopstream_api.errors import Forbidden, NotFound, VersionRequired
 from shopstream_api.idempotency.repository import Answer
 from shopstream_api.preconditions import none_match
 from shopstream_api.web.body import JSON, MERGE_PATCH, read_json
@@ -19,10 +22,12 @@ from shopstream_api.web.openapi import PAGED, Operation, routes
 from shopstream_api.web.query import Query, page_body
 from shopstream_api.web.respond import (
     NO_CONTENT,
+    context_of,
     execute,
     json_answer,
     path_id,
     principal_of,
+    response_of,
     shown,
 )
 from shopstream_shared.events.codec import encode_payload
@@ -38,6 +43,11 @@ _QUERY: Final = (
     "q",
 )
 _ONE: Final = "/products/{id}"
+#: The description's link from a new product to an order of it.
+_ORDER_IT: Final = {
+    "operationId": "placeOrder",
+    "requestBody": {"items": [{"productId": "$response.body#/id", "quantity": 1}]},
+}
 
 
 class ProductRoutes:
@@ -45,6 +55,7 @@ class ProductRoutes:
 
     def __init__(self, database: Database, *, require_if_match: bool) -> None:
         self._database = database
+        self._coalesced = CoalescedCatalog(database)
         self._require_if_match = require_if_match
 
     async def create(self, request: Request) -> Response:
@@ -52,19 +63,27 @@ class ProductRoutes:
         body = await read_json(request)
         new = read_new(body, principal.seller_id)
 
+        def answer(made: Draft) -> Answer:
+            return json_answer(
+                201,
+                made.body,
+                {"etag": made.row.etag, "location": f"{request.url.path}/{made.row.id}"},
+            )
+
+        if "idempotency-key" not in request.headers:
+            return response_of(
+                answer(await self._coalesced.create(context_of(request), principal, new))
+            )
+
         async def work(tx: Transaction) -> Answer:
-            row = await service.create(tx, principal, new)
-            location = f"{request.url.path}/{row.id}"
-            return _product(row, 201, {"location": location})
+            return answer(await service.create(tx, principal, new))
 
         # The caller's own scope comes first, or a refused stranger could use up a seller's key.
         caller = principal.seller_id or new.seller_id
         return await execute(request, self._database, work, body=body, keyed=True, caller=caller)
 
     async def get(self, request: Request) -> Response:
-        product_id = path_id(request, "product")
-        async with self._database.reading() as connection:
-            row, position = await ProductRepository(connection).shown(product_id)
+        row, position = await self._coalesced.shown(path_id(request, "product"))
         if row is None:
             raise NotFound("There is no such product.")
         if none_match(request.headers.get("if-none-match"), row.etag):
@@ -163,6 +182,8 @@ def _writes(made: ProductRoutes) -> tuple[Operation, ...]:
             answer="Product",
             status=201,
             key="optional",
+            errors=(Forbidden, DuplicateSku),
+            links={"placeOrder": _ORDER_IT},
         ),
         Operation(
             "PATCH",
@@ -174,6 +195,8 @@ def _writes(made: ProductRoutes) -> tuple[Operation, ...]:
             answer="Product",
             key="optional",
             condition="If-Match",
+            errors=(Forbidden, DuplicateSku),
+            body_types=(JSON, MERGE_PATCH),
         ),
         Operation(
             "PUT",
@@ -181,9 +204,10 @@ def _writes(made: ProductRoutes) -> tuple[Operation, ...]:
             made.put,
             "replaceProduct",
             "Replace a product",
-            body="NewProduct",
+            body="ProductReplacement",
             answer="Product",
             condition="If-Match",
+            errors=(Forbidden, DuplicateSku, VersionRequired),
         ),
         Operation(
             "DELETE",

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from msgspec import UNSET, UnsetType
 
+from shopstream_api.catalog.batch import Draft
 from shopstream_api.catalog.events import change_type, changed
 from shopstream_api.catalog.models import ProductRow
 from shopstream_api.catalog.repository import ProductRepository
@@ -16,6 +17,7 @@ from shopstream_api.catalog.schemas import (
     ReplaceProduct,
     price_in,
 )
+from shopstream_api.db.record import Record
 from shopstream_api.db.transaction import Transaction
 from shopstream_api.errors import NotFound, ValidationFailed
 from shopstream_api.preconditions import if_match
@@ -23,12 +25,12 @@ from shopstream_api.principal import Principal
 from shopstream_shared.events.codec import encode_payload
 
 
-async def create(tx: Transaction, principal: Principal, new: NewProduct) -> ProductRow:
-    """Raises Forbidden for another seller, DuplicateSku."""
+def draft(record: Record, principal: Principal, new: NewProduct) -> Draft:
+    """The product with what it leaves behind, made but not yet written. Raises Forbidden."""
     seller_id = principal.act_for(new.seller_id)
-    now = tx.now()
+    now = record.now()
     row = ProductRow(
-        id=UUID(tx.new_id()),
+        id=UUID(record.new_id()),
         seller_id=seller_id,
         **_columns(new.details),
         stock=new.stock,
@@ -38,10 +40,16 @@ async def create(tx: Transaction, principal: Principal, new: NewProduct) -> Prod
         created_at=now,
         updated_at=now,
     )
-    await ProductRepository(tx.connection).add(row)
-    changed(tx, "product.created", row)
-    _audit(tx, "product.created", row)
-    return row
+    body = changed(record, "product.created", row)
+    _audit(record, "product.created", row)
+    return Draft(row, body, record.events[-1].event, record.audits[-1])
+
+
+async def create(tx: Transaction, principal: Principal, new: NewProduct) -> Draft:
+    """Raises Forbidden for another seller, DuplicateSku."""
+    made = draft(tx, principal, new)
+    await ProductRepository(tx.connection).add(made.row)
+    return made
 
 
 async def patch(
@@ -143,7 +151,7 @@ def _columns(details: Details) -> dict[str, Any]:
     return asdict(details)
 
 
-def _audit(tx: Transaction, action: str, row: ProductRow) -> None:
+def _audit(tx: Record, action: str, row: ProductRow) -> None:
     tx.audit(
         action,
         entity_type="product",

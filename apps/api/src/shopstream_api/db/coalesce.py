@@ -66,10 +66,6 @@ class Coalescer(Generic[Item, Answer]):
             lane.add_done_callback(self._lanes.discard)
         return await answer
 
-    async def close(self) -> None:
-        """Wait for what is under way; nothing may be submitted any more."""
-        await asyncio.gather(*self._lanes)
-
     async def _lane(self) -> None:
         """One statement after the other until nothing waits."""
         self._starting = False

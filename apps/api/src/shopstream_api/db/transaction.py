@@ -12,6 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shopstream_api.db.connect import REQUEST_OPTIONS, connect_async, conninfo
+from shopstream_api.db.direct import DirectConnections, DriverConnection
 from shopstream_api.db.record import Record
 from shopstream_api.errors import Unavailable
 from shopstream_api.outbox.writer import write
@@ -46,6 +47,13 @@ class Transaction(Record):
     ) -> None:
         super().__init__(context, clock, ids)
         self.connection = connection
+
+    async def driver(self) -> DriverConnection:
+        """The transaction's connection as the driver knows it; valid as long as the transaction."""
+        raw = await self.connection.get_raw_connection()
+        found: DriverConnection | None = raw.driver_connection
+        assert found is not None  # noqa: S101 - an open connection has one
+        return found
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -86,6 +94,9 @@ class Database:
             pool_timeout=pool_timeout_seconds,
             pool_recycle=CONNECTION_AGE_SECONDS_MAX,
         )
+        self._direct = DirectConnections(
+            lambda: connect_async(address), age_seconds_max=CONNECTION_AGE_SECONDS_MAX
+        )
         # Reads are one statement each: without BEGIN and ROLLBACK around it.
         self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._clock = clock
@@ -100,12 +111,35 @@ class Database:
         ``work`` may run several times; only the last one's effects stay. Raises Unavailable when
         the database is away, exhausted or too slow, else what ``work`` raises.
         """
+        return await self._repeated(lambda: self._once(context, work))
+
+    async def direct(self, statement: Callable[[DriverConnection], Awaitable[T]]) -> T:
+        """Run one statement in autocommit, without the pool; as `run` in all else.
+
+        Who leaves events behind says so by `committed`. A refusal by the server is psycopg.Error:
+        then nothing was written.
+        """
+        return await self._repeated(lambda: self._directly(statement))
+
+    async def _directly(self, statement: Callable[[DriverConnection], Awaitable[T]]) -> T:
+        async with self._direct.connection() as connection:
+            return await statement(connection)
+
+    def record(self, context: RequestContext) -> Record:
+        """What a command leaves behind, for a statement that writes it itself."""
+        return Record(context, self._clock, self._ids)
+
+    def committed(self) -> None:
+        """Wake the relay: there are new events."""
+        self._on_commit()
+
+    async def _repeated(self, once: Callable[[], Awaitable[T]]) -> T:
         self._require_ready()
         attempt = 1
         while True:
             try:
-                return await self._once(context, work)
-            except (DBAPIError, PoolTimeout, psycopg.Error) as error:
+                return await once()
+            except (DBAPIError, PoolTimeout, TimeoutError, psycopg.Error) as error:
                 if not _is(error, _AGAIN) or attempt == ATTEMPTS_MAX:
                     raise _translated(error) from error
             attempt += 1
@@ -119,7 +153,7 @@ class Database:
             result = await work(transaction)
             await transaction.flush()
         if transaction.events:
-            self._on_commit()
+            self.committed()
         return result
 
     @asynccontextmanager
@@ -140,6 +174,7 @@ class Database:
             raise Unavailable("The database is not ready.")
 
     async def close(self) -> None:
+        await self._direct.close()
         await self.engine.dispose()
 
 
@@ -153,6 +188,8 @@ def _translated(error: Exception) -> Exception:
     """Unavailable for whatever may pass by waiting; a fault of ours stays what it is."""
     if isinstance(error, PoolTimeout):
         return Unavailable("All database connections are busy.")
+    if isinstance(error, TimeoutError):
+        return Unavailable("The database does not answer.")
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if lost or _is(error, (*_BUSY, psycopg.OperationalError, psycopg.InterfaceError)):
         return Unavailable("The database is away or too busy.")

@@ -1,0 +1,66 @@
+"""Connections for single statements in autocommit, without a layer between them and the driver.
+
+Whoever uses them bounds how many are in use at a time; those at rest are kept for the next.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+
+from shopstream_api.db.connect import STATEMENT_TIMEOUT_MS
+
+DriverConnection = psycopg.AsyncConnection[TupleRow]
+
+#: The server ends a statement before this; a server that is gone without a word cannot.
+STATEMENT_SECONDS_MAX: Final = STATEMENT_TIMEOUT_MS / 1_000 + 2
+
+
+class DirectConnections:
+    """A stack of connections; the ones used last are used next."""
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[DriverConnection]], *, age_seconds_max: float
+    ) -> None:
+        self._connect = connect
+        self._age_seconds_max = age_seconds_max
+        self._idle: list[tuple[DriverConnection, float]] = []
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[DriverConnection]:
+        """One connection; after any fault it is not used again.
+
+        Raises psycopg.Error, TimeoutError when the statement takes STATEMENT_SECONDS_MAX.
+        """
+        connection, made = await self._taken()
+        try:
+            async with asyncio.timeout(STATEMENT_SECONDS_MAX):
+                yield connection
+        except BaseException:
+            await connection.close()
+            raise
+        if connection.info.transaction_status is TransactionStatus.IDLE:
+            self._idle.append((connection, made))
+        else:
+            await connection.close()
+
+    async def _taken(self) -> tuple[DriverConnection, float]:
+        now = time.monotonic()
+        while self._idle:
+            connection, made = self._idle.pop()
+            if not connection.closed and now - made < self._age_seconds_max:
+                return connection, made
+            await connection.close()
+        connection = await self._connect()
+        await connection.set_autocommit(True)
+        return connection, now
+
+    async def close(self) -> None:
+        """Close those at rest."""
+        while self._idle:
+            await self._idle.pop()[0].close()
