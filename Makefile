@@ -60,8 +60,9 @@ fmt: .venv/.ready ## apply the format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-schemas: .venv/.ready ## write the event schemas and the AsyncAPI document anew
+schemas: .venv/.ready ## write the event schemas, the AsyncAPI and the OpenAPI document anew
 	@$(BIN)/python -m shopstream_shared.events.schemas
+	@$(BIN)/python -m shopstream_api.description
 
 web-test: $(WEB)/node_modules/.ready
 	cd $(WEB) && npm run --silent test

@@ -10,6 +10,13 @@ from starlette.responses import Response
 from shopstream_api.db.transaction import Database, Transaction
 from shopstream_api.errors import NotFound
 from shopstream_api.idempotency.repository import Answer
+from shopstream_api.orders.errors import (
+    IllegalTransition,
+    MixedCurrencies,
+    MixedSellers,
+    ProductNotAvailable,
+    RefundTooLarge,
+)
 from shopstream_api.orders.models import OrderRow
 from shopstream_api.orders.place import PlaceOrders
 from shopstream_api.orders.repository import OrderFilter, OrderRepository
@@ -17,6 +24,7 @@ from shopstream_api.orders.schemas import read_no_members, read_order, read_refu
 from shopstream_api.orders.service import OrderSteps
 from shopstream_api.orders.transitions import TRANSITIONS
 from shopstream_api.preconditions import none_match
+from shopstream_api.stock.errors import InsufficientStock
 from shopstream_api.web.body import read_json
 from shopstream_api.web.openapi import PAGED, Handler, Operation, routes
 from shopstream_api.web.query import Query, page_body
@@ -32,6 +40,13 @@ _ACTIONS: Final[tuple[tuple[str, OrderStatus], ...]] = (
     ("deliver", "delivered"),
 )
 _QUERY: Final = (*PAGED, "customerId", "sellerId", "status")
+#: Where each step may lead, for the description's links.
+_FOLLOWS: Final = {
+    "confirm": ("payOrder", "cancelOrder"),
+    "pay": ("shipOrder", "refundOrder"),
+    "ship": ("deliverOrder", "refundOrder"),
+    "deliver": ("refundOrder",),
+}
 
 
 class OrderRoutes:
@@ -153,6 +168,7 @@ def router(database: Database, place: PlaceOrders, steps: OrderSteps) -> APIRout
         answer="Order",
         status=201,
         key="optional",
+        errors=(InsufficientStock, MixedSellers, MixedCurrencies, ProductNotAvailable),
     )
     actions: list[tuple[str, Handler]] = [("cancel", made.cancel)]
     actions += [(verb, made.action(status)) for verb, status in _ACTIONS]
@@ -170,6 +186,7 @@ def _reads(made: OrderRoutes) -> tuple[Operation, ...]:
             "List orders, newest first",
             answer="OrderPage",
             query=_QUERY,
+            seller=True,
         ),
         Operation(
             "GET",
@@ -187,6 +204,7 @@ def _reads(made: OrderRoutes) -> tuple[Operation, ...]:
             "Read an order",
             answer="Order",
             condition="If-None-Match",
+            seller=True,
         ),
         Operation(
             "GET",
@@ -195,6 +213,7 @@ def _reads(made: OrderRoutes) -> tuple[Operation, ...]:
             "getOrderHistory",
             "Read an order's steps",
             answer="OrderHistory",
+            seller=True,
         ),
     )
 
@@ -206,8 +225,12 @@ def _step(verb: str, handler: Handler) -> Operation:
         handler,
         f"{verb}Order",
         f"{verb.capitalize()} an order",
+        body="Nothing",
+        body_optional=True,
         answer="Order",
         key="optional",
+        errors=(IllegalTransition,),
+        follows=_FOLLOWS.get(verb, ()),
     )
 
 
@@ -219,9 +242,11 @@ def _refund(made: OrderRoutes) -> Operation:
         "refundOrder",
         "Give back a part of what was paid, or all that is left",
         body="Refund",
+        body_optional=True,
         answer="Order",
         status=201,
         key="required",
+        errors=(IllegalTransition, RefundTooLarge),
     )
 
 

@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from shopstream_api.db.transaction import Database, Transaction
-from shopstream_api.errors import NotFound
+from shopstream_api.errors import NotFound, VersionMismatch
 from shopstream_api.idempotency.repository import Answer
+from shopstream_api.stock.errors import InsufficientStock
 from shopstream_api.stock.repository import StockRepository
 from shopstream_api.stock.schemas import (
     change_body,
@@ -136,6 +137,7 @@ def _changes(made: StockRoutes) -> tuple[Operation, ...]:
             answer="StockChange",
             status=201,
             key="required",
+            errors=(InsufficientStock,),
         ),
         Operation(
             "PUT",
@@ -145,6 +147,7 @@ def _changes(made: StockRoutes) -> tuple[Operation, ...]:
             "Set the stock, if it is what you expect",
             body="SetStock",
             answer="StockChange",
+            errors=(VersionMismatch,),
         ),
     )
 
@@ -161,6 +164,7 @@ def _reservations(made: StockRoutes) -> tuple[Operation, ...]:
             answer="Reservation",
             status=201,
             key="optional",
+            errors=(InsufficientStock,),
         ),
         Operation(
             "DELETE",
@@ -200,5 +204,6 @@ def _reads(made: StockRoutes) -> tuple[Operation, ...]:
             "List products at or below the low-stock threshold, newest first",
             answer="LowStockPage",
             query=(*PAGED, "sellerId"),
+            seller=True,
         ),
     )

@@ -1,4 +1,4 @@
-"""JSON Schemas of the request bodies and of answers that are no event's data.
+"""JSON Schemas of the request bodies: closed, so that a misspelt member is told.
 
 The bounds are the readers' own constants, so that description and rule cannot drift.
 """
@@ -16,6 +16,7 @@ from shopstream_api.catalog.schemas import (
     TAGS_MAX,
 )
 from shopstream_api.members import SELLER_ID
+from shopstream_api.money import DEFAULT_CURRENCY, EXPONENTS, PRICE_MINOR_MAX
 from shopstream_api.orders.schemas import (
     CUSTOMER_ID_LENGTH_MAX,
     LINES_MAX,
@@ -28,15 +29,28 @@ from shopstream_api.stock.schemas import (
     REFERENCE_LENGTH_MAX,
     RESERVED_QUANTITY_MAX,
 )
+from shopstream_api.web.answer_schemas import ANSWERS
 
 Schema = dict[str, Any]
 
-_TEXT: Final[Schema] = {"type": "string"}
-_NULLABLE: Final[Schema] = {"type": ["string", "null"]}
-_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_LINE: Final = r"^[^\x00\r\n]*$"
+_FILLED_LINE: Final = r"^[^\x00\r\n]*[^\s\x00][^\x00\r\n]*$"
+_LINES: Final = r"^[^\x00]*$"
 
 
-def _object(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
+def _text(length_max: int, pattern: str = _LINE, *, nullable: bool = False) -> Schema:
+    return {
+        "type": ["string", "null"] if nullable else "string",
+        "maxLength": length_max,
+        "pattern": pattern,
+    }
+
+
+def _whole(low: int, high: int) -> Schema:
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
+def _object(required: tuple[str, ...] = (), /, **properties: Schema) -> Schema:
     return {
         "type": "object",
         "properties": properties,
@@ -45,105 +59,82 @@ def _object(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
     }
 
 
-_PRODUCT: Final[Any] = {
-    "name": {"type": "string", "minLength": 1, "maxLength": NAME_LENGTH_MAX},
-    "description": {**_NULLABLE, "maxLength": DESCRIPTION_LENGTH_MAX},
-    "sku": {**_NULLABLE, "maxLength": SKU_LENGTH_MAX},
-    "category": {**_NULLABLE, "maxLength": CATEGORY_LENGTH_MAX},
-    "tags": {
-        "type": "array",
-        "maxItems": TAGS_MAX,
-        "items": {"type": "string", "maxLength": TAG_LENGTH_MAX},
+_STOCK: Final = _whole(0, STOCK_MAX)
+_DETAILS: Final[dict[str, Schema]] = {
+    "name": {
+        **_text(NAME_LENGTH_MAX, _FILLED_LINE),
+        "description": "Counted without the space around it, stored with it.",
     },
-    "price": {"type": "number", "minimum": 0},
-    "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
+    "description": _text(DESCRIPTION_LENGTH_MAX, _LINES, nullable=True),
+    "sku": {
+        **_text(SKU_LENGTH_MAX, nullable=True),
+        "description": "Unique among one seller's products.",
+    },
+    "category": _text(CATEGORY_LENGTH_MAX, nullable=True),
+    "tags": {"type": "array", "maxItems": TAGS_MAX, "items": _text(TAG_LENGTH_MAX)},
+    "price": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": PRICE_MINOR_MAX,
+        "description": (
+            "Major units, read as a decimal: no more digits than the currency has, "
+            f"and at most {PRICE_MINOR_MAX} in its minor units."
+        ),
+    },
+    "currency": {
+        "type": "string",
+        "enum": sorted(EXPONENTS),
+        "description": f"ISO 4217; {DEFAULT_CURRENCY} when absent.",
+    },
     "status": {"type": "string", "enum": list(STATUSES)},
-    "sellerId": {"type": "string", "pattern": f"^{SELLER_ID.pattern}$"},
 }
-_STOCK: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": STOCK_MAX}
-_LEVEL: Final[dict[str, Schema]] = {
-    "productId": _TEXT,
-    "stock": _COUNT,
-    "reserved": _COUNT,
-    "onHand": _COUNT,
-    "threshold": _COUNT,
-    "inventoryVersion": _COUNT,
-}
-_REFERENCE: Final[Schema] = {**_NULLABLE, "minLength": 1, "maxLength": REFERENCE_LENGTH_MAX}
-_STEP: Final = _object(
-    ("version", "status", "reason", "at"), version=_COUNT, status=_TEXT, reason=_NULLABLE, at=_TEXT
-)
+_SELLER: Final[Schema] = {"type": "string", "pattern": f"^{SELLER_ID.pattern}$"}
 
 SCHEMAS: Final[dict[str, Schema]] = {
-    "NewProduct": {
-        **_object(("name", "price"), **_PRODUCT, stock=_STOCK),
-        "examples": [{"name": "Test Product", "price": 99.99, "stock": 10, "sellerId": "seller1"}],
-    },
-    "ProductPatch": _object(**_PRODUCT),
+    **ANSWERS,
+    "NewProduct": _object(
+        ("name", "price"),
+        **_DETAILS,
+        stock=_STOCK,
+        sellerId={**_SELLER, "description": "Required, here or as X-Seller-Id."},
+    ),
+    "ProductReplacement": _object(
+        ("name", "price"),
+        **_DETAILS,
+        stock={**_STOCK, "description": "The present one, if it is sent at all."},
+        sellerId={**_SELLER, "description": "The present one, if it is sent at all."},
+    ),
+    "ProductPatch": _object(
+        **_DETAILS, sellerId={**_SELLER, "description": "The present one, if it is sent at all."}
+    ),
     "StockAdjustment": _object(
         ("delta", "reason"),
-        delta={"type": "integer", "minimum": -STOCK_MAX, "maximum": STOCK_MAX, "not": {"const": 0}},
-        reason={"type": "string", "minLength": 1, "maxLength": REASON_LENGTH_MAX},
+        delta={**_whole(-STOCK_MAX, STOCK_MAX), "not": {"const": 0}},
+        reason=_text(REASON_LENGTH_MAX, _FILLED_LINE),
     ),
     "SetStock": _object(("quantity", "expectedQuantity"), quantity=_STOCK, expectedQuantity=_STOCK),
-    "StockChange": _object(
-        ("productId", "stock", "delta", "reason", "inventoryVersion"),
-        productId=_TEXT,
-        stock=_COUNT,
-        delta={"type": "integer"},
-        reason=_NULLABLE,
-        inventoryVersion=_COUNT,
-    ),
-    "StockLevel": _object(tuple(_LEVEL), **_LEVEL),
-    "LowStock": _object((*_LEVEL, "name", "sellerId"), **_LEVEL, name=_TEXT, sellerId=_TEXT),
-    "NewReservation": {
-        **_object(
-            ("quantity",),
-            quantity={"type": "integer", "minimum": 1, "maximum": RESERVED_QUANTITY_MAX},
-            reference=_REFERENCE,
-        ),
-        "examples": [{"quantity": 2, "reference": "basket 17"}],
-    },
-    "Reservation": _object(
-        ("id", "productId", "quantity", "reference", "reservedUntil"),
-        id=_TEXT,
-        productId=_TEXT,
-        quantity=_COUNT,
-        reference=_NULLABLE,
-        reservedUntil=_TEXT,
-    ),
-    "Movement": _object(
-        ("id", "productId", "delta", "stock", "reason", "reference", "orderId", "createdAt"),
-        id=_TEXT,
-        productId=_TEXT,
-        delta={"type": "integer"},
-        stock=_COUNT,
-        reason=_NULLABLE,
-        reference=_NULLABLE,
-        orderId=_NULLABLE,
-        createdAt=_TEXT,
+    "NewReservation": _object(
+        ("quantity",),
+        quantity=_whole(1, RESERVED_QUANTITY_MAX),
+        reference=_text(REFERENCE_LENGTH_MAX, _FILLED_LINE, nullable=True),
     ),
     "NewOrder": _object(
         ("items",),
-        customerId={**_NULLABLE, "maxLength": CUSTOMER_ID_LENGTH_MAX},
+        customerId=_text(CUSTOMER_ID_LENGTH_MAX, nullable=True),
         items={
             "type": "array",
             "minItems": 1,
             "maxItems": LINES_MAX,
             "items": _object(
                 ("productId", "quantity"),
-                productId=_TEXT,
-                quantity={"type": "integer", "minimum": 1, "maximum": QUANTITY_MAX},
+                productId={"type": "string", "format": "uuid"},
+                quantity=_whole(1, QUANTITY_MAX),
             ),
         },
     ),
-    "Refund": {
-        **_object(
-            amountMinor={"type": "integer", "minimum": 1, "maximum": TOTAL_MINOR_MAX},
-            reason={"type": "string", "minLength": 1, "maxLength": REFUND_REASON_LENGTH_MAX},
-        ),
-        "examples": [{"amountMinor": 500, "reason": "arrived scratched"}],
-    },
-    "OrderHistory": _object(("data",), data={"type": "array", "items": _STEP}),
-    "Transitions": {"type": "object", "additionalProperties": {"type": "array", "items": _TEXT}},
+    "Refund": _object(
+        amountMinor=_whole(1, TOTAL_MINOR_MAX),
+        reason=_text(REFUND_REASON_LENGTH_MAX, _FILLED_LINE),
+    ),
+    "Nothing": _object(),
 }

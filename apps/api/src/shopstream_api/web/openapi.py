@@ -1,48 +1,34 @@
-"""How the routes are described in OpenAPI 3.1: one table row a route, schemas from the contract.
+"""The description of the API, OpenAPI 3.1: the rows of the routes, whole.
 
 Handlers read bodies themselves, so nothing here takes part in serving a request.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.requests import Request
 from starlette.responses import Response
 
-from shopstream_api.paging import LIMIT_DEFAULT, LIMIT_MAX
+from shopstream_api.web.answers import HEADERS, answers_of
+from shopstream_api.web.examples import EXAMPLES
+from shopstream_api.web.operations import PAGED, Handler, Operation
+from shopstream_api.web.problems import CONTENT_TYPE
+from shopstream_api.web.requests import HEADER_PARAMETERS, request_of
 from shopstream_shared.events.json_schema import payload_schemas
 
 Schema = dict[str, Any]
-Handler = Callable[[Request], Awaitable[Response]]
 
 _REF: Final = "#/components/schemas/{name}"
-PAGED: Final = ("limit", "cursor")
-_INTEGERS: Final = {
-    "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT}
+_PAGE: Final = "Page"
+_SUMMARY: Final = "Sell products, keep stock, take orders; every change is one event."
+#: Where things live, by the schema that shows one: its id leads to all below.
+_RESOURCES: Final = {
+    "Product": "/products/{id}",
+    "Order": "/orders/{id}",
+    "Reservation": "/reservations/{id}",
+    "Import": "/imports/{id}",
 }
-_NUMBERS: Final = ("priceMin", "priceMax")
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One route and what its description says."""
-
-    method: str
-    path: str
-    handler: Handler
-    name: str
-    summary: str
-    #: Names of schemas, of SCHEMAS or of the event contract.
-    body: str | None = None
-    answer: str | None = None
-    status: int = 200
-    key: Literal["none", "optional", "required"] = "none"
-    query: Sequence[str] = ()
-    #: Whether the request may be conditional, and by which header.
-    condition: str | None = None
 
 
 def routes(tag: str, operations: Sequence[Operation]) -> APIRouter:
@@ -55,10 +41,11 @@ def routes(tag: str, operations: Sequence[Operation]) -> APIRouter:
             methods=[operation.method],
             operation_id=operation.name,
             summary=operation.summary,
+            description=operation.description or None,
             status_code=operation.status,
             response_class=Response,
-            responses=_answers(operation),
-            openapi_extra=_request(operation),
+            responses=answers_of(operation),
+            openapi_extra=request_of(operation),
         )
         if operation.method == "GET":
             # RFC 9110: HEAD wherever GET is; the server leaves out the body.
@@ -69,7 +56,7 @@ def routes(tag: str, operations: Sequence[Operation]) -> APIRouter:
 
 
 def describe(app: FastAPI, schemas: Mapping[str, Schema]) -> None:
-    """Make ``app.openapi()`` whole: the generated document and the schemas it refers to."""
+    """Make ``app.openapi()`` whole: the generated document and the parts it refers to."""
 
     def document() -> Schema:
         if app.openapi_schema is None:
@@ -77,16 +64,17 @@ def describe(app: FastAPI, schemas: Mapping[str, Schema]) -> None:
                 title=app.title,
                 version=app.version,
                 openapi_version="3.1.0",
-                description="Sell products, keep stock, take orders; every change is one event.",
+                summary=_SUMMARY,
+                description=app.description,
                 routes=app.routes,
+                servers=[{"url": "/"}, {"url": "/api/v1", "description": "The same, by version"}],
             )
-            definitions = dict(payload_schemas(_REF)[1])
-            pages = {f"{name}Page": _page(name) for name in ("Product", "Order", "Movement")}
-            made.setdefault("components", {})["schemas"] = {
-                **definitions,
-                **pages,
-                **schemas,
-                "Problem": _PROBLEM,
+            _link(made)
+            made["components"] = {
+                "schemas": _schemas(made, schemas),
+                "responses": _shared_answers(made),
+                "headers": HEADERS,
+                "parameters": HEADER_PARAMETERS,
             }
             app.openapi_schema = made
         return app.openapi_schema
@@ -94,60 +82,86 @@ def describe(app: FastAPI, schemas: Mapping[str, Schema]) -> None:
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _answers(operation: Operation) -> dict[int | str, dict[str, Any]]:
-    good: Schema = {"description": "Done."}
-    if operation.answer is not None:
-        good["content"] = {"application/json": {"schema": _ref(operation.answer)}}
-    problem = {
-        "description": "What went wrong (RFC 9457).",
-        "content": {"application/problem+json": {"schema": _ref("Problem")}},
+def _schemas(document: Schema, schemas: Mapping[str, Schema]) -> dict[str, Schema]:
+    """All that is referred to by name, with an example where there is one."""
+    found = {**payload_schemas(_REF)[1], **schemas}
+    listed = {
+        name.removesuffix(_PAGE)
+        for name in map(_name_of, references(document))
+        if name.endswith(_PAGE) and name not in found
     }
-    return {operation.status: good, "4XX": problem, "503": problem}
+    found |= {f"{name}{_PAGE}": _page(name) for name in sorted(listed)}
+    return {
+        name: {**schema, "examples": [EXAMPLES[name]]} if name in EXAMPLES else schema
+        for name, schema in found.items()
+    }
 
 
-def _request(operation: Operation) -> Schema:
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in ("id",)
-        if f"{{{name}}}" in operation.path
-    ]
-    parameters += [
-        {"name": name, "in": "query", "required": False, "schema": _query_schema(name)}
-        for name in operation.query
-    ]
-    headers = ["X-Seller-Id"]
-    if operation.condition is not None:
-        headers.append(operation.condition)
-    parameters += [
-        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
-        for name in headers
-    ]
-    if operation.key != "none":
-        parameters.append(
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "required": operation.key == "required",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-            }
-        )
-    extra: Schema = {"parameters": parameters}
-    if operation.body is not None:
-        content = {"application/json": {"schema": _ref(operation.body)}}
-        extra["requestBody"] = {"required": True, "content": content}
-    return extra
+def references(node: object) -> Iterator[str]:
+    """Every ``$ref`` below a node."""
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
 
 
-def _query_schema(name: str) -> Schema:
-    if name in _NUMBERS:
-        return {"type": "number"}
-    if name == "updatedSince":
-        return {"type": "string", "format": "date-time"}
-    return _INTEGERS.get(name, {"type": "string"})
+def operations_in(document: Schema) -> Iterator[tuple[str, str, Schema]]:
+    """(path, method, operation) of a document."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
 
 
-def _ref(name: str) -> Schema:
-    return {"$ref": _REF.format(name=name)}
+def _link(document: Schema) -> None:
+    """A created thing's id leads to every operation on it."""
+    by_path = [(path, operation) for path, _, operation in operations_in(document)]
+    for _path, _method, operation in operations_in(document):
+        follows: Sequence[str] = operation.pop("x-follows", ())
+        for status, answer in operation["responses"].items():
+            resource = _RESOURCES.get(_answered(answer))
+            if resource is None or not status.startswith("2"):
+                continue
+            created = status in ("201", "202")
+            for path, target in by_path:
+                name = target["operationId"]
+                other = path.startswith(resource) and name != operation["operationId"]
+                if other and (created or name in follows):
+                    answer.setdefault("links", {})[name] = _to(target)
+
+
+def _answered(answer: Schema) -> str:
+    """The name of the schema that an answer shows; empty when it shows none."""
+    for content in answer.get("content", {}).values():
+        return _name_of(content.get("schema", {}).get("$ref", ""))
+    return ""
+
+
+def _shared_answers(document: Schema) -> dict[str, Schema]:
+    """Move refusals, which many operations share, to where each is described once."""
+    shared: dict[str, Schema] = {}
+    for _path, _method, operation in operations_in(document):
+        for status, answer in operation["responses"].items():
+            if status >= "4":
+                codes = answer["content"][CONTENT_TYPE]["examples"]
+                name = "-".join((status, *sorted(codes)))
+                shared[name] = answer
+                operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    return dict(sorted(shared.items()))
+
+
+def _to(target: Schema) -> Schema:
+    return {
+        "operationId": target["operationId"],
+        "parameters": {"id": "$response.body#/id"},
+    }
+
+
+def _name_of(reference: str) -> str:
+    return reference.rpartition("/")[2]
 
 
 def _page(name: str) -> Schema:
@@ -155,7 +169,7 @@ def _page(name: str) -> Schema:
     return {
         "type": "object",
         "properties": {
-            "data": {"type": "array", "items": _ref(name)},
+            "data": {"type": "array", "items": {"$ref": _REF.format(name=name)}},
             "hasMore": {"type": "boolean"},
             "nextCursor": cursor,
             "prevCursor": cursor,
@@ -164,28 +178,4 @@ def _page(name: str) -> Schema:
     }
 
 
-_PROBLEM: Final[Schema] = {
-    "type": "object",
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "instance": {"type": "string"},
-        "code": {"type": "string"},
-        "requestId": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "pointer": {"type": "string"},
-                    "code": {"type": "string"},
-                    "detail": {"type": "string"},
-                },
-                "required": ["pointer", "code", "detail"],
-            },
-        },
-    },
-    "required": ["type", "title", "status", "detail", "instance", "code", "requestId", "errors"],
-}
+__all__ = ["PAGED", "Handler", "Operation", "describe", "operations_in", "references", "routes"]

@@ -12,7 +12,7 @@ from shopstream_api.errors import Fault, ValidationFailed
 from shopstream_api.paging import LIMIT_DEFAULT, LIMIT_MAX, Page, Paging, paging
 from shopstream_shared.clock import parse_time
 
-_TEXT_LENGTH_MAX: Final = 200
+TEXT_LENGTH_MAX: Final = 200
 #: A number as JSON writes it, and a moment as RFC 3339 does; Python's readers take more than these.
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 _MOMENT: Final = re.compile(
@@ -35,7 +35,7 @@ class Query:
 
     def text(self, name: str) -> str | None:
         found = self._sent.get(name)
-        if found is not None and ("\x00" in found or len(found) > _TEXT_LENGTH_MAX):
+        if found is not None and ("\x00" in found or len(found) > TEXT_LENGTH_MAX):
             self._note(name, "cannot be looked for")
             return None
         return found
@@ -51,7 +51,7 @@ class Query:
         found = self._sent.get(name)
         if found is None:
             return None
-        written = len(found) <= _TEXT_LENGTH_MAX and _NUMBER.fullmatch(found)
+        written = len(found) <= TEXT_LENGTH_MAX and _NUMBER.fullmatch(found)
         number = Decimal(found) if written else Decimal("NaN")
         # Beyond these exponents no price lies, and PostgreSQL's numeric would refuse them.
         if not number.is_finite() or not -100 < number.adjusted() < 100:  # noqa: PLR2004 - see above
