@@ -30,6 +30,7 @@ BUILD_OUTPUT_CHARACTERS_MAX: Final = 3000
 _HERE: Final = Path(__file__).parent
 POM: Final = _HERE / "jars" / "pom.xml"
 ADMIN_PAGE: Final = _HERE / "admin_page"
+LOAD: Final = _HERE / "bench" / "load"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,11 @@ class Cache:
     def admin_page(self) -> Path:
         """Where dynamodb-admin and what it needs are installed."""
         return self.root / f"dynamodb-admin-{_digest(ADMIN_PAGE / 'package-lock.json')}"
+
+    @property
+    def load(self) -> Path:
+        """The load generator's binary."""
+        return self.root / f"load-{_digest(*sorted(LOAD.iterdir()))}" / "load"
 
     def ensure_jars(self, profile: str, title: str, reporter: Reporter) -> Path:
         """Fetch the jars of one profile by Maven unless they are here."""
@@ -88,6 +94,17 @@ class Cache:
             self._run([*argv, "--ignore-scripts"], "install dynamodb-admin", cwd=target)
 
         return self._ensure(self.admin_page, build, "Installing dynamodb-admin", reporter)
+
+    def ensure_load(self, reporter: Reporter) -> Path:
+        """Build the load generator of the benchmarks unless it is here."""
+
+        def build(target: Path) -> None:
+            argv = [tools.find(tools.GO), "build", "-trimpath", "-buildvcs=false"]
+            argv += ["-mod=readonly", "-ldflags=-s -w", "-o", str(target / "load"), "."]
+            self._run(argv, "build the load generator", {"GOWORK": "off"}, cwd=LOAD)
+
+        self._ensure(self.load.parent, build, "Building the load generator (once)", reporter)
+        return self.load
 
     def _ensure(
         self, target: Path, build: Callable[[Path], None], title: str, reporter: Reporter
@@ -166,5 +183,8 @@ def locked(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+def _digest(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

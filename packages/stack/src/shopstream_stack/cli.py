@@ -10,15 +10,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
 from shopstream_stack import page, status, tools
+from shopstream_stack.cache import Cache
 from shopstream_stack.chromium import ensure_chromium
 from shopstream_stack.console import Reporter, reporting
 from shopstream_stack.errors import StackError
+from shopstream_stack.ports import reserved_ports
 from shopstream_stack.settings import SERVICES, StackSettings
 from shopstream_stack.system import System, side_by_side
 
@@ -74,6 +77,7 @@ def prepare() -> None:
     with reporting(out) as reporter:
         _prepare(System(settings, reporter))
         ensure_chromium(settings.environ, reporter)
+        Cache(settings.cache, settings.environ).ensure_load(reporter)
 
 
 @app.command()
@@ -149,6 +153,31 @@ def demo() -> None:
             bring_up(system)
 
     raise typer.Exit(run(settings, out, start))
+
+
+@app.command("bench-api")
+def bench_api(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short; judges correctness only, no speed.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write the table here.")
+    ] = None,
+) -> None:
+    """Measure the API against pgbench on a system of its own; exit 0 if every bar is reached."""
+    from shopstream_stack.bench import command, place  # noqa: PLC0415 - Kafka client only if needed
+
+    settings = _settings()
+    with (
+        reserved_ports() as ports,
+        locked_system(place.bench_settings(settings, ports)) as system,
+    ):
+        code = command.bench_api(
+            system, ports, out, quick=quick, json_path=json, markdown_path=markdown
+        )
+    raise typer.Exit(code)
 
 
 @app.command("serve-web", hidden=True)

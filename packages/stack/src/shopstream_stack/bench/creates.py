@@ -1,0 +1,150 @@
+"""POST /products beside pgbench inserting the same rows, the relay publishing and paused."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from shopstream_stack.bench.evidence import Witness, check_created, new_seller
+from shopstream_stack.bench.load import LoadResult, LoadSpec, Request, run_load
+from shopstream_stack.bench.pgbench import insert_scripts, run_pgbench
+from shopstream_stack.bench.place import Place
+from shopstream_stack.bench.plan import Plan
+from shopstream_stack.bench.result import Bar, Results, Row
+
+#: Connections → the least share of pgbench's rate.
+RATIO_BARS: Final = {8: 0.5, 32: 0.7, 64: 0.9}
+P99_MS_MAX: Final = 35.0
+#: Connections at which the bar on p99 holds.
+P99_CONNECTIONS: Final = (8, 32)
+CREATED: Final = 201
+JSON: Final = {"content-type": "application/json"}
+
+
+@dataclass(slots=True)
+class _Turns:
+    """The results of one number of connections, turn by turn."""
+
+    floor: list[float] = field(default_factory=list)
+    loads: list[LoadResult] = field(default_factory=list)
+    lags: list[int] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def product_body(seller: str) -> str:
+    """The body of the migration guide's curl, of another seller."""
+    return f'{{"name":"Test Product","price":99.99,"stock":10,"sellerId":"{seller}"}}'
+
+
+def measure_creates(place: Place, plan: Plan, results: Results) -> None:
+    """Adds two rows a number of connections: relay publishing, relay paused."""
+    floor = _fastest_floor(place, plan, results)
+    for relay in (True, False):
+        for connections in plan.connections:
+            title = f"POST /products, {connections} connections, relay " + (
+                "publishing" if relay else "paused"
+            )
+            with place.system.reporter.step(title):
+                turns = _take_turns(place, plan, floor, connections, relay=relay)
+            results.rows.append(_row(title, connections, turns))
+
+
+def _load(
+    place: Place, plan: Plan, seller: str, *, connections: int = 1, requests_max: int = 0
+) -> LoadResult:
+    post = Request(method="POST", path="/products", headers=JSON, body=product_body(seller))
+    spec = LoadSpec(
+        address=place.address,
+        connections=connections,
+        warmup_seconds=plan.warmup_seconds,
+        seconds=plan.seconds,
+        requests_max=requests_max,
+        requests=[post],
+        expected=(CREATED,),
+    )
+    return run_load(place.load, spec, place.folder / "locations")
+
+
+def _fastest_floor(place: Place, plan: Plan, results: Results) -> Path:
+    """The faster of the scripts, by a short run each at the middle number of connections."""
+    _load(place, plan, "template", requests_max=1)
+    clients = plan.connections[len(plan.connections) // 2]
+    rates: dict[str, float] = {}
+    with place.system.reporter.step("Which form of the pgbench script is faster"):
+        for name, text in insert_scripts(place).items():
+            script = place.folder / f"{name.replace(' ', '-')}.sql"
+            script.write_text(text)
+            place.settle()
+            turns = [
+                run_pgbench(place, [script], clients=clients, seconds=plan.seconds / 2)
+                for _ in range(plan.rounds)
+            ]
+            rates[name] = statistics.median(turns)
+    best = max(rates, key=rates.__getitem__)
+    said = ", ".join(f"{name} {rate:,.0f}/s" for name, rate in rates.items())
+    results.notes.append(f"pgbench inserts at {clients} clients: {said}; the floor is {best}")
+    return place.folder / f"{best.replace(' ', '-')}.sql"
+
+
+def _take_turns(place: Place, plan: Plan, floor: Path, connections: int, *, relay: bool) -> _Turns:
+    turns = _Turns()
+    for _ in range(plan.rounds):
+        _relay(place, on=relay)
+        place.settle()
+        turns.floor.append(run_pgbench(place, [floor], clients=connections, seconds=plan.seconds))
+        _drained(place)
+        _relay(place, on=relay)
+        witness, seller = Witness.before(place), new_seller("post")
+        place.settle()
+        result = _load(place, plan, seller, connections=connections)
+        turns.lags.append(place.waiting_events())
+        _drained(place)
+        turns.loads.append(result)
+        turns.faults += result.unexpected((CREATED,))
+        turns.faults += check_created(witness, seller, result.created)
+    return turns
+
+
+def _relay(place: Place, *, on: bool) -> None:
+    if on:
+        place.start_relay()
+    else:
+        place.stop_relay()
+
+
+def _drained(place: Place) -> None:
+    place.start_relay()
+    place.drain()
+
+
+def _row(title: str, connections: int, turns: _Turns) -> Row:
+    reports = [load.report for load in turns.loads]
+    rate = statistics.median(report.requests_per_second for report in reports)
+    floor = statistics.median(turns.floor)
+    p99 = statistics.median(report.p99_ms for report in reports)
+    bars: list[Bar] = []
+    if connections in RATIO_BARS:
+        bars.append(Bar("ratio", rate / floor, ">=", RATIO_BARS[connections]))
+    if connections in P99_CONNECTIONS:
+        bars.append(Bar("p99 ms", p99, "<=", P99_MS_MAX))
+    return Row(
+        title,
+        {
+            "rate": rate,
+            "p50Ms": statistics.median(report.p50_ms for report in reports),
+            "p99Ms": p99,
+            "floor": floor,
+            "ratio": rate / floor,
+            "acknowledged": sum(len(load.created) for load in turns.loads),
+            "waitingEventsMax": max(turns.lags),
+            **_spread("rate", [report.requests_per_second for report in reports]),
+            **_spread("floor", turns.floor),
+        },
+        tuple(bars),
+        tuple(turns.faults),
+    )
+
+
+def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    return {f"{name}Min": min(values), f"{name}Max": max(values)}

@@ -1,0 +1,133 @@
+"""What a load has left behind, held against what its callers were told."""
+
+import uuid
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from shopstream_shared.kafka import KafkaConnection
+from shopstream_stack.bench.place import Place
+from shopstream_stack.bench.waiting import deadline
+from shopstream_stack.demo.log_reader import LogReader, Offsets
+
+READ_SECONDS_MAX: Final = 120.0
+_POLL_SECONDS: Final = 0.5
+_MESSAGES_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One event as its headers name it."""
+
+    type: str
+    subject: str
+    sequence: int
+
+
+@dataclass(slots=True)
+class Witness:
+    """Notes where the log ends before a load, and reads what came after it."""
+
+    place: Place
+    start: Offsets
+
+    @classmethod
+    def before(cls, place: Place) -> "Witness":
+        """Raises KafkaException."""
+        return cls(place, LogReader(place.brokers).ends())
+
+    def published(self, seller: str) -> Counter[Fact]:
+        """Every committed event of a seller since then, with how often it is there.
+
+        The relay must have published all. Raises KafkaException, StackError.
+        """
+        config = KafkaConnection(self.place.brokers, "shopstream-bench").consumer("bench")
+        consumer = Consumer(config | {"enable.partition.eof": True})
+        try:
+            consumer.assign([TopicPartition(t, p, at) for (t, p), at in self.start.items()])
+            return _read(consumer, set(self.start), seller)
+        finally:
+            consumer.close()
+
+    def audited(self, seller: str) -> Counter[Fact]:
+        """The same from the table that is written with each event."""
+        with self.place.connect() as connection:
+            rows = connection.execute(
+                "SELECT type, subject::text, sequence FROM event_audit WHERE seller_id = %s",
+                (seller,),
+            ).fetchall()
+        return Counter(Fact(*row) for row in rows)
+
+
+def _read(consumer: Consumer, left: set[tuple[str, int]], seller: str) -> Counter[Fact]:
+    found: Counter[Fact] = Counter()
+    in_time = deadline(READ_SECONDS_MAX, "the log is read to its end")
+    while left:
+        in_time()
+        for message in consumer.consume(1, _POLL_SECONDS) + consumer.consume(_MESSAGES_MAX, 0):
+            error = message.error()
+            if error is None:
+                headers = _headers(message)
+                if headers["ce_sellerid"] == seller:
+                    sequence = int(headers["ce_sequence"])
+                    found[Fact(headers["ce_type"], headers["ce_subject"], sequence)] += 1
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's only name
+                left.discard((str(message.topic()), int(message.partition() or 0)))
+            else:
+                raise KafkaException(error)
+    return found
+
+
+def _headers(message: Any) -> Mapping[str, str]:
+    return {name: value.decode() for name, value in message.headers() or ()}
+
+
+def differences(
+    what: str, wanted: Collection[str], seen: Sequence[str] | Counter[str]
+) -> list[str]:
+    """How ``seen`` differs from each of ``wanted`` exactly once; empty when it does not."""
+    counted = Counter(seen)
+    lost, phantom = set(wanted) - counted.keys(), counted.keys() - set(wanted)
+    doubled = [one for one, count in counted.items() if count > 1]
+    return [
+        f"{what}: {len(ids)} {how}, the first {min(ids)}"
+        for how, ids in (("lost", lost), ("of nobody", phantom), ("doubled", doubled))
+        if ids
+    ]
+
+
+def check_created(witness: Witness, seller: str, created: Sequence[str]) -> list[str]:
+    """Acknowledged products = rows = audit rows = audited events = published events, once each."""
+    with witness.place.connect() as connection:
+        rows = connection.execute(
+            "SELECT id::text FROM products WHERE seller_id = %s", (seller,)
+        ).fetchall()
+        audits = connection.execute(
+            "SELECT entity_id::text FROM audit_log WHERE seller_id = %s", (seller,)
+        ).fetchall()
+    audited, published = witness.audited(seller), witness.published(seller)
+    faults = differences("answers", created, created) if len(set(created)) != len(created) else []
+    faults += differences("rows in products", created, [row for (row,) in rows])
+    faults += differences("rows in audit_log", created, [row for (row,) in audits])
+    faults += differences("rows in event_audit", created, _subjects(audited))
+    faults += differences("events on the log", created, _subjects(published))
+    odd = [fact for fact in audited + published if (fact.type, fact.sequence) != _FIRST]
+    return faults + ([f"{len(odd)} events are no first product.created"] if odd else [])
+
+
+_FIRST: Final = ("product.created", 1)
+
+
+def _subjects(facts: Counter[Fact]) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for fact, count in facts.items():
+        counted[fact.subject] += count
+    return counted
+
+
+def new_seller(name: str) -> str:
+    """A seller that nobody else has."""
+    return f"bench-{name}-{uuid.uuid4().hex[:8]}"

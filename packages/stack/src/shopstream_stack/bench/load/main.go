@@ -1,0 +1,38 @@
+// Command load drives an HTTP server and prints what came of it as one JSON object.
+//
+//	load http < spec.json
+//
+// It holds N connections, each with one request under way (a closed loop), first for a warm-up
+// and then for the measured time. Times are taken around each request and kept, not sampled, so
+// percentiles are exact. A request is sent once: nothing is retried.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+}
+
+func run(arguments []string) error {
+	if len(arguments) != 1 || arguments[0] != "http" {
+		return fmt.Errorf("usage: load http < spec.json")
+	}
+	var spec Spec
+	decoder := json.NewDecoder(os.Stdin)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&spec); err != nil {
+		return fmt.Errorf("the spec cannot be read: %w", err)
+	}
+	report, err := drive(&spec)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(report)
+}

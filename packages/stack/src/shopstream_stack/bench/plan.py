@@ -1,0 +1,49 @@
+"""How long, how often and how large: the real run, and a quick one that only proves it works."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes of a run. ``judged`` is False where the times are too short to say anything."""
+
+    judged: bool
+    #: Turns of floor and API each.
+    rounds: int
+    seconds: float
+    warmup_seconds: float
+    #: Of POST /products.
+    connections: tuple[int, ...]
+    read_connections: int
+    #: Of lists and search: few, as latency is asked for, not throughput.
+    page_connections: int
+    order_connections: int
+    products: int
+    import_rows: int
+
+
+FULL: Final = Plan(
+    judged=True,
+    rounds=3,
+    seconds=6.0,
+    warmup_seconds=2.0,
+    connections=(8, 32, 64),
+    read_connections=32,
+    page_connections=4,
+    order_connections=32,
+    products=1_000_000,
+    import_rows=50_000,
+)
+QUICK: Final = Plan(
+    judged=False,
+    rounds=1,
+    seconds=1.0,
+    warmup_seconds=0.2,
+    connections=(8,),
+    read_connections=8,
+    page_connections=2,
+    order_connections=8,
+    products=2_000,
+    import_rows=500,
+)

@@ -1,0 +1,88 @@
+"""The results as a table for people, as Markdown for a page, and as JSON for programs."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from shopstream_stack.bench.result import Results, Row
+
+_STYLES: Final = {"holds": "green", "measured": "cyan", "MISSED": "bold red", "WRONG": "bold red"}
+#: Figures that have a column of their own: key, heading, format.
+_COLUMNS: Final = (
+    ("rate", "a second", ",.0f"),
+    ("p50Ms", "p50 ms", ".1f"),
+    ("p95Ms", "p95 ms", ".1f"),
+    ("p99Ms", "p99 ms", ".1f"),
+    ("floor", "floor", ",.0f"),
+    ("ratio", "ratio", ".2f"),
+)
+_HEADINGS: Final = ("what", *(heading for _, heading, _ in _COLUMNS), "bars", "verdict")
+
+
+def show(console: Console, results: Results, *, judged: bool) -> None:
+    """Print the table, then what is wrong and what must be known."""
+    table = Table(title="The API against its floor", title_justify="left")
+    for heading in _HEADINGS:
+        table.add_column(heading, overflow="fold")
+    for row in results.rows:
+        *cells, verdict = _cells(row, judged=judged)
+        table.add_row(*cells, f"[{_STYLES[verdict]}]{verdict}[/]")
+    console.print(table)
+    for row in results.rows:
+        for fault in row.faults:
+            console.print(f"{row.name}: {fault}", style="red", markup=False, soft_wrap=True)
+    for text in results.notes:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def markdown(results: Results, *, judged: bool) -> str:
+    """The same for a page of documentation."""
+    lines = [_HEADINGS, ["---"] * len(_HEADINGS)]
+    lines += [_cells(row, judged=judged) for row in results.rows]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join([table, "", *(f"- {text}" for text in results.notes), ""])
+
+
+def as_json(results: Results, *, judged: bool, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything, for a program."""
+    return {
+        **about,
+        "judged": judged,
+        "holds": holds(results, judged=judged),
+        "notes": results.notes,
+        "rows": [
+            {
+                "name": row.name,
+                "figures": dict(row.figures),
+                "bars": [
+                    {
+                        "name": bar.name,
+                        "value": bar.value,
+                        "how": bar.how,
+                        "limit": bar.limit,
+                        "holds": bar.holds,
+                    }
+                    for bar in row.bars
+                ],
+                "faults": list(row.faults),
+                "note": row.note,
+                "verdict": row.verdict(judged=judged),
+            }
+            for row in results.rows
+        ],
+    }
+
+
+def holds(results: Results, *, judged: bool) -> bool:
+    """Whether no row is wrong and no bar that counts is missed."""
+    return all(row.verdict(judged=judged) not in {"MISSED", "WRONG"} for row in results.rows)
+
+
+def _cells(row: Row, *, judged: bool) -> list[str]:
+    figures = [
+        format(row.figures[key], how) if key in row.figures else "" for key, _, how in _COLUMNS
+    ]
+    bars = ", ".join(f"{bar.name} {bar.how} {bar.limit:g}" for bar in row.bars)
+    return [row.name, *figures, bars, row.verdict(judged=judged)]
