@@ -82,13 +82,20 @@ def in_process(
 ) -> Iterator[InProcess]:
     """The application on a fresh database (or ``database_url``), ready to be called.
 
-    ``environ`` are settings by the names of their variables. At the end the database must hold
-    all invariants, unless it was filled past the API: then ``checked`` is False.
+    ``environ`` are settings by the names of their variables. Overdue holds are ended when the test
+    calls `expired`, not when a timer does. At the end the database must hold all invariants, unless
+    it was filled past the API: then ``checked`` is False.
     """
     url = database_url or migrated_database(components)
     clock = clock or ManualClock(datetime.now(UTC))
     settings = ApiSettings.model_validate(
-        {"DATABASE_URL": url, "KAFKA_BROKERS": NO_BROKER, "SHOPSTREAM_RELAY": "off", **environ}
+        {
+            "DATABASE_URL": url,
+            "KAFKA_BROKERS": NO_BROKER,
+            "SHOPSTREAM_RELAY": "off",
+            "SHOPSTREAM_EXPIRY_SECONDS": "0",
+            **environ,
+        }
     )
     with (
         start_blocking_portal() as portal,
@@ -125,3 +132,8 @@ async def _running(
 def later(app: InProcess, seconds: float) -> None:
     """Move the application's clock."""
     app.clock.advance(timedelta(seconds=seconds))
+
+
+def expired(app: InProcess) -> int:
+    """End what is overdue by the application's clock; returns how many holds that were."""
+    return app.run(app.resources.expiry.sweep)

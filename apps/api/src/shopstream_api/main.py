@@ -89,6 +89,8 @@ def health(resources: Resources) -> Health:
                 functools.partial(_relay_probe, resources.relay_status), for_ready=False
             ),
             "poison": Check(resources.sweeper.probe, for_ready=False),
+            "expiry": Check(resources.expiry.probe, for_ready=False),
+            "partitions": Check(resources.partitions.probe, for_ready=False),
         }
     )
 

@@ -33,6 +33,8 @@ class ApiSettings(ListenerSettings):
     reservation_seconds: int = Field(
         default=900, alias="SHOPSTREAM_RESERVATION_SECONDS", ge=1, le=RESERVATION_SECONDS_MAX
     )
+    #: How often overdue holds are looked for; 0 = not by this process.
+    expiry_seconds: float = Field(default=1.0, alias="SHOPSTREAM_EXPIRY_SECONDS", ge=0, le=60)
     require_if_match: bool = Field(default=False, alias="SHOPSTREAM_REQUIRE_IF_MATCH")
     pool_size: int = Field(default=8, alias="SHOPSTREAM_POOL_SIZE", ge=1, le=200)
     pool_timeout_seconds: float = Field(

@@ -10,6 +10,10 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from shopstream_api.background import BrokerWatch, Schema, Sweeper
 from shopstream_api.db.transaction import Database
+from shopstream_api.expiry.service import ExpireHolds
+from shopstream_api.expiry.worker import ExpiryMetrics, ExpiryWorker
+from shopstream_api.orders.partition_task import PartitionTask
+from shopstream_api.orders.service import OrderSteps
 from shopstream_api.outbox.relay.kafka import KafkaLog
 from shopstream_api.outbox.relay.metrics import RelayMetrics
 from shopstream_api.outbox.relay.notifier import Notifier
@@ -19,6 +23,7 @@ from shopstream_api.outbox.relay.status import RelayStatus
 from shopstream_api.outbox.relay.threads import Listener, RelayThreads
 from shopstream_api.outbox.relay.wakeup import Wakeup
 from shopstream_api.settings import ApiSettings
+from shopstream_api.stock.service import StockService
 from shopstream_shared.clock import Clock, IdSource, SystemClock, Uuid7Source
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.kafka import KafkaConnection
@@ -33,6 +38,8 @@ class Resources:
     schema: Schema
     broker: BrokerWatch
     sweeper: Sweeper
+    expiry: ExpiryWorker
+    partitions: PartitionTask
     relay_status: RelayStatus
     registry: CollectorRegistry
     clock: Clock
@@ -87,6 +94,15 @@ async def open_resources(
             tuple(load_topics(settings.profile).values()),
         )
         sweeper = Sweeper(database, clock, metrics)
+        expiry = ExpiryWorker(
+            database,
+            clock,
+            ids,
+            _expire(settings),
+            ExpiryMetrics(registry),
+            every_seconds=settings.expiry_seconds,
+        )
+        partitions = PartitionTask(database, clock)
         tasks = [
             asyncio.create_task(part.run(), name=name)
             for name, part in (
@@ -94,6 +110,8 @@ async def open_resources(
                 ("broker-watch", broker),
                 ("notifier", notifier),
                 ("sweeper", sweeper),
+                ("expiry", expiry),
+                ("partitions", partitions),
             )
         ]
         stack.push_async_callback(_cancelled, tasks)
@@ -103,7 +121,14 @@ async def open_resources(
             threads.start()
             # Joining blocks for up to seconds; other parts close meanwhile in their own time.
             stack.push_async_callback(asyncio.to_thread, threads.stop)
-        yield Resources(database, schema, broker, sweeper, status, registry, clock, ids)
+        yield Resources(
+            database, schema, broker, sweeper, expiry, partitions, status, registry, clock, ids
+        )
+
+
+def _expire(settings: ApiSettings) -> ExpireHolds:
+    threshold = settings.low_stock_threshold
+    return ExpireHolds(OrderSteps(threshold), StockService(threshold, settings.reservation_hold))
 
 
 async def _cancelled(tasks: list["asyncio.Task[None]"]) -> None:

@@ -16,7 +16,10 @@ SKU_LENGTH_MAX: Final = 64
 CATEGORY_LENGTH_MAX: Final = 200
 TAGS_MAX: Final = 20
 TAG_LENGTH_MAX: Final = 50
+#: What a caller may set or add up to, held units included.
 STOCK_MAX: Final = 10**9
+#: What can be stored and shown: units that were sold may come back by refunds on top of it.
+STORED_STOCK_MAX: Final = 2 * STOCK_MAX
 
 STATUSES: Final = ("draft", "active", "archived")
 _DETAILS: Final = ("name", "description", "sku", "category", "tags", "price", "currency", "status")
@@ -87,7 +90,7 @@ def read_replacement(body: object) -> ReplaceProduct:
     """Raises ValidationFailed with every fault of the body."""
     members = Members(body, known=_KNOWN, read_only=_READ_ONLY)
     details = _details(members)
-    stock = members.whole("stock", low=0, high=STOCK_MAX)
+    stock = members.whole("stock", low=0, high=STORED_STOCK_MAX)
     seller = members.seller("sellerId")
     members.done()
     assert details is not None  # noqa: S101 - None only together with a fault

@@ -53,14 +53,6 @@ _RESERVED: Final = _FREE.with_for_update()
 _OVERDUE: Final = _FREE.where(reservations.c.reserved_until <= bindparam("now")).with_for_update(
     skip_locked=True
 )
-# The status is written out, or a prepared statement could not use the index of active ones.
-_DUE: Final = text("""
-SELECT order_id, id FROM reservations
-WHERE status = 'active' AND reserved_until <= :now
-  AND coalesce(order_id, id) <> ALL (CAST(:waiting AS uuid[]))
-ORDER BY reserved_until LIMIT :rows
-""")
-_OLDEST: Final = text("SELECT min(reserved_until) FROM reservations WHERE status = 'active'")
 #: Up to this threshold the low-stock list reads level by level (see `_low`).
 LEVELS_MAX: Final = 100
 _HELD: Final = (
@@ -131,22 +123,6 @@ class StockRepository:
         values = {"id_": reservation_id, "now": now}
         found = (await self._connection.execute(_OVERDUE, values)).first()
         return None if found is None else Reservation(*found)
-
-    async def due(
-        self, now: datetime, waiting: Collection[UUID], rows: int
-    ) -> list[tuple[UUID | None, UUID]]:
-        """(order, reservation) of active reservations whose time is over, longest first.
-
-        ``waiting`` are orders and reservations to leave out; up to ``rows`` are read.
-        """
-        values = {"now": now, "waiting": list(waiting), "rows": rows}
-        found = await self._connection.execute(_DUE, values)
-        return [(row[0], row[1]) for row in found]
-
-    async def next_due(self) -> datetime | None:
-        """When the first of all active reservations ends, or should have."""
-        found: datetime | None = (await self._connection.execute(_OLDEST)).scalar_one()
-        return found
 
     async def inventory(self, product_id: UUID) -> tuple[ProductRow | None, str | None]:
         """The product and the stream position of the same snapshot."""

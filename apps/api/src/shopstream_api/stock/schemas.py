@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from shopstream_api.catalog.models import ProductRow
-from shopstream_api.catalog.schemas import STOCK_MAX
+from shopstream_api.catalog.schemas import STOCK_MAX, STORED_STOCK_MAX
 from shopstream_api.members import Members
 from shopstream_api.stock.models import Movement, Reservation
 from shopstream_shared.clock import format_time
@@ -56,7 +56,7 @@ def read_set(body: object) -> SetStock:
     """Raises ValidationFailed with every fault of the body."""
     members = Members(body, known=("quantity", "expectedQuantity"))
     quantity: Any = members.whole("quantity", low=0, high=STOCK_MAX, required=True)
-    expected: Any = members.whole("expectedQuantity", low=0, high=STOCK_MAX, required=True)
+    expected: Any = members.whole("expectedQuantity", low=0, high=STORED_STOCK_MAX, required=True)
     members.done()
     return SetStock(quantity, expected)
 

@@ -12,6 +12,7 @@ from shopstream_api.catalog.schemas import (
     SKU_LENGTH_MAX,
     STATUSES,
     STOCK_MAX,
+    STORED_STOCK_MAX,
     TAG_LENGTH_MAX,
     TAGS_MAX,
 )
@@ -112,7 +113,11 @@ SCHEMAS: Final[dict[str, Schema]] = {
         delta={**_whole(-STOCK_MAX, STOCK_MAX), "not": {"const": 0}},
         reason=_text(REASON_LENGTH_MAX, _FILLED_LINE),
     ),
-    "SetStock": _object(("quantity", "expectedQuantity"), quantity=_STOCK, expectedQuantity=_STOCK),
+    "SetStock": _object(
+        ("quantity", "expectedQuantity"),
+        quantity=_STOCK,
+        expectedQuantity=_whole(0, STORED_STOCK_MAX),
+    ),
     "NewReservation": _object(
         ("quantity",),
         quantity=_whole(1, RESERVED_QUANTITY_MAX),

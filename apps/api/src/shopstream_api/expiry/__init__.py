@@ -1,0 +1,1 @@
+"""Holds that nobody ended in time: orders that were not paid, reservations left alone."""
