@@ -1,21 +1,33 @@
-"""Migrations: up, down, up again, several at once; and tables as the code describes them."""
+"""Migrations: up, down and up with data, several at once, under old code; tables as described."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
+from tests.support import invariants
+from tests.support.api import ApiProcess
+from tests.support.app import in_process
 from tests.support.components import LocalComponents
+from tests.support.frozen import GOLDEN_SQL, replay
 
 from shopstream_api.db.metadata import metadata
 from shopstream_api.db.migrate import downgrade, is_current, migrate
+from shopstream_api.db.migrations import versions
 from shopstream_api.schema import TABLES
 
 DESCRIBED = {table.name for table in TABLES}
+REVISIONS = sorted(
+    path.name[:4] for path in Path(versions.__path__[0]).glob("[0-9][0-9][0-9][0-9]_*.py")
+)
+#: Of a release that is not yet written.
+NEWER = "9999"
 
 
 @pytest.fixture
@@ -64,6 +76,124 @@ def test_several_processes_may_migrate_at_once(url: str) -> None:
         thread.join(60)
     assert errors == []
     assert is_current(url)
+
+
+@pytest.mark.parametrize("release", sorted(path.stem for path in GOLDEN_SQL.glob("*.json")))
+def test_what_a_release_executes_works_on_every_later_schema(
+    components: LocalComponents, release: str
+) -> None:
+    components.up("postgres")
+    for revision in REVISIONS[REVISIONS.index(release) :]:
+        url = components.fresh_database()
+        migrate(url, revision)
+
+        assert replay(url, GOLDEN_SQL / f"{release}.json") == [], revision
+    assert invariants.holds(url) == []
+
+
+def test_rows_survive_every_step_up_down_and_up_again(url: str) -> None:
+    first = REVISIONS[0]
+    migrate(url, first)
+    assert replay(url, GOLDEN_SQL / f"{first}.json") == []
+    columns = _columns(url)
+    before = _contents(url, columns)
+
+    for revision in (*REVISIONS[1:], *reversed(REVISIONS[:-1]), "head"):
+        move = downgrade if revision < _revision(url) else migrate
+        move(url, revision)
+        assert _contents(url, columns) == before, revision
+
+    assert is_current(url)
+    assert invariants.holds(url) == []
+
+
+def test_old_code_goes_on_where_new_code_has_written(components: LocalComponents) -> None:
+    """Down to the oldest schema and up again with what today's code left behind."""
+    with in_process(components) as app:
+        product = app.product(stock=20)
+        for count in (3, 4):
+            order = app.post(
+                "/orders", {"items": [{"productId": product["id"], "quantity": count}]}
+            ).json()
+        assert app.post(f"/orders/{order['id']}/confirm").status_code == 200
+        url = app.database_url
+    newest = _contents(url, _columns(url))
+
+    downgrade(url, REVISIONS[0])
+    columns = _columns(url)
+    oldest = _contents(url, columns)
+    migrate(url)
+
+    assert _contents(url, columns) == oldest
+    assert {name: newest[name] for name in ("orders", "order_items", "products")} == {
+        name: _contents(url, _columns(url))[name] for name in ("orders", "order_items", "products")
+    }
+    assert invariants.holds(url) == []
+
+
+def test_code_leaves_a_newer_schema_alone_and_takes_it_for_current(url: str) -> None:
+    migrate(url)
+    _stamp(url, NEWER)
+
+    migrate(url)
+
+    assert is_current(url)
+    assert _revision(url) == NEWER
+
+
+@pytest.mark.parametrize("migrates", ["true", "false"])
+def test_an_old_process_serves_on_a_newer_schema(
+    components: LocalComponents, migrates: str
+) -> None:
+    with ApiProcess.beside(components, SHOPSTREAM_RELAY="off", SHOPSTREAM_MIGRATE="true") as api:
+        product = api.product()
+        api.kill()
+        _stamp(api.database_url, NEWER)
+        api.start(SHOPSTREAM_MIGRATE=migrates)
+
+        assert api.client.get(f"/products/{product['id']}").json() == product
+        assert api.product()["version"] == 1
+
+
+def _revision(url: str) -> str:
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    assert found is not None
+    return str(found[0])
+
+
+def _stamp(url: str, revision: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = %s", (revision,))
+
+
+def _columns(url: str) -> dict[str, list[str]]:
+    """The columns of every table, partitions apart: they are read through their tables."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            "SELECT c.relname, array_agg(a.attname ORDER BY a.attname)"
+            " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+            " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
+            " AND NOT c.relispartition AND a.attnum > 0 AND NOT a.attisdropped"
+            " AND c.relname <> 'alembic_version' GROUP BY c.relname"
+        ).fetchall()
+    return {table: [str(name) for name in names] for table, names in found}
+
+
+def _contents(url: str, columns: dict[str, list[str]]) -> dict[str, list[str]]:
+    """All rows of these columns as text, in an order of their own."""
+    with psycopg.connect(url) as connection:
+        return {
+            table: sorted(
+                row[0]
+                for row in connection.execute(
+                    sql.SQL("SELECT ROW({})::text FROM {}").format(
+                        sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier(table)
+                    )
+                )
+            )
+            for table, names in columns.items()
+        }
 
 
 def _described(

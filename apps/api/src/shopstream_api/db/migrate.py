@@ -1,7 +1,9 @@
 """Alembic's migrations, run from inside the package under one advisory lock.
 
 Several processes may start at once: the first migrates, the others wait for the lock and find
-nothing left to do.
+nothing left to do. In a rolling deploy an old process may start on a schema that is newer than its
+code: migrations only ever add what the release before can live with, so it leaves the schema alone
+and serves.
 """
 
 import time
@@ -28,13 +30,15 @@ LOCK_POLL_SECONDS: Final = 0.1
 
 
 def migrate(database_url: str, revision: str = "head") -> None:
-    """Bring the database to a revision; blocks.
+    """Bring the database to a revision; blocks. One that is past all this code knows stays there.
 
     Raises Unavailable when another process holds the lock for too long, and SQLAlchemy's errors
     when the database is away.
     """
     with _connection(database_url) as connection:
         _lock(connection)
+        if revision == "head" and _is_newer(_present(connection)):
+            return
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
@@ -52,8 +56,26 @@ def downgrade(database_url: str, revision: str) -> None:
 def is_current(database_url: str) -> bool:
     """True when the database is at the newest revision this code knows, or past it."""
     with _connection(database_url) as connection:
-        present = MigrationContext.configure(connection).get_current_revision()
-    return present == ScriptDirectory.from_config(_config()).get_current_head()
+        present = _present(connection)
+    return present == _head() or _is_newer(present)
+
+
+def _present(connection: Connection) -> str | None:
+    """The database's revision; the question leaves no transaction open."""
+    present = MigrationContext.configure(connection).get_current_revision()
+    connection.rollback()
+    return present
+
+
+def _head() -> str:
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None  # noqa: S101 - there are migrations
+    return head
+
+
+def _is_newer(present: str | None) -> bool:
+    """True for a revision of a later release; they are numbered in one line."""
+    return present is not None and present > _head()
 
 
 def _config() -> Config:
