@@ -29,27 +29,35 @@ ROWS_MAX: Final = 500
 
 _TYPE: Final = EVENT_TYPES["product.created"]
 
+#: Parameters of new products, and the names they have in a CTE ``i`` that numbers them by ``n``.
+NEW_PRODUCTS: Final = (
+    "%(id)s, %(seller_id)s, %(name)s, %(description)s, %(sku)s, %(category)s, %(tags)s,"
+    " %(price_minor)s, %(price)s, %(currency)s, %(status)s, %(stock)s, %(at)s"
+)
+NEW_NAMES: Final = (
+    "id, seller_id, name, description, sku, category, tags, price_minor, price, currency,"
+    " status, stock, at"
+)
 # Inserted by seller and sku: two such statements then wait for each other in one direction only.
 # Of two rows with one sku in a statement the earlier one (n) is inserted.
+INSERT_NEW: Final = """
+INSERT INTO products
+    (id, seller_id, name, description, sku, category, tags, price_minor, price, currency,
+     status, initial_stock, stock, reserved, version, inventory_version, created_at, updated_at)
+SELECT id, seller_id, name, description, sku, category, tags::text[], price_minor,
+       price::numeric, currency, status, stock, stock, 0, 1, 0, at, at
+FROM i ORDER BY seller_id, sku, n
+ON CONFLICT (seller_id, sku) WHERE deleted_at IS NULL AND sku IS NOT NULL DO NOTHING
+RETURNING id"""
 _CREATE: Final = f"""
 WITH i AS (
     SELECT * FROM unnest(
-        %(id)s, %(seller_id)s, %(name)s, %(description)s, %(sku)s, %(category)s, %(tags)s,
-        %(price_minor)s, %(price)s, %(currency)s, %(status)s, %(stock)s, %(at)s,
+        {NEW_PRODUCTS},
         %(event_id)s, %(payload)s, %(headers)s, %(time_ms)s, %(audit_id)s, %(request_id)s
     ) WITH ORDINALITY AS t (
-        id, seller_id, name, description, sku, category, tags, price_minor, price, currency,
-        status, stock, at, event_id, payload, headers, time_ms, audit_id, request_id, n
+        {NEW_NAMES}, event_id, payload, headers, time_ms, audit_id, request_id, n
     )
-), p AS (
-    INSERT INTO products
-        (id, seller_id, name, description, sku, category, tags, price_minor, price, currency,
-         status, initial_stock, stock, reserved, version, inventory_version, created_at, updated_at)
-    SELECT id, seller_id, name, description, sku, category, tags::text[], price_minor,
-           price::numeric, currency, status, stock, stock, 0, 1, 0, at, at
-    FROM i ORDER BY seller_id, sku, n
-    ON CONFLICT (seller_id, sku) WHERE deleted_at IS NULL AND sku IS NOT NULL DO NOTHING
-    RETURNING id
+), p AS ({INSERT_NEW}
 ), k AS (
     SELECT i.* FROM i JOIN p USING (id)
 ), e AS (
@@ -95,11 +103,30 @@ async def create(connection: DriverConnection, drafts: Sequence[Draft]) -> set[U
 
 
 def _parameters(drafts: Sequence[Draft]) -> dict[str, arrays.Array]:
-    rows = [draft.row for draft in drafts]
     events = [draft.event for draft in drafts]
-    return {
+    return new_products([draft.row for draft in drafts]) | {
+        "event_id": arrays.uuids(UUID(event.id) for event in events),
+        "payload": arrays.blobs(event.value for event in events),
+        "headers": arrays.blobs(encode_headers(event) for event in events),
+        "time_ms": arrays.bigints(epoch_ms(event.time) for event in events),
+        "audit_id": arrays.uuids(UUID(draft.audit.id) for draft in drafts),
+        "request_id": arrays.texts(draft.audit.request_id for draft in drafts),
+    }
+
+
+def new_products(rows: Sequence[ProductRow]) -> dict[str, arrays.Array]:
+    """The parameters that NEW_PRODUCTS names."""
+    return details(rows) | {
         "id": arrays.uuids(row.id for row in rows),
         "seller_id": arrays.texts(row.seller_id for row in rows),
+        "stock": arrays.integers(row.stock for row in rows),
+        "at": arrays.moments(row.updated_at for row in rows),
+    }
+
+
+def details(rows: Sequence[ProductRow]) -> dict[str, arrays.Array]:
+    """The parameters of what a seller says of a product."""
+    return {
         "name": arrays.texts(row.name for row in rows),
         "description": arrays.texts(row.description for row in rows),
         "sku": arrays.texts(row.sku for row in rows),
@@ -109,12 +136,4 @@ def _parameters(drafts: Sequence[Draft]) -> dict[str, arrays.Array]:
         "price": arrays.texts(str(row.price) for row in rows),
         "currency": arrays.texts(row.currency for row in rows),
         "status": arrays.texts(row.status for row in rows),
-        "stock": arrays.integers(row.stock for row in rows),
-        "at": arrays.moments(row.created_at for row in rows),
-        "event_id": arrays.uuids(UUID(event.id) for event in events),
-        "payload": arrays.blobs(event.value for event in events),
-        "headers": arrays.blobs(encode_headers(event) for event in events),
-        "time_ms": arrays.bigints(epoch_ms(event.time) for event in events),
-        "audit_id": arrays.uuids(UUID(draft.audit.id) for draft in drafts),
-        "request_id": arrays.texts(draft.audit.request_id for draft in drafts),
     }
