@@ -25,6 +25,7 @@ from shopstream_api.stock import routes as stock_routes
 from shopstream_api.stock.service import StockService
 from shopstream_api.web import handlers
 from shopstream_api.web.body_schemas import SCHEMAS
+from shopstream_api.web.hot import HotPaths
 from shopstream_api.web.middleware import RequestMetrics, RequestMiddleware
 from shopstream_api.web.openapi import describe
 from shopstream_api.wiring import Resources, open_resources
@@ -51,8 +52,9 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
         title="Shopstream API", version="1", redirect_slashes=False, redoc_url=None
     )
     database, threshold = resources.database, settings.low_stock_threshold
+    products = catalog_routes.ProductRoutes(database, require_if_match=settings.require_if_match)
     for router in (
-        catalog_routes.router(database, require_if_match=settings.require_if_match),
+        catalog_routes.router(products),
         stock_routes.router(database, StockService(threshold, settings.reservation_hold)),
         order_routes.router(
             database, PlaceOrders(threshold, settings.reservation_hold), OrderSteps(threshold)
@@ -65,6 +67,7 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
     app.router.routes.extend((*operations, *aliases))
     handlers.install(app, alias=ALIAS)
     describe(app, SCHEMAS)
+    app.add_middleware(HotPaths, operations=catalog_routes.hot(products), prefixes=("", ALIAS))
     app.add_middleware(
         RequestMiddleware, ids=resources.ids, metrics=RequestMetrics(resources.registry)
     )

@@ -141,10 +141,15 @@ class ProductRoutes:
         return await execute(request, self._database, work)
 
 
-def router(database: Database, *, require_if_match: bool) -> APIRouter:
+def router(made: ProductRoutes) -> APIRouter:
     """The routes of the catalog."""
-    made = ProductRoutes(database, require_if_match=require_if_match)
     return routes("products", (*_reads(made), *_writes(made)))
+
+
+def hot(made: ProductRoutes) -> list[Operation]:
+    """Those that come most."""
+    names = ("createProduct", "getProduct")
+    return [row for row in (*_reads(made), *_writes(made)) if row.name in names]
 
 
 def _reads(made: ProductRoutes) -> tuple[Operation, ...]:

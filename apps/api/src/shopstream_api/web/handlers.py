@@ -26,16 +26,16 @@ def install(app: FastAPI, *, alias: str) -> None:
 
 
 async def _shop_error(request: Request, error: Exception) -> Response:
-    return _render(request, cast("ShopError", error))
+    return render(request, cast("ShopError", error))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     http = cast("HTTPException", error)
     if http.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        response = _render(request, MethodNotAllowed("The method is not allowed here."))
+        response = render(request, MethodNotAllowed("The method is not allowed here."))
         response.headers["allow"] = ", ".join(_allowed(request))
         return response
-    return _render(request, NotFound("There is nothing at this address."))
+    return render(request, NotFound("There is nothing at this address."))
 
 
 def _allowed(request: Request) -> list[str]:
@@ -50,7 +50,8 @@ def _allowed(request: Request) -> list[str]:
     ]
 
 
-def _render(request: Request, error: ShopError) -> Response:
+def render(request: Request, error: ShopError) -> Response:
+    """The error as this request's answer."""
     context = context_of(request)
     return response_of(problem(error, instance=request.url.path, request_id=context.request_id))
 

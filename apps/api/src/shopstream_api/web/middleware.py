@@ -48,12 +48,22 @@ class RequestMetrics:
             registry=registry,
         )
 
+        #: Finding a series by its labels costs more than counting; there are few of them.
+        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or _UNMATCHED
         # Anyone can invent a method's name; only known ones become labels.
         method = scope["method"] if route != _UNMATCHED else "any"
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        series = self._series.get((method, route, status))
+        if series is None:
+            series = (
+                self._requests.labels(method, route, str(status)),
+                self._seconds.labels(method, route),
+            )
+            self._series[method, route, status] = series
+        series[0].inc()
+        series[1].observe(seconds)
 
 
 class RequestMiddleware:
