@@ -5,7 +5,7 @@ The rules know the contract and the tables, nothing of the code that writes them
 every test that had an API (`tests.support.app`, `tests.support.api`, the fixture `system`).
 """
 
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
@@ -153,6 +153,12 @@ _ORDERS: Final = {
         GROUP BY o.id, o.status, o.total_minor, o.refunded_minor
         HAVING o.refunded_minor <> coalesce(sum(e.amount_minor), 0)
             OR o.refunded_minor NOT BETWEEN 0 AND o.total_minor""",
+    "the history tells each refund as its event does": """
+        SELECT h.order_id, h.version, h.refund_minor, e.type, e.amount_minor FROM order_history h
+        LEFT JOIN event_audit e
+            ON (e.topic, e.subject, e.sequence) = ('shop.orders', h.order_id, h.version)
+        WHERE h.refund_minor IS DISTINCT FROM
+            CASE WHEN e.type = 'order.refunded' THEN e.amount_minor END""",
     "amounts stand on payments and refunds only": """
         SELECT e.subject, e.sequence, e.type, e.amount_minor, e.currency
         FROM event_audit e LEFT JOIN orders o ON o.id = e.subject
@@ -193,6 +199,21 @@ _ORDERS: Final = {
         WHERE e.time IS DISTINCT FROM h.at OR e.type NOT IN (
             'order.refunded', 'order.' || CASE h.status WHEN 'pending' THEN 'created'
                                                         ELSE h.status END)""",
+    "an order has taken its units, or given them back": """
+        SELECT i.order_id, i.product_id, o.status, i.units, m.delta
+        FROM (
+            SELECT order_id, product_id, sum(quantity) AS units FROM order_items
+            GROUP BY order_id, product_id
+        ) AS i
+        JOIN orders o ON o.id = i.order_id
+        LEFT JOIN (
+            SELECT order_id, product_id, sum(delta) AS delta FROM stock_movements
+            WHERE order_id IS NOT NULL GROUP BY order_id, product_id
+        ) AS m ON (m.order_id, m.product_id) = (i.order_id, i.product_id)
+        WHERE m.delta IS DISTINCT FROM CASE
+            WHEN o.status = 'cancelled' OR o.status = 'refunded' AND NOT EXISTS (
+                SELECT FROM order_history h WHERE h.order_id = o.id AND h.status = 'shipped'
+            ) THEN 0 ELSE -i.units END""",
     "an open order holds its units and another none": """
         SELECT coalesce(i.order_id, r.order_id) AS order_id, i.status, i.product_id, r.product_id,
                i.units, r.units AS held
@@ -221,7 +242,7 @@ _ORDERS: Final = {
 }
 
 _AUDIT: Final = {
-    # Reservations and releases are part of an order's step, unless nobody's order caused them.
+    # What an order takes and gives back is part of its own step.
     "each command left one line in the audit": """
         SELECT coalesce(e.subject, a.entity_id), coalesce(e.type, a.action), e.n AS events,
                a.n AS lines
@@ -237,6 +258,29 @@ _AUDIT: Final = {
             GROUP BY entity_id, action, seller_id
         ) AS a ON (a.entity_id, a.action, a.seller_id) = (e.subject, e.type, e.seller_id)
         WHERE e.n IS DISTINCT FROM a.n""",
+    "each reservation of a seller left its lines in the audit": """
+        SELECT coalesce(r.id, a.entity_id), r.status, a.reserved, a.released
+        FROM (SELECT * FROM reservations WHERE order_id IS NULL) AS r
+        FULL JOIN (
+            SELECT entity_id, count(*) FILTER (WHERE action = 'inventory.reserved') AS reserved,
+                   count(*) FILTER (WHERE action = 'inventory.released') AS released
+            FROM audit_log WHERE action IN ('inventory.reserved', 'inventory.released')
+            GROUP BY entity_id
+        ) AS a ON a.entity_id = r.id
+        WHERE (a.reserved, a.released)
+            IS DISTINCT FROM (1::bigint, CASE r.status WHEN 'active' THEN 0 ELSE 1 END::bigint)""",
+    "each reservation of a seller moved its units": """
+        SELECT r.product_id, r.taken, m.delta
+        FROM (
+            SELECT product_id, sum(quantity) FILTER (WHERE status = 'active') AS taken
+            FROM reservations WHERE order_id IS NULL GROUP BY product_id
+        ) AS r
+        FULL JOIN (
+            SELECT product_id, sum(delta) AS delta FROM stock_movements
+            WHERE order_id IS NULL AND cause IN ('inventory.reserved', 'inventory.released')
+            GROUP BY product_id
+        ) AS m ON m.product_id = r.product_id
+        WHERE coalesce(r.taken, 0) + coalesce(m.delta, 0) <> 0""",
 }
 
 RULES: Final = {**_LEDGER, **_EVENTS, **_OUTBOX, **_ORDERS, **_AUDIT}
@@ -249,11 +293,16 @@ def holds(database_url: str) -> list[str]:
     """What breaks a rule, as "rule: values" lines; none when all hold. Raises psycopg.Error."""
     with psycopg.connect(database_url, connect_timeout=CONNECT_SECONDS_MAX) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        return [
-            f"{rule}: {', '.join(map(str, row))}"
-            for rule, query in RULES.items()
-            for row in connection.execute(f"{query} LIMIT {SHOWN_MAX}".encode()).fetchall()
-        ]
+        return broken(connection)
+
+
+def broken(connection: "psycopg.Connection[Any]") -> list[str]:
+    """The same, as the connection's transaction sees it."""
+    return [
+        f"{rule}: {', '.join(map(str, row))}"
+        for rule, query in RULES.items()
+        for row in connection.execute(f"{query} LIMIT {SHOWN_MAX}".encode()).fetchall()
+    ]
 
 
 def check(database_url: str) -> None:
