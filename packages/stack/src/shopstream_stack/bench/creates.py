@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from shopstream_stack.bench.evidence import Witness, check_created, new_seller
 from shopstream_stack.bench.load import LoadResult, LoadSpec, Request, run_load
 from shopstream_stack.bench.pgbench import insert_scripts, run_pgbench
@@ -19,6 +21,9 @@ P99_MS_MAX: Final = 35.0
 #: Connections at which the bar on p99 holds.
 P99_CONNECTIONS: Final = (8, 32)
 CREATED: Final = 201
+#: For making what another measurement needs.
+SETUP_CONNECTIONS: Final = 16
+SETUP_SECONDS_MAX: Final = 60.0
 JSON: Final = {"content-type": "application/json"}
 
 
@@ -32,9 +37,16 @@ class _Turns:
     faults: list[str] = field(default_factory=list)
 
 
-def product_body(seller: str) -> str:
+def product_body(seller: str, stock: int = 10) -> str:
     """The body of the migration guide's curl, of another seller."""
-    return f'{{"name":"Test Product","price":99.99,"stock":10,"sellerId":"{seller}"}}'
+    return f'{{"name":"Test Product","price":99.99,"stock":{stock},"sellerId":"{seller}"}}'
+
+
+def create_products(place: Place, seller: str, count: int, *, stock: int) -> list[str]:
+    """Create products by REST; returns their ids."""
+    spec = _spec(place, product_body(seller, stock), connections=min(count, SETUP_CONNECTIONS))
+    spec = msgspec.structs.replace(spec, seconds=SETUP_SECONDS_MAX, requests_max=count)
+    return run_load(place.load, spec, place.folder / "locations").created
 
 
 def measure_creates(place: Place, plan: Plan, results: Results) -> None:
@@ -50,25 +62,26 @@ def measure_creates(place: Place, plan: Plan, results: Results) -> None:
             results.rows.append(_row(title, connections, turns))
 
 
-def _load(
-    place: Place, plan: Plan, seller: str, *, connections: int = 1, requests_max: int = 0
-) -> LoadResult:
-    post = Request(method="POST", path="/products", headers=JSON, body=product_body(seller))
-    spec = LoadSpec(
+def _spec(place: Place, body: str, *, connections: int) -> LoadSpec:
+    return LoadSpec(
         address=place.address,
         connections=connections,
-        warmup_seconds=plan.warmup_seconds,
-        seconds=plan.seconds,
-        requests_max=requests_max,
-        requests=[post],
+        warmup_seconds=0,
+        seconds=0,
+        requests=[Request(method="POST", path="/products", headers=JSON, body=body)],
         expected=(CREATED,),
     )
+
+
+def _load(place: Place, plan: Plan, connections: int, seller: str) -> LoadResult:
+    spec = _spec(place, product_body(seller), connections=connections)
+    spec = msgspec.structs.replace(spec, warmup_seconds=plan.warmup_seconds, seconds=plan.seconds)
     return run_load(place.load, spec, place.folder / "locations")
 
 
 def _fastest_floor(place: Place, plan: Plan, results: Results) -> Path:
     """The faster of the scripts, by a short run each at the middle number of connections."""
-    _load(place, plan, "template", requests_max=1)
+    create_products(place, "template", 1, stock=10)
     clients = plan.connections[len(plan.connections) // 2]
     rates: dict[str, float] = {}
     with place.system.reporter.step("Which form of the pgbench script is faster"):
@@ -97,7 +110,7 @@ def _take_turns(place: Place, plan: Plan, floor: Path, connections: int, *, rela
         _relay(place, on=relay)
         witness, seller = Witness.before(place), new_seller("post")
         place.settle()
-        result = _load(place, plan, seller, connections=connections)
+        result = _load(place, plan, connections, seller)
         turns.lags.append(place.waiting_events())
         _drained(place)
         turns.loads.append(result)

@@ -1,5 +1,6 @@
 """A system of the benchmark's own: real components with fsync on, one API process, its relay."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -160,3 +161,4 @@ def _forget(system: System) -> None:
     system.runner.stop("relay")
     system.stop_all()
     system.forget()
+    shutil.rmtree(system.settings.data, ignore_errors=True)  # the whole folder is ours

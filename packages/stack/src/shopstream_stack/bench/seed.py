@@ -86,17 +86,18 @@ ORDER BY c.relname
 """
 
 
-def seed_products(connection: psycopg.Connection[Any], count: int) -> None:
-    """Insert `count` products into a database that has none of them, then vacuum and analyse.
+def seed_products(connection: psycopg.Connection[Any], count: int, *, first: int = 0) -> None:
+    """Insert the products numbered ``first`` to ``first + count - 1``, then vacuum and analyse.
 
+    A higher number is a newer product; none of them may be there yet.
     The connection must be in autocommit mode: all rows come in one transaction of this function's
     own, and VACUUM takes none. Triggers fire, once a chunk. Raises psycopg.Error.
     """
     lists = {name: getattr(seed_words, name.upper()).split() for name in _LISTS}
     with connection.transaction(), _without_indexes(connection):
-        for first in range(0, count, CHUNK_ROWS):
-            last = min(first + CHUNK_ROWS, count) - 1
-            bounds = {"first": first, "last": last, "seller_prefix": SELLER_PREFIX}
+        for begin in range(first, first + count, CHUNK_ROWS):
+            last = min(begin + CHUNK_ROWS, first + count) - 1
+            bounds = {"first": begin, "last": last, "seller_prefix": SELLER_PREFIX}
             connection.execute(_INSERT, {**lists, **bounds})
     connection.execute("VACUUM ANALYZE products")
 
