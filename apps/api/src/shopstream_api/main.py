@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
+from shopstream_api.bulk import routes as bulk_routes
 from shopstream_api.catalog import routes as catalog_routes
 from shopstream_api.db.migrate import migrate
 from shopstream_api.orders import routes as order_routes
@@ -55,6 +56,7 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
     products = catalog_routes.ProductRoutes(database, require_if_match=settings.require_if_match)
     for router in (
         catalog_routes.router(products),
+        bulk_routes.router(database),
         stock_routes.router(database, StockService(threshold, settings.reservation_hold)),
         order_routes.router(
             database, PlaceOrders(threshold, settings.reservation_hold), OrderSteps(threshold)

@@ -114,6 +114,15 @@ class Members:
             return self.fault(name, "wrong_type", "must be a number")
         return Decimal(found)
 
+    def flag(self, name: str) -> bool:
+        """True or false; false when absent or at fault."""
+        found = self.value(name)
+        if isinstance(found, bool):
+            return found
+        if found is not UNSET:
+            self.fault(name, "wrong_type", "must be true or false")
+        return False
+
     def seller(self, name: str, *, required: bool = False) -> str | UnsetType:
         """A seller's id."""
         found = self.value(name, required=required)

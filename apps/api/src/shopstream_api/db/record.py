@@ -1,5 +1,6 @@
 """What a command leaves besides its state: events for the log, entries for the audit."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from shopstream_api.outbox.writer import AuditEntry, OutboxEvent
@@ -70,3 +71,9 @@ class Record:
                 at,
             )
         )
+
+    def retract(self, things: Collection[str]) -> None:
+        """Forget what was recorded of things that were not written after all, by their ids."""
+        if things:
+            self.events[:] = [kept for kept in self.events if kept.event.subject not in things]
+            self.audits[:] = [kept for kept in self.audits if kept.entity_id not in things]

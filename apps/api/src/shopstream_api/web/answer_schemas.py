@@ -47,6 +47,14 @@ _PROBLEM_EXTRAS: Final[dict[str, Schema]] = {
         "items": _STATUS,
     },
 }
+_ROW_DONE: Final = shown(
+    index=_COUNT, status={"const": 201}, product={"$ref": "#/components/schemas/Product"}
+)
+_ROW_REFUSED: Final = shown(
+    index=_COUNT,
+    status={"enum": [403, 409, 422]},
+    problem={"$ref": "#/components/schemas/Problem"},
+)
 _PROBLEM: Final = shown(
     type={"type": "string", "format": "uri-reference"},
     title=_TEXT,
@@ -59,6 +67,7 @@ _PROBLEM: Final = shown(
 )
 
 ANSWERS: Final[dict[str, Schema]] = {
+    "BulkResults": shown(results={"type": "array", "items": {"oneOf": [_ROW_DONE, _ROW_REFUSED]}}),
     "StockChange": shown(
         productId=_ID, stock=_COUNT, delta=_WHOLE, reason=_NULLABLE, inventoryVersion=_COUNT
     ),

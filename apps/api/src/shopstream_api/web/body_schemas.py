@@ -5,6 +5,7 @@ The bounds are the readers' own constants, so that description and rule cannot d
 
 from typing import Any, Final
 
+from shopstream_api.bulk.schemas import ITEMS_MAX
 from shopstream_api.catalog.schemas import (
     CATEGORY_LENGTH_MAX,
     DESCRIPTION_LENGTH_MAX,
@@ -107,6 +108,17 @@ SCHEMAS: Final[dict[str, Schema]] = {
     ),
     "ProductPatch": _object(
         **_DETAILS, sellerId={**_SELLER, "description": "The present one, if it is sent at all."}
+    ),
+    "BulkProducts": _object(
+        ("items",),
+        items={
+            "type": "array",
+            "minItems": 1,
+            "maxItems": ITEMS_MAX,
+            # Whatever a row is, it is answered in its place.
+            "items": {"anyOf": [{"$ref": "#/components/schemas/NewProduct"}, {}]},
+        },
+        atomic={"type": "boolean", "default": False},
     ),
     "StockAdjustment": _object(
         ("delta", "reason"),

@@ -81,6 +81,18 @@ _MOVEMENT: Final = {
 }
 
 
+_NO_PRICE: Final = {
+    "type": "/problems/validation_failed",
+    "title": "The request breaks a rule",
+    "status": 422,
+    "detail": "/items/1/price: is required",
+    "instance": "/products/bulk",
+    "code": "validation_failed",
+    "requestId": "0192f5c6-55d0-7e19-8c2f-6b7a90e3d155",
+    "errors": [{"pointer": "/items/1/price", "code": "required", "detail": "is required"}],
+}
+
+
 def _page(row: object) -> dict[str, object]:
     return {"data": [row], "hasMore": True, "nextCursor": _CURSOR, "prevCursor": None}
 
@@ -92,6 +104,16 @@ EXAMPLES: Final[dict[str, object]] = {
     "ProductPatch": {"price": 89.99, "description": None},
     "Product": _PRODUCT,
     "ProductPage": _page(_PRODUCT),
+    "BulkProducts": {
+        "items": [{**_DETAILS, "stock": 10, "sellerId": "seller1"}, {"name": "No price"}],
+        "atomic": False,
+    },
+    "BulkResults": {
+        "results": [
+            {"index": 0, "status": 201, "product": _PRODUCT},
+            {"index": 1, "status": 422, "problem": _NO_PRICE},
+        ]
+    },
     "StockAdjustment": {"delta": -2, "reason": "damaged"},
     "SetStock": {"quantity": 9, "expectedQuantity": 7},
     "StockChange": {
@@ -165,6 +187,14 @@ _PROBLEMS: Final[Mapping[str, Mapping[str, Any]]] = {
         "errors": [("/amountMinor", "refund_too_large", "must be at most 500")],
     },
     "duplicate_sku": {"detail": "Another product of this seller has this sku."},
+    "rows_refused": {
+        "detail": (
+            "Nothing was written: /items/1/sku: Another product of this seller has this sku."
+        ),
+        "errors": [
+            ("/items/1/sku", "duplicate_sku", "Another product of this seller has this sku.")
+        ],
+    },
     "version_mismatch": {"detail": "The resource is at version 4 now."},
     "version_required": {"detail": "A PUT must say which version it replaces."},
     "idempotency_key_required": {"detail": "This route needs an Idempotency-Key."},

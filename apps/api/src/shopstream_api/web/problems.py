@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from shopstream_api.bulk.errors import RowsRefused
 from shopstream_api.catalog.errors import DuplicateSku
 from shopstream_api.errors import (
     BusinessError,
@@ -104,6 +105,9 @@ PROBLEMS: Final[Mapping[type[ShopError], Kind]] = {
     ),
     DuplicateSku: Kind(
         409, "duplicate_sku", "The sku is taken", "A sku is unique among one seller's products."
+    ),
+    RowsRefused: Kind(
+        422, "rows_refused", "Some rows are refused", "See errors; nothing of the request was done."
     ),
     VersionMismatch: Kind(
         412, "version_mismatch", "The resource has changed", "Read it again, then decide anew."

@@ -1,0 +1,1 @@
+"""Many products in one request: a result a row, or all or nothing."""

@@ -1,0 +1,46 @@
+"""Create the products of a bulk request, inside the caller's transaction."""
+
+from collections.abc import Sequence
+
+from shopstream_api.bulk.errors import RowsRefused
+from shopstream_api.bulk.schemas import BulkRequest
+from shopstream_api.catalog import many, service
+from shopstream_api.catalog.batch import Draft
+from shopstream_api.catalog.errors import DuplicateSku
+from shopstream_api.catalog.schemas import NewProduct
+from shopstream_api.db.transaction import Transaction
+from shopstream_api.errors import Fault, ShopError
+from shopstream_api.principal import Principal
+
+Result = Draft | ShopError
+
+
+async def create(tx: Transaction, principal: Principal, request: BulkRequest) -> list[Result]:
+    """What became of each row, in their order: of two with one sku the first is created.
+
+    Raises RowsRefused when the request is atomic and a sku is taken.
+    """
+    results: list[Result] = [
+        service.draft(tx, principal, item) if isinstance(item, NewProduct) else item
+        for item in request.items
+    ]
+    drafts = [result for result in results if isinstance(result, Draft)]
+    if not drafts:
+        return results
+    taken = await many.add(await tx.driver(), [draft.row for draft in drafts])
+    tx.retract({str(product_id) for product_id in taken})
+    results = [
+        DuplicateSku() if isinstance(result, Draft) and result.row.id in taken else result
+        for result in results
+    ]
+    if request.atomic and taken:
+        raise RowsRefused(_named(results))
+    return results
+
+
+def _named(results: Sequence[Result]) -> list[Fault]:
+    return [
+        Fault(f"/items/{index}/sku", "duplicate_sku", result.detail)
+        for index, result in enumerate(results)
+        if isinstance(result, DuplicateSku)
+    ]
