@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
+from shopstream_api.audit import routes as audit_routes
 from shopstream_api.bulk import routes as bulk_routes
 from shopstream_api.catalog import routes as catalog_routes
 from shopstream_api.db.migrate import migrate
@@ -61,6 +62,7 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
         order_routes.router(
             database, PlaceOrders(threshold, settings.reservation_hold), OrderSteps(threshold)
         ),
+        audit_routes.router(database),
     ):
         app.include_router(router)
         app.include_router(router, prefix=ALIAS, include_in_schema=False)

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from shopstream_api.audit.models import audit_log
 from shopstream_api.catalog.models import products
 from shopstream_api.idempotency.models import idempotency_keys
 from shopstream_api.imports.models import import_errors, import_slices, imports
@@ -18,6 +19,7 @@ TABLES: Final = (
     order_history,
     idempotency_keys,
     event_audit,
+    audit_log,
     stream_position,
     imports,
     import_slices,

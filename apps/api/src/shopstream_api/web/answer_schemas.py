@@ -92,6 +92,15 @@ ANSWERS: Final[dict[str, Schema]] = {
         nextCursor=_NONE,
         prevCursor=_NONE,
     ),
+    "AuditEntry": shown(
+        id=_ID,
+        action=_ID,
+        entityType=_ID,
+        entityId=_ID,
+        sellerId=_ID,
+        requestId=_ID,
+        at=_TIME,
+    ),
     "Transitions": {
         "type": "object",
         "additionalProperties": {"type": "array", "items": _STATUS},

@@ -79,6 +79,15 @@ _MOVEMENT: Final = {
     "orderId": None,
     "createdAt": _UPDATED,
 }
+_AUDIT: Final = {
+    "id": "0192f5c7-3c15-7d60-b6f1-2a9c04e8b713",
+    "action": "order.refunded",
+    "entityType": "order",
+    "entityId": _ORDER["id"],
+    "sellerId": "seller1",
+    "requestId": "0192f5c6-55d0-7e19-8c2f-6b7a90e3d155",
+    "at": _UPDATED,
+}
 
 
 _NO_PRICE: Final = {
@@ -140,6 +149,8 @@ EXAMPLES: Final[dict[str, object]] = {
     "Order": _ORDER,
     "OrderPage": _page(_ORDER),
     "Refund": {"amountMinor": 500, "reason": "arrived scratched"},
+    "AuditEntry": _AUDIT,
+    "AuditEntryPage": _page(_AUDIT),
     "OrderHistory": {
         "data": [{"version": 1, "status": "pending", "reason": None, "at": _UPDATED}],
         "hasMore": False,
