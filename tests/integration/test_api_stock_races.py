@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tests.support.app import InProcess, in_process, later
 from tests.support.components import LocalComponents
-from tests.support.races import AFTER, blocked, paused
+from tests.support.races import race
 
 from shopstream_api.expiry.repository import ExpiryRepository
 from shopstream_api.orders.repository import OrderRepository
@@ -23,31 +23,6 @@ HOLD_SECONDS = 900
 def app(session_components: LocalComponents) -> Iterator[InProcess]:
     with in_process(session_components, clock=ManualClock(datetime.now(UTC))) as running:
         yield running
-
-
-def _race(
-    app: InProcess,
-    place: tuple[Any, str],
-    first: Callable[[], Awaitable[Any]],
-    second: Callable[[], Awaitable[Any]],
-    *,
-    waits: bool = True,
-) -> tuple[Any, Any]:
-    """Answers of both; ``first`` stands behind ``place`` until ``second`` waits, or has ended."""
-
-    async def scene() -> tuple[Any, Any]:
-        with paused(*place, AFTER) as gate:
-            leading = asyncio.ensure_future(first())
-            await gate.reached()
-            following = asyncio.ensure_future(second())
-            if waits:
-                await blocked(app.database_url)
-            else:
-                await following
-            gate.open()
-            return await leading, await following
-
-    return app.run(scene)
 
 
 def _post(app: InProcess, path: str, body: Any = None) -> Callable[[], Awaitable[httpx.Response]]:
@@ -82,7 +57,7 @@ def _released(app: InProcess, product: str) -> list[str]:
 def test_the_last_unit_goes_to_who_locks_it_first(app: InProcess, first: Any, second: Any) -> None:
     product = app.product(stock=1)["id"]
     place = (StockRepository, "locked")
-    won, lost = _race(app, place, first(app, product), second(app, product))
+    won, lost = race(app, place, first(app, product), second(app, product))
     assert (won.status_code, lost.status_code) == (201, 409)
     assert lost.json()["items"] == [{"productId": product, "requested": 1, "available": 0}]
     assert _level(app, product) == (0, 1)
@@ -95,7 +70,7 @@ def test_stock_is_set_by_one_of_two_who_expect_the_same(app: InProcess) -> None:
         body = {"quantity": quantity, "expectedQuantity": 7}
         return lambda: app.client.put(f"/products/{product}/stock", json=body)
 
-    won, lost = _race(app, (StockRepository, "locked"), put(9), put(5))
+    won, lost = race(app, (StockRepository, "locked"), put(9), put(5))
     assert (won.status_code, lost.status_code) == (200, 412)
     assert _level(app, product) == (9, 0)
 
@@ -117,7 +92,7 @@ def _held(app: InProcess, product: str) -> Callable[[], Awaitable[httpx.Response
 def test_of_two_deletes_one_gives_the_units_back(app: InProcess) -> None:
     product = _alone(app)
     delete = _held(app, product)
-    won, lost = _race(app, (StockRepository, "reserved"), delete, delete)
+    won, lost = race(app, (StockRepository, "reserved"), delete, delete)
     assert (won.status_code, lost.status_code) == (204, 404)
     assert (_level(app, product), _released(app, product)) == ((3, 0), ["requested"])
 
@@ -128,7 +103,7 @@ def test_a_reservation_that_is_being_deleted_does_not_expire(app: InProcess) -> 
     later(app, HOLD_SECONDS)
     sweep = app.resources.expiry.sweep
     place = (StockRepository, "reserved")
-    deleted, ended = _race(app, place, delete, sweep, waits=False)
+    deleted, ended = race(app, place, delete, sweep, waits=False)
     assert (deleted.status_code, ended, app.run(sweep)) == (204, 0, 0)
     assert (_level(app, product), _released(app, product)) == ((3, 0), ["requested"])
 
@@ -138,7 +113,7 @@ def test_a_reservation_that_is_expiring_cannot_be_deleted(app: InProcess) -> Non
     delete = _held(app, product)
     later(app, HOLD_SECONDS)
     place = (StockRepository, "overdue")
-    ended, deleted = _race(app, place, app.resources.expiry.sweep, delete)
+    ended, deleted = race(app, place, app.resources.expiry.sweep, delete)
     assert (ended, deleted.status_code) == (1, 404)
     assert (_level(app, product), _released(app, product)) == ((3, 0), ["expired"])
 
@@ -155,7 +130,7 @@ def test_an_order_that_is_being_paid_does_not_expire(app: InProcess) -> None:
     later(app, HOLD_SECONDS)
     sweep = app.resources.expiry.sweep
     pay = _post(app, f"/orders/{order}/pay")
-    paid, ended = _race(app, (OrderRepository, "locked"), pay, sweep, waits=False)
+    paid, ended = race(app, (OrderRepository, "locked"), pay, sweep, waits=False)
     assert (paid.status_code, ended, app.run(sweep)) == (200, 0, 0)
     assert (_level(app, product), _released(app, product)) == ((2, 0), [])
 
@@ -166,7 +141,7 @@ def test_an_order_that_is_expiring_cannot_be_paid(app: InProcess) -> None:
     later(app, HOLD_SECONDS)
     pay = _post(app, f"/orders/{order}/pay")
     place = (ExpiryRepository, "claim_order")
-    ended, paid = _race(app, place, app.resources.expiry.sweep, pay)
+    ended, paid = race(app, place, app.resources.expiry.sweep, pay)
     assert (ended, paid.status_code) == (1, 409)
     assert (paid.json()["code"], paid.json()["from"]) == ("illegal_transition", "cancelled")
     assert (_level(app, product), _released(app, product)) == ((3, 0), ["expired"])

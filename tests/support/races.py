@@ -1,18 +1,7 @@
 """Force a race once: stand still before or after a chosen call, or do something else there.
 
-For `tests.support.app.in_process`: the hooks patch a class or module of the running application,
-and all of this is used inside its loop::
-
-    async def scene() -> tuple[httpx.Response, httpx.Response]:
-        with paused(OrderRepository, "locked", AFTER) as gate:
-            cancel = asyncio.create_task(api.client.post(f"/orders/{order}/cancel"))
-            await gate.reached()
-            pay = asyncio.create_task(api.client.post(f"/orders/{order}/pay"))
-            await blocked(api.database_url)
-            gate.open()
-            return await cancel, await pay
-
-    cancelled, paid = api.run(scene)
+For `tests.support.app.in_process`: the hooks patch a class or module of the running application.
+`race` is the usual case; what it is made of is used inside the application's loop.
 """
 
 import asyncio
@@ -22,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, Literal
 
 import psycopg
+from tests.support.app import InProcess
 
 When = Literal["before", "after"]
 BEFORE: Final = "before"
@@ -33,6 +23,31 @@ _BLOCKED: Final = (
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
+
+
+def race(
+    app: InProcess,
+    place: tuple[Any, str],
+    first: Callable[[], Awaitable[Any]],
+    second: Callable[[], Awaitable[Any]],
+    *,
+    waits: bool = True,
+) -> tuple[Any, Any]:
+    """Results of both; ``first`` stands behind ``place`` until ``second`` waits, or has ended."""
+
+    async def scene() -> tuple[Any, Any]:
+        with paused(*place, AFTER) as gate:
+            leading = asyncio.ensure_future(first())
+            await gate.reached()
+            following = asyncio.ensure_future(second())
+            if waits:
+                await blocked(app.database_url)
+            else:
+                await following
+            gate.open()
+            return await leading, await following
+
+    return app.run(scene)
 
 
 class Gate:
