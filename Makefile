@@ -7,7 +7,7 @@ BIN := .venv/bin
 WEB := apps/web
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q
 
-.PHONY: help setup lock demo up down reset status test check fmt schemas web-check web-test
+.PHONY: help setup lock demo up down reset status test check fmt schemas bench bench-api web-check web-test
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,11 @@ reset: .venv/.ready ## stop the system and forget its data
 
 status: .venv/.ready ## a line per process: port, health, memory
 	@$(BIN)/shopstream status
+
+bench: bench-api ## all benchmarks
+
+bench-api: setup ## the API against pgbench, on a system of its own; some ten minutes
+	@$(BIN)/shopstream bench-api
 
 check: setup ## lint, format, types, architecture; writes nothing
 	$(BIN)/ruff check --no-cache .

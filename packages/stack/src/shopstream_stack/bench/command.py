@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 from rich.console import Console
 
 from shopstream_shared.clock import SystemClock, format_time
@@ -45,13 +46,14 @@ def bench_api(
     plan, results = QUICK if quick else FULL, Results()
     with running(system, ports) as place:
         about = _about(place)
+        results.notes.append("Measured on " + ", ".join(f"{k} {v}" for k, v in about.items()))
         measure(place, plan, results)
     report.show(console, results, judged=plan.judged)
     if json_path is not None:
         found = report.as_json(results, judged=plan.judged, about=about)
         write_atomically(json_path, json.dumps(found, indent=1) + "\n")
     if markdown_path is not None:
-        write_atomically(markdown_path, report.markdown(results, judged=plan.judged))
+        report.put_markdown(markdown_path, results, judged=plan.judged)
     return 0 if report.holds(results, judged=plan.judged) else EXIT_MISSED
 
 
@@ -69,10 +71,13 @@ def measure(place: Place, plan: Plan, results: Results) -> None:
 
 
 def _about(place: Place) -> dict[str, Any]:
+    """On what the figures were measured."""
+    memory = psutil.virtual_memory().total / 2**30
     return {
         "startedAt": format_time(SystemClock().now()),
-        "machine": platform.machine(),
         "processors": os.cpu_count(),
+        "memoryGiB": round(memory, 1),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "postgresql": place.version(),
     }

@@ -109,7 +109,8 @@ class Place:
     def version(self) -> str:
         """The database server's."""
         with self._connect(self.system.settings.postgres_url) as connection:
-            return str(connection.execute("SHOW server_version").fetchone())
+            row = connection.execute("SHOW server_version").fetchone()
+        return "" if row is None else str(row[0])
 
     def settle(self) -> None:
         """Write out what earlier loads left to write, so that they do not disturb the next."""

@@ -1,13 +1,18 @@
 """The results as a table for people, as Markdown for a page, and as JSON for programs."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from shopstream_stack.bench.result import Results, Row
+from shopstream_stack.process import write_atomically
 
+#: Around the table in a page that has more to say.
+MARK_BEGIN: Final = "<!-- bench-api -->"
+MARK_END: Final = "<!-- end of bench-api -->"
 _STYLES: Final = {"holds": "green", "measured": "cyan", "MISSED": "bold red", "WRONG": "bold red"}
 #: Figures that have a column of their own: key, heading, format.
 _COLUMNS: Final = (
@@ -35,6 +40,17 @@ def show(console: Console, results: Results, *, judged: bool) -> None:
             console.print(f"{row.name}: {fault}", style="red", markup=False, soft_wrap=True)
     for text in results.notes:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def put_markdown(path: Path, results: Results, *, judged: bool) -> None:
+    """Write the table between the marks of a page, or as a page of its own. Raises OSError."""
+    text = markdown(results, judged=judged)
+    page = path.read_text(encoding="utf-8") if path.exists() else ""
+    before, begin, rest = page.partition(MARK_BEGIN)
+    _, end, after = rest.partition(MARK_END)
+    if begin and end:
+        text = f"{before}{begin}\n{text}{end}{after}"
+    write_atomically(path, text)
 
 
 def markdown(results: Results, *, judged: bool) -> str:

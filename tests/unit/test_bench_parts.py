@@ -1,0 +1,124 @@
+"""What the benchmark concludes: bars, verdicts, what differs, and how it is written down."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from shopstream_stack.bench import report
+from shopstream_stack.bench.evidence import differences
+from shopstream_stack.bench.load import LoadReport, LoadResult
+from shopstream_stack.bench.result import Bar, Results, Row
+
+REACHED = Bar("ratio", 0.71, ">=", 0.7)
+MISSED = Bar("p99 ms", 35.1, "<=", 35.0)
+
+
+def _results(*rows: Row) -> Results:
+    return Results(list(rows), ["said once"])
+
+
+def test_a_bar_is_reached_at_its_limit() -> None:
+    assert Bar("ratio", 0.7, ">=", 0.7).holds
+    assert Bar("p99 ms", 35.0, "<=", 35.0).holds
+    assert not Bar("sold", 99, "==", 100).holds
+    assert not MISSED.holds
+
+
+def test_a_row_holds_only_if_every_bar_is_reached() -> None:
+    assert Row("r", {}, (REACHED,)).verdict() == "holds"
+    assert Row("r", {}, (REACHED, MISSED)).verdict() == "MISSED"
+    assert Row("r", {}).verdict() == "measured"
+
+
+def test_a_fault_voids_whatever_was_measured() -> None:
+    faulty = Row("r", {"rate": 9_000.0}, (REACHED,), ("1 lost",))
+    assert faulty.verdict() == "WRONG"
+    assert faulty.verdict(judged=False) == "WRONG"
+    assert not report.holds(_results(faulty), judged=False)
+
+
+def test_a_quick_run_is_judged_by_correctness_alone() -> None:
+    slow = Row("r", {}, (MISSED,))
+    assert slow.verdict(judged=False) == "measured"
+    assert report.holds(_results(slow), judged=False)
+    assert not report.holds(_results(slow), judged=True)
+
+
+def test_what_is_lost_doubled_or_of_nobody_is_told_apart() -> None:
+    assert differences("rows", ["a", "b"], ["b", "a"]) == []
+    assert differences("rows", ["a", "b"], ["b", "b", "c"]) == [
+        "rows: 1 lost, the first a",
+        "rows: 1 of nobody, the first c",
+        "rows: 1 doubled, the first b",
+    ]
+
+
+def test_an_unexpected_answer_is_a_fault_with_a_sample() -> None:
+    seen = LoadReport(
+        seconds=1,
+        requests_per_second=2,
+        p50_ms=1,
+        p95_ms=1,
+        p99_ms=1,
+        max_ms=1,
+        by_status={201: 2},
+        all_by_status={201: 2, 503: 1},
+        transport_errors=1,
+        samples=["503 busy"],
+    )
+    result = LoadResult(seen, [])
+    assert result.unexpected((201,)) == [
+        "1 answers 503",
+        "1 requests without an answer",
+        "503 busy",
+    ]
+    assert result.unexpected((201, 503))[0] == "1 requests without an answer"
+
+
+def test_the_table_shows_figures_faults_and_notes() -> None:
+    console = Console(width=160)
+    rows = (
+        Row("fast", {"rate": 1234.5, "ratio": 0.71}, (REACHED,)),
+        Row("wrong", {}, (), ("1 event lost",)),
+    )
+    with console.capture() as captured:
+        report.show(console, _results(*rows), judged=True)
+    text = captured.get()
+    assert "1,234" in text
+    assert "wrong: 1 event lost" in text
+    assert "said once" in text
+
+
+def test_the_json_holds_bars_and_verdicts() -> None:
+    found = report.as_json(
+        _results(Row("r", {"rate": 1.0}, (MISSED,))), judged=True, about={"processors": 2}
+    )
+    assert json.loads(json.dumps(found)) == found
+    assert found["processors"] == 2
+    assert found["holds"] is False
+    (row,) = found["rows"]
+    assert row["verdict"] == "MISSED"
+    assert row["bars"][0]["holds"] is False
+
+
+def test_markdown_replaces_the_table_of_a_page_and_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.MARK_BEGIN}\nold\n{report.MARK_END}\nafter\n")
+    report.put_markdown(page, _results(Row("r", {"rate": 5.0})), judged=True)
+    text = page.read_text()
+    assert text.startswith(f"before\n{report.MARK_BEGIN}\n| what |")
+    assert text.endswith(f"{report.MARK_END}\nafter\n")
+    assert "old" not in text
+    assert "| r | 5 |" in text
+
+
+def test_markdown_is_a_page_of_its_own_where_there_are_no_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    report.put_markdown(page, _results(), judged=True)
+    assert page.read_text().startswith("| what |")
+
+
+def test_the_documentation_has_the_marks() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert text.index(report.MARK_BEGIN) < text.index(report.MARK_END)
