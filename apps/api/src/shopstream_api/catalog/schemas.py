@@ -23,7 +23,8 @@ STORED_STOCK_MAX: Final = 2 * STOCK_MAX
 
 STATUSES: Final = ("draft", "active", "archived")
 _DETAILS: Final = ("name", "description", "sku", "category", "tags", "price", "currency", "status")
-_KNOWN: Final = (*_DETAILS, "stock", "sellerId")
+#: What a product's body may hold.
+MEMBERS: Final = (*_DETAILS, "stock", "sellerId")
 _READ_ONLY: Final = (
     "id",
     "version",
@@ -77,7 +78,7 @@ class PatchProduct:
 
 def read_new(body: object, default_seller: str | None) -> NewProduct:
     """Raises ValidationFailed with every fault of the body."""
-    members = Members(body, known=_KNOWN, read_only=_READ_ONLY)
+    members = Members(body, known=MEMBERS, read_only=_READ_ONLY)
     details = _details(members)
     stock = _or(members.whole("stock", low=0, high=STOCK_MAX), 0)
     seller = members.seller("sellerId", required=default_seller is None)
@@ -88,7 +89,7 @@ def read_new(body: object, default_seller: str | None) -> NewProduct:
 
 def read_replacement(body: object) -> ReplaceProduct:
     """Raises ValidationFailed with every fault of the body."""
-    members = Members(body, known=_KNOWN, read_only=_READ_ONLY)
+    members = Members(body, known=MEMBERS, read_only=_READ_ONLY)
     details = _details(members)
     stock = members.whole("stock", low=0, high=STORED_STOCK_MAX)
     seller = members.seller("sellerId")
@@ -99,7 +100,7 @@ def read_replacement(body: object) -> ReplaceProduct:
 
 def read_patch(body: object) -> PatchProduct:
     """Raises ValidationFailed with every fault of the body."""
-    members = Members(body, known=_KNOWN, read_only=_READ_ONLY)
+    members = Members(body, known=MEMBERS, read_only=_READ_ONLY)
     if "stock" in members:
         members.fault(
             "stock",

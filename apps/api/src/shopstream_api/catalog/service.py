@@ -32,7 +32,7 @@ def draft(record: Record, principal: Principal, new: NewProduct) -> Draft:
     row = ProductRow(
         id=UUID(record.new_id()),
         seller_id=seller_id,
-        **_columns(new.details),
+        **columns(new.details),
         stock=new.stock,
         reserved=0,
         version=1,
@@ -85,7 +85,7 @@ async def put(
     before = await _locked(tx, principal, product_id, match)
     _same_seller(principal, replacement.seller_id, before)
     _same("stock", replacement.stock, before.stock)
-    return await _store(tx, before, replace(before, **_columns(replacement.details)))
+    return await _store(tx, before, replace(before, **columns(replacement.details)))
 
 
 async def delete(
@@ -120,19 +120,31 @@ async def _locked(
     return row
 
 
-async def _store(tx: Transaction, before: ProductRow, after: ProductRow) -> ProductRow:
+def revise(record: Record, before: ProductRow, after: ProductRow) -> ProductRow:
+    """The next version of a locked product with what it leaves behind, not yet written.
+
+    ``before`` itself when nothing changes: then nothing is left behind.
+    """
     if after == before:
         return before
-    after = replace(after, version=before.version + 1, updated_at=tx.now(after=before.updated_at))
+    now = record.now(after=before.updated_at)
+    after = replace(after, version=before.version + 1, updated_at=now)
+    event_type = change_type(before, after)
+    changed(record, event_type, after)
+    _audit(record, event_type, after)
+    return after
+
+
+async def _store(tx: Transaction, before: ProductRow, after: ProductRow) -> ProductRow:
+    after = revise(tx, before, after)
+    if after is before:
+        return before
     values: dict[str, object] = {
         name: getattr(after, name)
         for name in (*Details.__dataclass_fields__, "version", "updated_at", "price")
     }
     values["tags"] = list(after.tags)
     await ProductRepository(tx.connection).change(after.id, values)
-    event_type = change_type(before, after)
-    changed(tx, event_type, after)
-    _audit(tx, event_type, after)
     return after
 
 
@@ -147,7 +159,8 @@ def _same(name: str, sent: object, present: object) -> None:
         raise ValidationFailed.of(f"/{name}", "read_only", "cannot be changed here")
 
 
-def _columns(details: Details) -> dict[str, Any]:
+def columns(details: Details) -> dict[str, Any]:
+    """Details by the names they have in a row."""
     return asdict(details)
 
 

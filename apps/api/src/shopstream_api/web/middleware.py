@@ -19,6 +19,8 @@ from shopstream_shared.clock import IdSource
 from shopstream_shared.logs import get_logger
 
 BODY_BYTES_MAX: Final = 1_048_576
+#: Uploads that are read as they come, by routes that bound them themselves.
+STREAMED: Final = ("/imports", "/api/v1/imports")
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,200}")
 #: Nothing after it: what a later version might add would travel, unbounded, with every event.
 _TRACEPARENT: Final = re.compile(
@@ -130,6 +132,8 @@ def _taken(text: str | None) -> str | None:
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
     """Count the body as it comes, announced or chunked; raises BodyTooLarge where it is read."""
+    if scope["path"] in STREAMED:
+        return receive
     announced = Headers(scope=scope).get("content-length", "")
     too_large = announced.isdigit() and int(announced) > BODY_BYTES_MAX
     read = 0

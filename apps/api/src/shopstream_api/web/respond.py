@@ -12,6 +12,7 @@ from shopstream_api.errors import BusinessError, NotFound, ValidationFailed
 from shopstream_api.idempotency import service as idempotency
 from shopstream_api.idempotency.errors import KeyRequired
 from shopstream_api.idempotency.repository import Answer
+from shopstream_api.idempotency.service import Key
 from shopstream_api.members import SELLER_ID
 from shopstream_api.principal import Principal, RequestContext
 from shopstream_api.web.problems import JSON_ENCODER, problem
@@ -71,18 +72,9 @@ async def execute(
     ``keyed``: the route honours Idempotency-Key, of ``caller`` or else of the principal.
     """
     context = context_of(request)
-    sent = request.headers.get("idempotency-key") if keyed or key_required else None
-    if sent is None:
-        if key_required:
-            raise KeyRequired("This route needs an Idempotency-Key.")
+    key = _key(request, body, caller, required=key_required) if keyed or key_required else None
+    if key is None:
         return response_of(await database.run(context, work))
-    key = idempotency.Key.of(
-        sent,
-        caller=caller or principal_of(request).seller_id or "",
-        method=request.method,
-        path=request.url.path.removeprefix("/api/v1"),
-        body=body,
-    )
 
     def refusal(error: BusinessError) -> Answer:
         return problem(error, instance=request.url.path, request_id=context.request_id)
@@ -94,6 +86,28 @@ async def execute(
     if replayed:
         response.headers["idempotent-replayed"] = "true"
     return response
+
+
+def required_key(request: Request, body: object = None) -> Key:
+    """The request's Idempotency-Key. Raises KeyRequired, KeyInvalid."""
+    key = _key(request, body, None, required=True)
+    assert key is not None  # noqa: S101 - or it was raised
+    return key
+
+
+def _key(request: Request, body: object, caller: str | None, *, required: bool) -> Key | None:
+    sent = request.headers.get("idempotency-key")
+    if sent is None:
+        if required:
+            raise KeyRequired("This route needs an Idempotency-Key.")
+        return None
+    return Key.of(
+        sent,
+        caller=caller or principal_of(request).seller_id or "",
+        method=request.method,
+        path=request.url.path.removeprefix("/api/v1"),
+        body=body,
+    )
 
 
 def response_of(answer: Answer) -> Response:
