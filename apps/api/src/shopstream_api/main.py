@@ -51,7 +51,12 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
     """The application; resources are open and outlive it."""
     # The stock documentation page loads its scripts from a third party's host; this one does not.
     app = FastAPIOffline(
-        title="Shopstream API", version="1", redirect_slashes=False, redoc_url=None
+        title="Shopstream API",
+        version="1",
+        redirect_slashes=False,
+        redoc_url=None,
+        # Ours is `RequestMetrics`; the framework's own would be asked for at every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     database, threshold = resources.database, settings.low_stock_threshold
     products = catalog_routes.ProductRoutes(database, require_if_match=settings.require_if_match)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from uuid_utils import compat as uuid_utils
+import uuid_utils
 
 
 class Clock(Protocol):

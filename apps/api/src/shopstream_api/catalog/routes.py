@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shopstream_api.catalog import service
+from shopstream_api.catalog import quick, service
 from shopstream_api.catalog.batch import Draft
 from shopstream_api.catalog.coalesced import CoalescedCatalog
 from shopstream_api.catalog.errors import DuplicateSku
@@ -17,6 +17,7 @@ from shopstream_api.db.transaction import Database, Transaction
 from shopstream_api.errors import Forbidden, NotFound, VersionRequired
 from shopstream_api.idempotency.repository import Answer
 from shopstream_api.preconditions import none_match
+from shopstream_api.principal import Principal
 from shopstream_api.web.body import JSON, MERGE_PATCH, read_json
 from shopstream_api.web.openapi import PAGED, Operation, routes
 from shopstream_api.web.query import Query, page_body
@@ -59,24 +60,24 @@ class ProductRoutes:
         self._require_if_match = require_if_match
 
     async def create(self, request: Request) -> Response:
+        """Without a key the statement is shared; with one, key and product need a transaction."""
         principal = principal_of(request)
+        if "idempotency-key" in request.headers:
+            return await self._create_keyed(request, principal)
+        new = None
+        if request.headers.get("content-type") == JSON:
+            new = quick.read_new(await request.body(), principal.seller_id)
+        if new is None:
+            new = read_new(await read_json(request), principal.seller_id)
+        made = await self._coalesced.create(context_of(request), principal, new)
+        return response_of(_created(request, made))
+
+    async def _create_keyed(self, request: Request, principal: Principal) -> Response:
         body = await read_json(request)
         new = read_new(body, principal.seller_id)
 
-        def answer(made: Draft) -> Answer:
-            return json_answer(
-                201,
-                made.body,
-                {"etag": made.row.etag, "location": f"{request.url.path}/{made.row.id}"},
-            )
-
-        if "idempotency-key" not in request.headers:
-            return response_of(
-                answer(await self._coalesced.create(context_of(request), principal, new))
-            )
-
         async def work(tx: Transaction) -> Answer:
-            return answer(await service.create(tx, principal, new))
+            return _created(request, await service.create(tx, principal, new))
 
         # The caller's own scope comes first, or a refused stranger could use up a seller's key.
         caller = principal.seller_id or new.seller_id
@@ -224,6 +225,11 @@ def _writes(made: ProductRoutes) -> tuple[Operation, ...]:
             condition="If-Match",
         ),
     )
+
+
+def _created(request: Request, made: Draft) -> Answer:
+    location = f"{request.scope['path']}/{made.row.id}"
+    return json_answer(201, made.body, {"etag": made.row.etag, "location": location})
 
 
 def _product(row: ProductRow, status: int = 200, headers: dict[str, str] | None = None) -> Answer:

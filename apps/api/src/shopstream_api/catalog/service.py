@@ -1,7 +1,7 @@
 """Use cases of the catalog. Each runs inside the caller's transaction."""
 
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 from uuid import UUID
 
 from msgspec import UNSET, UnsetType
@@ -23,6 +23,9 @@ from shopstream_api.errors import NotFound, ValidationFailed
 from shopstream_api.preconditions import if_match
 from shopstream_api.principal import Principal
 from shopstream_shared.events.codec import encode_payload
+
+#: asdict would copy every value, deeply.
+_DETAILS: Final = tuple(Details.__dataclass_fields__)
 
 
 def draft(record: Record, principal: Principal, new: NewProduct) -> Draft:
@@ -140,8 +143,7 @@ async def _store(tx: Transaction, before: ProductRow, after: ProductRow) -> Prod
     if after is before:
         return before
     values: dict[str, object] = {
-        name: getattr(after, name)
-        for name in (*Details.__dataclass_fields__, "version", "updated_at", "price")
+        name: getattr(after, name) for name in (*_DETAILS, "version", "updated_at", "price")
     }
     values["tags"] = list(after.tags)
     await ProductRepository(tx.connection).change(after.id, values)
@@ -161,7 +163,7 @@ def _same(name: str, sent: object, present: object) -> None:
 
 def columns(details: Details) -> dict[str, Any]:
     """Details by the names they have in a row."""
-    return asdict(details)
+    return {name: getattr(details, name) for name in _DETAILS}
 
 
 def _audit(tx: Record, action: str, row: ProductRow) -> None:
