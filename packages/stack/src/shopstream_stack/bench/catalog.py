@@ -99,7 +99,14 @@ def measure_reads(place: Place, plan: Plan, results: Results) -> None:
         )
 
     with place.system.reporter.step("GET /products/{id} and 304"):
-        got, unchanged = _in_turns(place, plan, cases, plan.read_connections, before=turn)
+        got, unchanged = _in_turns(
+            place,
+            plan,
+            cases,
+            connections=plan.read_connections,
+            seconds=plan.seconds,
+            before=turn,
+        )
     floor = statistics.median(floors)
     rates = [case.figures()["rate"] for case in (got, unchanged)]
     bars = (
@@ -120,7 +127,7 @@ def measure_pages(place: Place, plan: Plan, results: Results, last: str) -> None
     )
     faults = [_page_faults(_get(place, case.request.path), case.name) for case in cases]
     with place.system.reporter.step(f"List pages of {PAGE_ROWS}"):
-        found = _in_turns(place, plan, cases, plan.page_connections)
+        found = _pages_in_turns(place, plan, cases)
     p50 = [case.figures()["p50Ms"] for case in found]
     further = ((), (Bar("p50 of the first", p50[1] / p50[0], "<=", LAST_PAGE_MAX),))
     for case, measured, wrong, more in zip(cases, found, faults, further, strict=True):
@@ -135,7 +142,7 @@ def measure_search(place: Place, plan: Plan, results: Results) -> None:
     cases = _searches(place, plan)
     faults = [_search_faults(place, case) for case in cases]
     with place.system.reporter.step("Search"):
-        found = _in_turns(place, plan, cases, plan.page_connections)
+        found = _pages_in_turns(place, plan, cases)
     for case, measured, wrong in zip(cases, found, faults, strict=True):
         figures = measured.figures()
         bar = Bar("p95 ms", figures["p95Ms"], "<=", SEARCH_P95_MS_MAX)
@@ -143,11 +150,18 @@ def measure_search(place: Place, plan: Plan, results: Results) -> None:
         results.rows.append(Row(name, figures, (bar,), (*wrong, *measured.faults)))
 
 
+def _pages_in_turns(place: Place, plan: Plan, cases: Sequence[Case]) -> list[Measured]:
+    connections, seconds = plan.page_connections, plan.page_seconds
+    return _in_turns(place, plan, cases, connections=connections, seconds=seconds)
+
+
 def _in_turns(
     place: Place,
     plan: Plan,
     cases: Sequence[Case],
+    *,
     connections: int,
+    seconds: float,
     before: Callable[[], None] = lambda: None,
 ) -> list[Measured]:
     reports: list[list[LoadReport]] = [[] for _ in cases]
@@ -159,7 +173,7 @@ def _in_turns(
                 address=place.address,
                 connections=connections,
                 warmup_seconds=plan.warmup_seconds,
-                seconds=plan.seconds,
+                seconds=seconds,
                 requests=[case.request],
                 lists=case.lists,
                 expected=(case.expected,),

@@ -12,8 +12,8 @@ from psycopg import sql
 from shopstream_stack.bench.place import Place
 from shopstream_stack.errors import StackError
 
-#: Threads of pgbench: one feeds far more clients than are used here.
-THREADS: Final = 1
+#: Threads of pgbench: measured at 64 clients, two reach some 10% more than one.
+THREADS: Final = 2
 GRACE_SECONDS: Final = 60.0
 _TPS: Final = re.compile(r"^tps = ([0-9.]+) \(without initial connection time\)$", re.MULTILINE)
 #: What POST /products writes, in the order in which it is written.
@@ -78,18 +78,21 @@ def _insert(connection: psycopg.Connection[Any], table: str) -> str:
     if row is None:
         raise StackError(f"{table} has no row to take as the template")
     values = sql.SQL(", ").join(
-        sql.SQL(_BY_NAME.get(name) or _BY_TYPE.get(kind) or _literal(connection, value, kind))
+        sql.SQL(_expression(connection, name, kind, value))
         for (name, kind), value in zip(columns, row, strict=True)
     )
     insert = sql.SQL("INSERT INTO {} ({}) VALUES ({})")
     return insert.format(sql.Identifier(table), names, values).as_string(connection)
 
 
-def _literal(connection: psycopg.Connection[Any], value: object, kind: str) -> str:
+def _expression(connection: psycopg.Connection[Any], name: str, kind: str, value: object) -> str:
+    if value is None:
+        return "NULL"
     text = sql.Literal(value).as_string(connection).partition("::")[0]
-    if ":" in text:
+    made = _BY_NAME.get(name) or _BY_TYPE.get(kind)
+    if made is None and ":" in text:
         raise StackError(f"pgbench would take {text} for one of its variables")
-    return f"{text}::{kind}" if value is not None else "NULL"
+    return made or f"{text}::{kind}"
 
 
 def select_scripts(place: Place, ids: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ class Plan:
     read_connections: int
     #: Of lists and search: few, as latency is asked for, not throughput.
     page_connections: int
+    page_seconds: float
     order_connections: int
     products: int
     import_rows: int
@@ -27,10 +28,11 @@ FULL: Final = Plan(
     judged=True,
     rounds=3,
     seconds=6.0,
-    warmup_seconds=2.0,
+    warmup_seconds=1.5,
     connections=(8, 32, 64),
     read_connections=32,
     page_connections=4,
+    page_seconds=4.0,
     order_connections=32,
     products=1_000_000,
     import_rows=50_000,
@@ -43,6 +45,7 @@ QUICK: Final = Plan(
     connections=(8,),
     read_connections=8,
     page_connections=2,
+    page_seconds=0.3,
     order_connections=8,
     products=2_000,
     import_rows=500,
