@@ -17,6 +17,7 @@ from shopstream_api.audit import routes as audit_routes
 from shopstream_api.bulk import routes as bulk_routes
 from shopstream_api.catalog import routes as catalog_routes
 from shopstream_api.db.migrate import migrate
+from shopstream_api.imports import routes as import_routes
 from shopstream_api.orders import routes as order_routes
 from shopstream_api.orders.place import PlaceOrders
 from shopstream_api.orders.service import OrderSteps
@@ -68,6 +69,7 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
             database, PlaceOrders(threshold, settings.reservation_hold), OrderSteps(threshold)
         ),
         audit_routes.router(database),
+        import_routes.router(_imports(settings, resources)),
     ):
         app.include_router(router)
         app.include_router(router, prefix=ALIAS, include_in_schema=False)
@@ -88,6 +90,16 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
         expose_headers=EXPOSED_HEADERS,
     )
     return app
+
+
+def _imports(settings: ApiSettings, resources: Resources) -> import_routes.ImportRoutes:
+    return import_routes.ImportRoutes(
+        resources.database,
+        resources.clock,
+        resources.ids,
+        resources.imports.wake,
+        bytes_max=settings.import_bytes_max,
+    )
 
 
 def health(resources: Resources) -> Health:

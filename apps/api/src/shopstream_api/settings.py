@@ -40,6 +40,9 @@ class ApiSettings(ListenerSettings):
     pool_timeout_seconds: float = Field(
         default=5.0, alias="SHOPSTREAM_POOL_TIMEOUT_SECONDS", gt=0, le=60
     )
+    import_bytes_max: int = Field(
+        default=2**30, alias="SHOPSTREAM_IMPORT_BYTES_MAX", ge=1, le=2**40
+    )
     crash_at: str | None = Field(default=None, alias="SHOPSTREAM_CRASH_AT")
 
     @field_validator("database_url")

@@ -12,6 +12,8 @@ from shopstream_api.background import BrokerWatch, Schema, Sweeper
 from shopstream_api.db.transaction import Database
 from shopstream_api.expiry.service import ExpireHolds
 from shopstream_api.expiry.worker import ExpiryMetrics, ExpiryWorker
+from shopstream_api.imports.service import WorkSlice
+from shopstream_api.imports.worker import ImportMetrics, ImportWorker
 from shopstream_api.orders.partition_task import PartitionTask
 from shopstream_api.orders.service import OrderSteps
 from shopstream_api.outbox.relay.kafka import KafkaLog
@@ -24,6 +26,7 @@ from shopstream_api.outbox.relay.threads import Listener, RelayThreads
 from shopstream_api.outbox.relay.wakeup import Wakeup
 from shopstream_api.settings import ApiSettings
 from shopstream_api.stock.service import StockService
+from shopstream_api.web.problems import kind_of
 from shopstream_shared.clock import Clock, IdSource, SystemClock, Uuid7Source
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.kafka import KafkaConnection
@@ -39,6 +42,7 @@ class Resources:
     broker: BrokerWatch
     sweeper: Sweeper
     expiry: ExpiryWorker
+    imports: ImportWorker
     partitions: PartitionTask
     relay_status: RelayStatus
     registry: CollectorRegistry
@@ -103,6 +107,14 @@ async def open_resources(
             every_seconds=settings.expiry_seconds,
         )
         partitions = PartitionTask(database, clock)
+        imports = ImportWorker(
+            database,
+            clock,
+            ids,
+            WorkSlice(_stock(settings), lambda error: kind_of(error).code),
+            metrics=ImportMetrics(registry),
+            crash=CrashPoints(settings.crash_at),
+        )
         tasks = [
             asyncio.create_task(part.run(), name=name)
             for name, part in (
@@ -112,7 +124,10 @@ async def open_resources(
                 ("sweeper", sweeper),
                 ("expiry", expiry),
                 ("partitions", partitions),
+                ("imports", imports),
             )
+            # A relay that runs by itself is not slowed down by imports.
+            if name != "imports" or not relay
         ]
         stack.push_async_callback(_cancelled, tasks)
         if settings.relay == "inline" if relay is None else relay:
@@ -122,13 +137,26 @@ async def open_resources(
             # Joining blocks for up to seconds; other parts close meanwhile in their own time.
             stack.push_async_callback(asyncio.to_thread, threads.stop)
         yield Resources(
-            database, schema, broker, sweeper, expiry, partitions, status, registry, clock, ids
+            database=database,
+            schema=schema,
+            broker=broker,
+            sweeper=sweeper,
+            expiry=expiry,
+            imports=imports,
+            partitions=partitions,
+            relay_status=status,
+            registry=registry,
+            clock=clock,
+            ids=ids,
         )
 
 
 def _expire(settings: ApiSettings) -> ExpireHolds:
-    threshold = settings.low_stock_threshold
-    return ExpireHolds(OrderSteps(threshold), StockService(threshold, settings.reservation_hold))
+    return ExpireHolds(OrderSteps(settings.low_stock_threshold), _stock(settings))
+
+
+def _stock(settings: ApiSettings) -> StockService:
+    return StockService(settings.low_stock_threshold, settings.reservation_hold)
 
 
 async def _cancelled(tasks: list["asyncio.Task[None]"]) -> None:

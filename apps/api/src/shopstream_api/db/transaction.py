@@ -86,6 +86,7 @@ class Database:
         on_commit: Callable[[], None],
     ) -> None:
         address = conninfo(database_url, "shopstream-api", dict(REQUEST_OPTIONS))
+        self._address = address
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+psycopg://",
             async_creator=lambda: connect_async(address),
@@ -167,6 +168,23 @@ class Database:
             async with self._reader.connect() as connection:
                 yield connection
         except (DBAPIError, PoolTimeout, psycopg.Error) as error:
+            raise _translated(error) from error
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[DriverConnection]:
+        """A connection in autocommit outside the pool, for what takes long; callers bound how many.
+
+        Raises Unavailable as `run` does.
+        """
+        self._require_ready()
+        try:
+            connection = await connect_async(self._address)
+            try:
+                await connection.set_autocommit(True)
+                yield connection
+            finally:
+                await connection.close()
+        except (TimeoutError, psycopg.Error) as error:
             raise _translated(error) from error
 
     def _require_ready(self) -> None:

@@ -3,6 +3,7 @@
 Locks are taken in one order everywhere: the order or the reservation first, its products after it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
@@ -39,7 +40,7 @@ class StockService:
         after = row.stock + adjustment.delta
         if after < 0:
             raise InsufficientStock([Shortage(str(row.id), -adjustment.delta, row.stock)])
-        _require_room(row, after, "/delta")
+        require_room(row, after, "/delta")
         return await self._change(tx, row, adjustment.delta, adjustment.reason)
 
     async def set(
@@ -55,7 +56,7 @@ class StockService:
         delta = wanted.quantity - row.stock
         if delta == 0:
             return row, 0
-        _require_room(row, wanted.quantity, "/quantity")
+        require_room(row, wanted.quantity, "/quantity")
         return await self._change(tx, row, delta, None), delta
 
     async def reserve(
@@ -138,22 +139,36 @@ class StockService:
         principal.require_owner(row.seller_id, "product")
         return row
 
+    async def set_many(
+        self, tx: Transaction, levels: Sequence[tuple[ProductRow, int]], reference: str
+    ) -> None:
+        """Set the stock of locked products that all have another, and room (`require_room`)."""
+        changes = [
+            Change(row, wanted - row.stock, UPDATED, reference=reference) for row, wanted in levels
+        ]
+        for after in await apply(tx, changes, self.threshold):
+            _audit(tx, after)
+
     async def _change(
         self, tx: Transaction, row: ProductRow, delta: int, reason: str | None
     ) -> ProductRow:
         change = Change(row, delta, UPDATED, reason=reason)
         (after,) = await apply(tx, [change], self.threshold)
-        tx.audit(
-            UPDATED,
-            entity_type="product",
-            entity_id=str(after.id),
-            seller_id=after.seller_id,
-            at=after.updated_at,
-        )
+        _audit(tx, after)
         return after
 
 
-def _require_room(row: ProductRow, after: int, pointer: str) -> None:
+def _audit(tx: Transaction, after: ProductRow) -> None:
+    tx.audit(
+        UPDATED,
+        entity_type="product",
+        entity_id=str(after.id),
+        seller_id=after.seller_id,
+        at=after.updated_at,
+    )
+
+
+def require_room(row: ProductRow, after: int, pointer: str) -> None:
     """Held units come back on a cancel, which may not fail: what is added leaves room for them."""
     if after > row.stock and not fits(after + row.reserved):
         raise ValidationFailed.of(pointer, "out_of_range", "stock would be too large")

@@ -67,6 +67,19 @@ _PROBLEM: Final = shown(
 )
 
 ANSWERS: Final[dict[str, Schema]] = {
+    "Import": shown(
+        id=_ID,
+        status={"type": "string", "enum": ["running", "done", "failed"]},
+        rowsRead=_COUNT,
+        rowsCreated=_COUNT,
+        rowsUpdated=_COUNT,
+        rowsUnchanged=_COUNT,
+        rowsFailed=_COUNT,
+    ),
+    "ImportErrors": {
+        "type": "string",
+        "description": "A line for each row that failed: its number, a code, what is wrong.",
+    },
     "BulkResults": shown(results={"type": "array", "items": {"oneOf": [_ROW_DONE, _ROW_REFUSED]}}),
     "StockChange": shown(
         productId=_ID, stock=_COUNT, delta=_WHOLE, reason=_NULLABLE, inventoryVersion=_COUNT

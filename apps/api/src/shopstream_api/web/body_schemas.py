@@ -109,6 +109,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "ProductPatch": _object(
         **_DETAILS, sellerId={**_SELLER, "description": "The present one, if it is sent at all."}
     ),
+    "ImportFile": {"type": "string", "description": "NDJSON or CSV; see the operation."},
     "BulkProducts": _object(
         ("items",),
         items={

@@ -123,6 +123,17 @@ EXAMPLES: Final[dict[str, object]] = {
             {"index": 1, "status": 422, "problem": _NO_PRICE},
         ]
     },
+    "ImportFile": '{"sku":"KB-87-BR","name":"Mechanical keyboard","price":99.99,"stock":10}\n',
+    "Import": {
+        "id": "0192f5c7-0a3e-7c55-9f10-44d2b8e6a755",
+        "status": "running",
+        "rowsRead": 1_500,
+        "rowsCreated": 1_420,
+        "rowsUpdated": 60,
+        "rowsUnchanged": 18,
+        "rowsFailed": 2,
+    },
+    "ImportErrors": '{"row":17,"code":"validation_failed","detail":"/price: is required"}\n',
     "StockAdjustment": {"delta": -2, "reason": "damaged"},
     "SetStock": {"quantity": 9, "expectedQuantity": 7},
     "StockChange": {
@@ -198,6 +209,9 @@ _PROBLEMS: Final[Mapping[str, Mapping[str, Any]]] = {
         "errors": [("/amountMinor", "refund_too_large", "must be at most 500")],
     },
     "duplicate_sku": {"detail": "Another product of this seller has this sku."},
+    "empty_file": {"detail": "The body is empty."},
+    "malformed_csv": {"detail": "The row is not CSV: unexpected end of data"},
+    "upload_incomplete": {"detail": "The upload took too long."},
     "rows_refused": {
         "detail": (
             "Nothing was written: /items/1/sku: Another product of this seller has this sku."

@@ -25,6 +25,7 @@ from shopstream_api.errors import (
 )
 from shopstream_api.idempotency.errors import KeyInFlight, KeyInvalid, KeyRequired, KeyReused
 from shopstream_api.idempotency.repository import Answer
+from shopstream_api.imports.errors import EmptyFile, MalformedCsv, UploadIncomplete
 from shopstream_api.orders.errors import (
     IllegalTransition,
     MixedCurrencies,
@@ -105,6 +106,19 @@ PROBLEMS: Final[Mapping[type[ShopError], Kind]] = {
     ),
     DuplicateSku: Kind(
         409, "duplicate_sku", "The sku is taken", "A sku is unique among one seller's products."
+    ),
+    EmptyFile: Kind(400, "empty_file", "The file is empty", "Send at least one row."),
+    MalformedCsv: Kind(
+        400,
+        "malformed_csv",
+        "The file is not CSV",
+        "RFC 4180 in UTF-8: a header row, commas, quotes doubled inside quotes.",
+    ),
+    UploadIncomplete: Kind(
+        408,
+        "upload_incomplete",
+        "The upload did not come whole",
+        "Nothing of it was kept; send it again with the same Idempotency-Key.",
     ),
     RowsRefused: Kind(
         422, "rows_refused", "Some rows are refused", "See errors; nothing of the request was done."
