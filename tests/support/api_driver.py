@@ -1,0 +1,258 @@
+"""Sends requests to the API and holds answers, reads, lists and events against the model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import httpx
+import msgspec
+import psycopg
+from tests.support import invariants
+from tests.support.api_model import Refused, Shop
+from tests.support.api_things import THRESHOLD, Json, Order, Product
+from tests.support.app import InProcess
+
+KEPT: Final = timedelta(hours=24)
+BEGIN: Final = datetime.fromisoformat("2031-05-30T12:00:00+00:00")
+#: A refusal that depends on what was sent alone: a key does not remember it.
+NOT_STORED: Final = {"validation_failed"}
+_TABLES: Final = (
+    "SELECT string_agg(quote_ident(relname), ', ') FROM pg_class"
+    " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+    " AND NOT relispartition"
+    " AND relname NOT IN ('alembic_version', 'relay_state', 'stream_position')"
+)
+
+_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as it is sent; ``other`` is another body that is as good."""
+
+    method: str
+    path: str
+    body: Json | None = None
+    caller: str | None = None
+    key: str | None = None
+    match: str | None = None
+    other: Json | None = None
+    #: False when the body alone breaks a rule: that is told before a key is looked at.
+    valid: bool = True
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """Whose the key is: the caller's, or that of the seller a product is made for."""
+        makes = self.path == "/products" and self.body is not None
+        owner = self.caller or (self.body or {}).get("sellerId", "") if makes else self.caller
+        return (owner or "", self.method, self.path, self.key or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What must be answered."""
+
+    status: int
+    body: Json | None
+    etag: str | None = None
+    location: str | None = None
+
+
+#: What a request does in the model; it takes the ids of new things from the answer it is given.
+Command = Callable[[Json], Reply]
+
+
+class Driver:
+    """One shop twice: on an emptied database behind the API, and as the model."""
+
+    def __init__(self, app: InProcess) -> None:
+        self.app = app
+        with psycopg.connect(app.database_url) as connection:
+            (tables,) = connection.execute(_TABLES).fetchone() or ("",)
+            connection.execute(f"TRUNCATE {tables} RESTART IDENTITY".encode())
+        app.clock.at = BEGIN
+        self.shop = Shop(app.clock.now)
+        #: What was asked with a key, to be asked again.
+        self.keyed: list[tuple[Call, Command]] = []
+        self._kept: dict[tuple[str, ...], tuple[Call, httpx.Response, datetime]] = {}
+        self._latest = BEGIN
+        self._verified: dict[str, object] = {}
+
+    def run(self, call: Call, command: Command) -> None:
+        """Send a request, compare with what the model does, and what both show afterwards."""
+        self.app.clock.advance(timedelta(seconds=1))
+        self._latest = max(self._latest, self.app.clock.at)
+        kept = self._is_kept(call)
+        if kept is None:
+            return
+        answer = self._send(call)
+        if kept:
+            self._replayed(call, answer)
+            return
+        assert "idempotent-replayed" not in answer.headers
+        refused = self._compare(answer, command)
+        if call.key is not None and refused not in NOT_STORED:
+            self._kept[call.scope] = (call, answer, self.app.clock.at)
+            self.keyed.append((call, command))
+        self.verify()
+
+    def repeat(self, call: Call, command: Command, *, other: bool) -> None:
+        """Send a request again, or another with its key."""
+        if other:
+            again = replace(call, body=call.other)
+            kept = self._kept[call.scope][0].body
+            if call.other is None or call.other == kept or not self._is_kept(again):
+                return
+            call = again
+        self.run(call, command)
+
+    def _is_kept(self, call: Call) -> bool | None:
+        """Whether the call's key is remembered; None when that depends on when it was swept."""
+        if call.key is None or call.scope not in self._kept or not call.valid:
+            return False
+        at = self._kept[call.scope][2]
+        if at > self._latest - KEPT:
+            return True
+        return None if at > self.app.clock.at - KEPT else False
+
+    def _replayed(self, call: Call, answer: httpx.Response) -> None:
+        first, stored, _ = self._kept[call.scope]
+        if (first.body or {}) == (call.body or {}):
+            assert answer.headers["idempotent-replayed"] == "true"
+            assert _essence(answer) == _essence(stored)
+        else:
+            found = (answer.status_code, answer.json()["code"])
+            assert found == (422, "idempotency_key_reused")
+
+    def _compare(self, answer: httpx.Response, command: Command) -> str | None:
+        """Compare with what the model does; returns the code of a refusal."""
+        body = _read(answer) or {}
+        try:
+            reply = command(body)
+        except Refused as error:
+            refused = error
+        else:
+            found = _without_problems(body)
+            assert (answer.status_code, found) == (reply.status, reply.body or {}), answer.text
+            assert answer.headers.get("etag") == reply.etag
+            assert reply.location in {None, answer.headers.get("location")}
+            return None
+        assert (answer.status_code, body.get("code")) == (refused.status, refused.code), answer.text
+        assert refused.members.items() <= _told(body).items()
+        return refused.code
+
+    def _send(self, call: Call) -> httpx.Response:
+        headers = {
+            "x-seller-id": call.caller,
+            "idempotency-key": call.key,
+            "if-match": call.match,
+            "content-type": None if call.body is None else "application/json",
+        }
+        return self.app.request(
+            call.method,
+            call.path,
+            content=None if call.body is None else _encode(call.body),
+            headers={name: value for name, value in headers.items() if value is not None},
+        )
+
+    def verify(self) -> None:
+        """GET what has changed since it was read last, and compare."""
+        for product in self.shop.products.values():
+            state = (product.etag, product.reserved, product.deleted)
+            if self._verified.get(product.id) != state:
+                self._verified[product.id] = state
+                self._verify_product(product)
+        for order in self.shop.orders.values():
+            if self._verified.get(order.id) != order.etag:
+                self._verified[order.id] = order.etag
+                self._verify_order(order)
+
+    def _verify_product(self, product: Product) -> None:
+        path = f"/products/{product.id}"
+        found, level = self.app.get(path), self.app.get(f"{path}/inventory")
+        if product.deleted:
+            assert (found.status_code, level.status_code) == (404, 404)
+            return
+        assert (_read(found), _read(level)) == (product.shown(), product.level())
+        assert found.headers["etag"] == product.etag
+        same = self.app.get(path, headers={"if-none-match": product.etag})
+        assert same.status_code == 304
+
+    def _verify_order(self, order: Order) -> None:
+        path = f"/orders/{order.id}"
+        found = self.app.get(path, headers={"x-seller-id": order.seller})
+        assert _read(found) == order.shown()
+        assert (_read(self.app.get(f"{path}/history")) or {})["data"] == order.history
+
+    def finish(self) -> None:
+        """Compare what only the whole can show."""
+        self._lists_agree()
+        self._events_agree()
+        assert invariants.holds(self.app.database_url) == []
+
+    def _lists_agree(self) -> None:
+        there = [product for product in self.shop.products.values() if not product.deleted]
+        there.sort(key=lambda product: (product.at, product.id), reverse=True)
+        orders = sorted(self.shop.orders.values(), key=lambda o: (o.at, o.id), reverse=True)
+        for seller in ("s1", "s2"):
+            own = [product.shown() for product in there if product.seller == seller]
+            assert self._pages(f"/products?sellerId={seller}&limit=3") == own
+            sold = [order.shown() for order in orders if order.seller == seller]
+            assert self._pages(f"/orders?sellerId={seller}&limit=3") == sold
+        low = {product.id for product in there if product.stock <= THRESHOLD}
+        assert {row["productId"] for row in self._pages("/inventory/low-stock?limit=3")} == low
+        for product in there:
+            rows = self._pages(f"/products/{product.id}/stock-movements?limit=3")
+            made = [{"productId": product.id, **movement} for movement in product.movements[::-1]]
+            assert [{**row, "id": None} for row in rows] == [{**row, "id": None} for row in made]
+
+    def _pages(self, path: str) -> list[Json]:
+        rows: list[Json] = []
+        cursor = ""
+        while True:
+            page = _read(self.app.get(path + cursor)) or {}
+            rows += page["data"]
+            if not page["hasMore"]:
+                return rows
+            cursor = f"&cursor={page['nextCursor']}"
+
+    def _events_agree(self) -> None:
+        """All that would be published, in the order of the log."""
+        found = self.app.query("SELECT topic, aggregateid, payload FROM outbox ORDER BY seq")
+        events = [(topic, key, _event(payload)) for topic, key, payload in found]
+        assert events == [
+            (event.topic, event.subject, (event.type, event.sequence, event.data))
+            for event in self.shop.events
+        ]
+
+
+def _event(payload: bytes) -> tuple[str, int, Json]:
+    event = json.loads(payload, parse_float=Decimal)
+    return event["type"], int(event["sequence"]), event["data"]
+
+
+def _read(answer: httpx.Response) -> Json | None:
+    return json.loads(answer.content, parse_float=Decimal) if answer.content else None
+
+
+def _without_problems(body: Json) -> Json:
+    """Of a bulk answer, each row's problem by its code alone."""
+    rows = body.get("results")
+    if rows is None:
+        return body
+    for row in rows:
+        if "problem" in row:
+            row["code"] = row.pop("problem")["code"]
+    return body
+
+
+def _told(problem: Json) -> Json:
+    """A problem's members; of its errors what they point at."""
+    return {**problem, "errors": [fault["pointer"] for fault in problem["errors"]]}
+
+
+def _essence(answer: httpx.Response) -> tuple[Any, ...]:
+    return answer.status_code, answer.content, answer.headers.get("location")
