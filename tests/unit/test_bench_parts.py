@@ -54,26 +54,32 @@ def test_what_is_lost_doubled_or_of_nobody_is_told_apart() -> None:
     ]
 
 
-def test_an_unexpected_answer_is_a_fault_with_a_sample() -> None:
+def _result(by_status: dict[int, int], *, errors: int = 0) -> LoadResult:
+    figures = {"seconds": 1.0, "requests_per_second": 2.0, "p50_ms": 1.0, "p95_ms": 1.0}
     seen = LoadReport(
-        seconds=1,
-        requests_per_second=2,
-        p50_ms=1,
-        p95_ms=1,
-        p99_ms=1,
-        max_ms=1,
-        by_status={201: 2},
-        all_by_status={201: 2, 503: 1},
-        transport_errors=1,
+        **figures,
+        p99_ms=1.0,
+        max_ms=1.0,
+        by_status=by_status,
+        all_by_status=by_status,
+        transport_errors=errors,
         samples=["503 busy"],
     )
-    result = LoadResult(seen, [])
+    return LoadResult(seen, [])
+
+
+def test_an_unexpected_answer_is_a_fault_with_a_sample() -> None:
+    result = _result({201: 2, 503: 1}, errors=1)
+    assert result.unexpected((201, 503))[0] == "1 requests without an answer"
     assert result.unexpected((201,)) == [
         "1 answers 503",
         "1 requests without an answer",
         "503 busy",
     ]
-    assert result.unexpected((201, 503))[0] == "1 requests without an answer"
+
+
+def test_a_load_that_nobody_answered_in_time_is_a_fault() -> None:
+    assert _result({}).unexpected((200,)) == ["no answer in the measured time"]
 
 
 def test_the_table_shows_figures_faults_and_notes() -> None:

@@ -61,7 +61,7 @@ class LoadResult:
     created: list[str]
 
     def unexpected(self, expected: Sequence[int]) -> list[str]:
-        """Answers of other statuses and requests without an answer, in words."""
+        """What was not as it should be, in words: statuses, requests without an answer."""
         report = self.report
         odd = {
             status: count
@@ -71,7 +71,8 @@ class LoadResult:
         faults = [f"{count} answers {status}" for status, count in sorted(odd.items())]
         if report.transport_errors:
             faults.append(f"{report.transport_errors} requests without an answer")
-        return faults + (report.samples[:1] if faults else [])
+        faults += report.samples[:1] if faults else []
+        return faults if report.by_status else [*faults, "no answer in the measured time"]
 
 
 def run_load(program: Path, spec: LoadSpec, locations: Path | None = None) -> LoadResult:
