@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,7 +21,7 @@ from shopstream_shared.logs import get_logger
 BODY_BYTES_MAX: Final = 1_048_576
 #: Uploads that are read as they come, by routes that bound them themselves.
 STREAMED: Final = ("/imports", "/api/v1/imports")
-_REQUEST_ID: Final = re.compile(r"[!-~]{1,200}")
+_REQUEST_ID: Final = re.compile(rb"[!-~]{1,200}")
 #: Nothing after it: what a later version might add would travel, unbounded, with every event.
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
@@ -54,7 +54,8 @@ class RequestMetrics:
         self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", None) or _UNMATCHED
+        found = scope.get("route")
+        route: str = getattr(found, "path_format", getattr(found, "path", _UNMATCHED))
         # Anyone can invent a method's name; only known ones become labels.
         method = scope["method"] if route != _UNMATCHED else "any"
         series = self._series.get((method, route, status))
@@ -80,11 +81,15 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        context = self._context(Headers(scope=scope))
+        context = self._context(scope)
         scope.setdefault("state", {})["context"] = context
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
             request_id=context.request_id, correlation_id=context.correlation_id
+        )
+        ids = (
+            (b"x-request-id", context.request_id.encode()),
+            (b"x-correlation-id", (context.correlation_id or context.request_id).encode()),
         )
         started = time.monotonic()
         status = 0
@@ -93,9 +98,7 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = context.request_id
-                headers["x-correlation-id"] = context.correlation_id or context.request_id
+                message["headers"] = [*message["headers"], *ids]
             await send(message)
 
         try:
@@ -110,12 +113,14 @@ class RequestMiddleware:
         finally:
             self._metrics.observe(scope, status or 500, time.monotonic() - started)
 
-    def _context(self, headers: Headers) -> RequestContext:
-        request_id = _taken(headers.get("x-request-id")) or self._ids.new_id()
-        traceparent = headers.get("traceparent", "")
+    def _context(self, scope: Scope) -> RequestContext:
+        # Of a header sent twice the first one counts, as everywhere else.
+        sent = dict(reversed(scope["headers"]))
+        request_id = _taken(sent.get(b"x-request-id")) or self._ids.new_id()
+        traceparent = sent.get(b"traceparent", b"").decode("latin-1")
         return RequestContext(
             request_id=request_id,
-            correlation_id=_taken(headers.get("x-correlation-id")) or request_id,
+            correlation_id=_taken(sent.get(b"x-correlation-id")) or request_id,
             traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
         )
 
@@ -125,9 +130,9 @@ def _fault_of_ours(path: str, context: RequestContext) -> Response:
     return response_of(problem(error, instance=path, request_id=context.request_id))
 
 
-def _taken(text: str | None) -> str | None:
+def _taken(sent: bytes | None) -> str | None:
     """The caller's id, if it can stand in a header, a log line and an event."""
-    return text if text is not None and _REQUEST_ID.fullmatch(text) else None
+    return sent.decode() if sent is not None and _REQUEST_ID.fullmatch(sent) else None
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:

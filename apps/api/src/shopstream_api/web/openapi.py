@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import Response
 
 from shopstream_api.web.answers import HEADERS, answers_of
@@ -29,14 +30,27 @@ _RESOURCES: Final = {
     "Reservation": "/reservations/{id}",
     "Import": "/imports/{id}",
 }
+#: Of paths such as /products/bulk, beside /products/{id}.
+_WORDS: Final = ("bulk", "transitions")
+
+
+class _Id(StringConvertor):
+    """A path's id: any text but the words that stand in its place in paths of their own.
+
+    Without this a method that such a path does not have would be taken for one on the id.
+    """
+
+    regex = f"(?!(?:{'|'.join(_WORDS)})(?:/|$))[^/]+"
 
 
 def routes(tag: str, operations: Sequence[Operation]) -> APIRouter:
     """A router of these operations."""
+    register_url_convertor("id", _Id())
     router = APIRouter(tags=[tag])
     for operation in operations:
+        path = operation.path.replace("{id}", "{id:id}")
         router.add_api_route(
-            operation.path,
+            path,
             operation.handler,
             methods=[operation.method],
             operation_id=operation.name,
@@ -49,9 +63,7 @@ def routes(tag: str, operations: Sequence[Operation]) -> APIRouter:
         )
         if operation.method == "GET":
             # RFC 9110: HEAD wherever GET is; the server leaves out the body.
-            router.add_route(
-                operation.path, operation.handler, methods=["HEAD"], include_in_schema=False
-            )
+            router.add_api_route(path, operation.handler, methods=["HEAD"], include_in_schema=False)
     return router
 
 

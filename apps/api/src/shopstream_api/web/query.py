@@ -13,6 +13,8 @@ from shopstream_api.paging import LIMIT_DEFAULT, LIMIT_MAX, Page, Paging, paging
 from shopstream_shared.clock import parse_time
 
 TEXT_LENGTH_MAX: Final = 200
+#: Far beyond every price, and well within what PostgreSQL's numeric takes.
+NUMBER_MAX: Final = 10**15
 #: A number as JSON writes it, and a moment as RFC 3339 does; Python's readers take more than these.
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 _MOMENT: Final = re.compile(
@@ -53,9 +55,11 @@ class Query:
             return None
         written = len(found) <= TEXT_LENGTH_MAX and _NUMBER.fullmatch(found)
         number = Decimal(found) if written else Decimal("NaN")
-        # Beyond these exponents no price lies, and PostgreSQL's numeric would refuse them.
-        if not number.is_finite() or not -100 < number.adjusted() < 100:  # noqa: PLR2004 - see above
+        if not number.is_finite():
             self._note(name, "must be a number")
+            return None
+        if abs(number) > NUMBER_MAX:
+            self._note(name, f"must be from -{NUMBER_MAX} to {NUMBER_MAX}")
             return None
         return number
 

@@ -8,12 +8,12 @@ from shopstream_api.members import SELLER_ID
 from shopstream_api.orders.transitions import TRANSITIONS
 from shopstream_api.paging import LIMIT_DEFAULT, LIMIT_MAX
 from shopstream_api.web.operations import Operation
-from shopstream_api.web.query import TEXT_LENGTH_MAX
+from shopstream_api.web.query import NUMBER_MAX, TEXT_LENGTH_MAX
 
 Schema = dict[str, Any]
 
 _TEXT: Final[Schema] = {"type": "string", "maxLength": TEXT_LENGTH_MAX, "pattern": r"^[^\x00]*$"}
-_NUMBER: Final[Schema] = {"type": "number", "minimum": -(10**15), "maximum": 10**15}
+_NUMBER: Final[Schema] = {"type": "number", "minimum": -NUMBER_MAX, "maximum": NUMBER_MAX}
 _QUERY: Final[dict[str, tuple[Schema, str]]] = {
     "limit": (
         {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
