@@ -91,8 +91,8 @@ def blobs(values: Iterable[bytes]) -> Array:
     return BlobArray.of([_sized(value) for value in values])
 
 
-def uuids(values: Iterable[UUID]) -> Array:
-    return UuidArray.of([_sized(value.bytes) for value in values])
+def uuids(values: Iterable[UUID | None]) -> Array:
+    return UuidArray.of([_NULL if v is None else _sized(v.bytes) for v in values])
 
 
 def integers(values: Iterable[int]) -> Array:

@@ -43,10 +43,9 @@ class PlaceOrders:
             Change(products[pid], -count, "inventory.reserved", held=count, order_id=row.id)
             for pid, count in units.items()
         ]
-        await apply(tx, changes, self.threshold)
-        await stock.hold(
-            [_held(tx, row, pid, count, row.created_at + self.hold) for pid, count in units.items()]
-        )
+        until = row.created_at + self.hold
+        begun = [_held(tx, row, item, until) for item in row.items]
+        await apply(tx, changes, self.threshold, begun)
         return row
 
     def _order(
@@ -104,14 +103,12 @@ def _require_stock(units: Mapping[UUID, int], products: Mapping[UUID, ProductRow
         raise InsufficientStock(short)
 
 
-def _held(
-    tx: Transaction, row: OrderRow, product_id: UUID, quantity: int, until: datetime
-) -> Reservation:
+def _held(tx: Transaction, row: OrderRow, item: ItemRow, until: datetime) -> Reservation:
     return Reservation(
         id=UUID(tx.new_id()),
-        product_id=product_id,
+        product_id=item.product_id,
         order_id=row.id,
-        quantity=quantity,
+        quantity=item.quantity,
         reserved_until=until,
         created_at=row.created_at,
     )

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, insert, select, true, update
+from psycopg.types.numeric import Int8
+from sqlalchemy import bindparam, func, select, true
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shopstream_api.db import arrays
 from shopstream_api.orders.models import (
     COLUMN_NAMES,
     ItemRow,
@@ -49,6 +51,32 @@ _HISTORY: Final = (
     .where(order_history.c.order_id == bindparam("id_"))
     .order_by(order_history.c.version)
 )
+# What a command writes of an order is one statement.
+_ADD: Final = f"""
+WITH o AS (
+    INSERT INTO orders ({", ".join(COLUMN_NAMES)})
+    VALUES ({", ".join(f"%({name})s" for name in COLUMN_NAMES)})
+), h AS (
+    INSERT INTO order_history (order_id, version, status, at)
+    VALUES (%(id)s, %(version)s, %(status)s, %(updated_at)s)
+)
+INSERT INTO order_items
+    (order_id, line, product_id, name, quantity, unit_price_minor, total_minor)
+SELECT %(id)s, n - 1, product_id, name, quantity, unit_price_minor, total_minor
+FROM unnest(%(product_ids)s, %(names)s, %(quantities)s, %(unit_prices)s, %(totals)s)
+    WITH ORDINALITY AS t (product_id, name, quantity, unit_price_minor, total_minor, n)
+"""  # noqa: S608 - put together from constants
+_STEP: Final = """
+WITH o AS (
+    UPDATE orders
+    SET status = %(status)s, version = %(version)s, updated_at = %(updated_at)s,
+        reserved_until = %(reserved_until)s, cancel_reason = %(cancel_reason)s,
+        refunded_minor = %(refunded_minor)s
+    WHERE id = %(id)s
+)
+INSERT INTO order_history (order_id, version, status, reason, refund_minor, at)
+VALUES (%(id)s, %(version)s, %(status)s, %(reason)s, %(refund_minor)s, %(updated_at)s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,41 +107,22 @@ class OrderRepository:
 
     async def add(self, row: OrderRow) -> None:
         """Store a placed order with its lines and the first step of its history."""
-        values = {name: getattr(row, name) for name in COLUMN_NAMES}
-        await self._connection.execute(insert(orders), values)
-        lines = [
-            {
-                "order_id": row.id,
-                "line": line,
-                "product_id": item.product_id,
-                "name": item.name,
-                "quantity": item.quantity,
-                "unit_price_minor": item.unit_price_minor,
-                "total_minor": item.total_minor,
-            }
-            for line, item in enumerate(row.items)
-        ]
-        await self._connection.execute(insert(order_items), lines)
-        await self._remember(row)
+        items = row.items
+        lines = {
+            "product_ids": arrays.uuids(item.product_id for item in items),
+            "names": arrays.texts(item.name for item in items),
+            "quantities": arrays.integers(item.quantity for item in items),
+            "unit_prices": arrays.bigints(item.unit_price_minor for item in items),
+            "totals": arrays.bigints(item.total_minor for item in items),
+        }
+        await self._connection.exec_driver_sql(_ADD, _sent(row) | lines)
 
     async def step(
         self, row: OrderRow, *, reason: str | None = None, refund_minor: int | None = None
     ) -> None:
         """Store a locked order's next version, and its step in the history."""
-        names = (
-            "status",
-            "version",
-            "updated_at",
-            "reserved_until",
-            "cancel_reason",
-            "refunded_minor",
-        )
-        await self._connection.execute(
-            update(orders)
-            .where(orders.c.id == row.id)
-            .values(**{name: getattr(row, name) for name in names})
-        )
-        await self._remember(row, reason, refund_minor)
+        step = {"reason": reason, "refund_minor": refund_minor}
+        await self._connection.exec_driver_sql(_STEP, _sent(row) | step)
 
     async def locked(self, order_id: UUID) -> OrderRow | None:
         """The order with its lines, locked until the transaction ends."""
@@ -150,19 +159,6 @@ class OrderRepository:
         """(version, status, reason, at) of every step, oldest first."""
         return (await self._connection.execute(_HISTORY, {"id_": order_id})).all()
 
-    async def _remember(
-        self, row: OrderRow, reason: str | None = None, refund_minor: int | None = None
-    ) -> None:
-        step = {
-            "order_id": row.id,
-            "version": row.version,
-            "status": row.status,
-            "reason": reason,
-            "refund_minor": refund_minor,
-            "at": row.updated_at,
-        }
-        await self._connection.execute(insert(order_history), step)
-
     async def _with_items(self, rows: Sequence[OrderRow]) -> list[OrderRow]:
         items: dict[UUID, list[ItemRow]] = {row.id: [] for row in rows}
         if rows:
@@ -170,6 +166,12 @@ class OrderRepository:
             for order_id, *line in found:
                 items[order_id].append(ItemRow(*line))
         return [replace(row, items=tuple(items[row.id])) for row in rows]
+
+
+def _sent(row: OrderRow) -> dict[str, object]:
+    """The columns as parameters; each number of one type, or each size would prepare anew."""
+    values = {name: getattr(row, name) for name in COLUMN_NAMES}
+    return {name: Int8(v) if isinstance(v, int) else v for name, v in values.items()}
 
 
 def _row(found: Sequence[Any]) -> OrderRow:

@@ -111,7 +111,7 @@ class OrderSteps:
         stock = StockRepository(tx.connection)
         units = {item.product_id: item.quantity for item in row.items}
         products = await stock.locked(list(units), deleted=True)
-        await stock.set_levels(
+        await stock.change(
             [
                 replace(found, reserved=found.reserved - units[pid])
                 for pid, found in products.items()

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from shopstream_api.catalog.models import ProductRow
 from shopstream_api.db.transaction import Transaction
-from shopstream_api.stock.models import Movement
+from shopstream_api.stock.models import Movement, Reservation
 from shopstream_api.stock.repository import StockRepository
 from shopstream_api.stock.rules import LOW, warning
 from shopstream_shared.events.codec import encode_payload
@@ -33,9 +33,15 @@ class Change:
     reference: str | None = None
 
 
-async def apply(tx: Transaction, changes: Sequence[Change], threshold: int) -> list[ProductRow]:
+async def apply(
+    tx: Transaction,
+    changes: Sequence[Change],
+    threshold: int,
+    begun: Sequence[Reservation] = (),
+) -> list[ProductRow]:
     """Make the changes, each of another locked product; returns the rows as they are after.
 
+    ``begun`` are the reservations that begin with these changes.
     The caller has checked that no stock falls below zero; the table's constraint checks again.
     """
     rows, movements = [], []
@@ -43,9 +49,7 @@ async def apply(tx: Transaction, changes: Sequence[Change], threshold: int) -> l
         after, movement = _one(tx, change, threshold)
         rows.append(after)
         movements.append(movement)
-    repository = StockRepository(tx.connection)
-    await repository.set_levels(rows)
-    await repository.add_movements(movements)
+    await StockRepository(tx.connection).change(rows, movements, begun)
     return rows
 
 

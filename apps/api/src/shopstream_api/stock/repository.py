@@ -1,30 +1,45 @@
 """SQL of stock."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, func, insert, select, text, true, update
+from sqlalchemy import Select, bindparam, func, select, true, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
+from shopstream_api.db import arrays
 from shopstream_api.outbox.models import stream_position
 from shopstream_api.paging import Page, Paging, keyset, page_of
 from shopstream_api.stock.models import Movement, Reservation, reservations, stock_movements
 
-_LEVELS: Final = text("""
+# Levels, ledger rows and new reservations: what a change of stock writes is one statement.
+_CHANGE: Final = """
+WITH m AS (
+    INSERT INTO stock_movements
+        (id, product_id, inventory_version, seller_id, delta, stock, cause, reason, reference,
+         order_id, created_at)
+    SELECT * FROM unnest(
+        %(movement_ids)s, %(moved)s, %(movement_versions)s, %(sellers)s, %(deltas)s,
+        %(movement_stocks)s, %(causes)s, %(reasons)s, %(references)s, %(orders)s, %(movement_at)s
+    )
+), r AS (
+    INSERT INTO reservations
+        (id, product_id, order_id, quantity, reference, status, reserved_until, created_at)
+    SELECT * FROM unnest(
+        %(held_ids)s, %(held)s, %(held_orders)s, %(quantities)s, %(held_references)s,
+        %(statuses)s, %(until)s, %(held_at)s
+    )
+)
 UPDATE products AS p
 SET stock = v.stock, reserved = v.reserved, inventory_version = v.inventory_version,
     updated_at = v.updated_at
-FROM unnest(
-    CAST(:id AS uuid[]), CAST(:stock AS integer[]), CAST(:reserved AS integer[]),
-    CAST(:inventory_version AS integer[]), CAST(:updated_at AS timestamptz[])
-) AS v (id, stock, reserved, inventory_version, updated_at)
+FROM unnest(%(ids)s, %(stocks)s, %(reserved)s, %(versions)s, %(updated_at)s)
+    AS v (id, stock, reserved, inventory_version, updated_at)
 WHERE p.id = v.id
-""")
+"""
 # Sorted: all who lock several products lock them in this one order, so none waits in a ring.
 _LOCKED: Final = (
     select(*ROW_COLUMNS, products.c.deleted_at.is_(None))
@@ -55,11 +70,6 @@ _OVERDUE: Final = _FREE.where(reservations.c.reserved_until <= bindparam("now"))
 )
 #: Up to this threshold the low-stock list reads level by level (see `_low`).
 LEVELS_MAX: Final = 100
-_HELD: Final = (
-    select(reservations.c.product_id, reservations.c.quantity)
-    .where(reservations.c.order_id == bindparam("order"), reservations.c.status == "active")
-    .order_by(reservations.c.product_id)
-)
 
 
 class StockRepository:
@@ -75,28 +85,16 @@ class StockRepository:
         found = await self._connection.execute(_LOCKED, {"ids": sorted(set(product_ids))})
         return {row[0]: row_of(row) for row in found if deleted or row[-1]}
 
-    async def set_levels(self, rows: Sequence[ProductRow]) -> None:
-        """Store stock, reserved units, inventory version and time of locked products."""
-        names = ("id", "stock", "reserved", "inventory_version", "updated_at")
-        values = {name: [getattr(row, name) for row in rows] for name in names}
-        await self._connection.execute(_LEVELS, values)
-
-    async def add_movements(self, movements: Sequence[Movement]) -> None:
-        """Append to the ledger."""
-        await self._connection.execute(
-            insert(stock_movements), [asdict(movement) for movement in movements]
+    async def change(
+        self,
+        rows: Sequence[ProductRow],
+        movements: Sequence[Movement] = (),
+        held: Sequence[Reservation] = (),
+    ) -> None:
+        """Store levels and times of locked products, append to the ledger, add reservations."""
+        await self._connection.exec_driver_sql(
+            _CHANGE, _levels(rows) | _movements(movements) | _holds(held)
         )
-
-    async def hold(self, held: Sequence[Reservation]) -> None:
-        """Add reservations."""
-        await self._connection.execute(
-            insert(reservations), [asdict(reservation) for reservation in held]
-        )
-
-    async def held_by(self, order_id: UUID) -> dict[UUID, int]:
-        """Units an order holds, by product."""
-        found = await self._connection.execute(_HELD, {"order": order_id})
-        return {row[0]: row[1] for row in found}
 
     async def end_holds(self, order_id: UUID, status: str) -> None:
         """End an order's active reservations."""
@@ -179,3 +177,42 @@ def _low(threshold: int, sellers: Collection[str], paging: Paging) -> "Select[An
     at_level = keyset(live.where(products.c.stock == levels.c.stock), paging, *key).lateral()
     low = select(at_level).select_from(levels).join(at_level, true())
     return paging.outer_order(low, at_level.c.created_at, at_level.c.id).limit(paging.limit + 1)
+
+
+def _levels(rows: Sequence[ProductRow]) -> dict[str, arrays.Array]:
+    return {
+        "ids": arrays.uuids(row.id for row in rows),
+        "stocks": arrays.integers(row.stock for row in rows),
+        "reserved": arrays.integers(row.reserved for row in rows),
+        "versions": arrays.integers(row.inventory_version for row in rows),
+        "updated_at": arrays.moments(row.updated_at for row in rows),
+    }
+
+
+def _movements(movements: Sequence[Movement]) -> dict[str, arrays.Array]:
+    return {
+        "movement_ids": arrays.uuids(row.id for row in movements),
+        "moved": arrays.uuids(row.product_id for row in movements),
+        "movement_versions": arrays.integers(row.inventory_version for row in movements),
+        "sellers": arrays.texts(row.seller_id for row in movements),
+        "deltas": arrays.integers(row.delta for row in movements),
+        "movement_stocks": arrays.integers(row.stock for row in movements),
+        "causes": arrays.texts(row.cause for row in movements),
+        "reasons": arrays.texts(row.reason for row in movements),
+        "references": arrays.texts(row.reference for row in movements),
+        "orders": arrays.uuids(row.order_id for row in movements),
+        "movement_at": arrays.moments(row.created_at for row in movements),
+    }
+
+
+def _holds(held: Sequence[Reservation]) -> dict[str, arrays.Array]:
+    return {
+        "held_ids": arrays.uuids(row.id for row in held),
+        "held": arrays.uuids(row.product_id for row in held),
+        "held_orders": arrays.uuids(row.order_id for row in held),
+        "quantities": arrays.integers(row.quantity for row in held),
+        "held_references": arrays.texts(row.reference for row in held),
+        "statuses": arrays.texts(row.status for row in held),
+        "until": arrays.moments(row.reserved_until for row in held),
+        "held_at": arrays.moments(row.created_at for row in held),
+    }

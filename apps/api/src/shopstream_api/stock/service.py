@@ -76,9 +76,8 @@ class StockService:
             created_at=now,
             reference=wanted.reference,
         )
-        await StockRepository(tx.connection).hold([held])
         change = Change(row, -held.quantity, RESERVED, held=held.quantity, reference=held.reference)
-        await self._apply_held(tx, held, change)
+        await self._apply_held(tx, held, change, begun=[held])
         return held
 
     async def release(self, tx: Transaction, principal: Principal, reservation_id: UUID) -> None:
@@ -121,8 +120,14 @@ class StockService:
         )
         await self._apply_held(tx, held, change)
 
-    async def _apply_held(self, tx: Transaction, held: Reservation, change: Change) -> None:
-        (after,) = await apply(tx, [change], self.threshold)
+    async def _apply_held(
+        self,
+        tx: Transaction,
+        held: Reservation,
+        change: Change,
+        begun: Sequence[Reservation] = (),
+    ) -> None:
+        (after,) = await apply(tx, [change], self.threshold, begun)
         tx.audit(
             change.event_type,
             entity_type="reservation",
