@@ -10,7 +10,6 @@ import uvloop
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.applications import Starlette
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from shopstream_api.audit import routes as audit_routes
@@ -28,9 +27,11 @@ from shopstream_api.stock import routes as stock_routes
 from shopstream_api.stock.service import StockService
 from shopstream_api.web import handlers
 from shopstream_api.web.body_schemas import SCHEMAS
+from shopstream_api.web.cors import Cors
 from shopstream_api.web.hot import HotPaths
 from shopstream_api.web.middleware import RequestMetrics, RequestMiddleware
 from shopstream_api.web.openapi import describe
+from shopstream_api.web.stack import outermost
 from shopstream_api.wiring import Resources, open_resources
 from shopstream_shared import logs
 from shopstream_shared.health import Check, Health, Unhealthy
@@ -83,12 +84,13 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
         RequestMiddleware, ids=resources.ids, metrics=RequestMetrics(resources.registry)
     )
     app.add_middleware(
-        CORSMiddleware,
+        Cors,
         allow_origins=settings.cors_origins,
         allow_methods=["*"],
         allow_headers=["*"],
         expose_headers=EXPOSED_HEADERS,
     )
+    outermost(app)
     return app
 
 

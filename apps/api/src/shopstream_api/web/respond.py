@@ -24,7 +24,7 @@ NO_CONTENT: Final = Answer(204, {}, b"")
 
 def context_of(request: Request) -> RequestContext:
     """The ids that the middleware gave this request."""
-    context: RequestContext = request.state.context
+    context: RequestContext = request.scope["state"]["context"]
     return context
 
 
