@@ -39,6 +39,15 @@ reservations: Final = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
 )
 
+low_stock: Final = Table(
+    "low_stock",
+    metadata,
+    Column("product_id", postgresql.UUID, primary_key=True),
+    Column("seller_id", Text, nullable=False),
+    Column("stock", Integer, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Movement:

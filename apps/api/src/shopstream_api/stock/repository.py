@@ -1,11 +1,11 @@
 """SQL of stock."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, func, select, true, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -68,8 +68,6 @@ _RESERVED: Final = _FREE.with_for_update()
 _OVERDUE: Final = _FREE.where(reservations.c.reserved_until <= bindparam("now")).with_for_update(
     skip_locked=True
 )
-#: Up to this threshold the low-stock list reads level by level (see `_low`).
-LEVELS_MAX: Final = 100
 
 
 class StockRepository:
@@ -139,44 +137,6 @@ class StockRepository:
         found = await self._connection.execute(keyset(statement, paging, version))
         rows = [Movement(*row) for row in found]
         return page_of(rows, paging, lambda row: (row.inventory_version, row.id))
-
-    async def low(
-        self, threshold: int, sellers: Collection[str], paging: Paging
-    ) -> tuple[Page[ProductRow], str | None]:
-        """One page of products at or below the threshold, newest first, of all of these sellers.
-
-        Also returns the stream position of the same snapshot.
-        """
-        rows = _low(threshold, sellers, paging).subquery()
-        statement = (
-            select(rows, stream_position.c.stream_id)
-            .select_from(stream_position.outerjoin(rows, true()))
-            .where(stream_position.c.shard == 0)
-        )
-        ordered = paging.outer_order(statement, rows.c.created_at, rows.c.id)
-        found = (await self._connection.execute(ordered)).all()
-        items = [row_of(row) for row in found if row[0] is not None]
-        page = page_of(items, paging, lambda row: (row.created_at, row.id))
-        return page, found[0][-1] if found else None
-
-
-def _low(threshold: int, sellers: Collection[str], paging: Paging) -> "Select[Any]":
-    """Low products newest first, read from an index that leads with the stock.
-
-    Level by level: the index is in the order of the list only within one level, and a few rows of
-    each are enough for a page, wherever it lies and however many products are low. With a high
-    threshold most products are low, and the walk by time meets them soon.
-    """
-    live = select(*ROW_COLUMNS).where(products.c.deleted_at.is_(None))
-    for seller in sellers:
-        live = live.where(products.c.seller_id == seller)
-    key = (products.c.created_at, products.c.id)
-    if threshold > LEVELS_MAX:
-        return keyset(live.where(products.c.stock <= threshold), paging, *key)
-    levels = func.generate_series(0, threshold).table_valued("stock").render_derived()
-    at_level = keyset(live.where(products.c.stock == levels.c.stock), paging, *key).lateral()
-    low = select(at_level).select_from(levels).join(at_level, true())
-    return paging.outer_order(low, at_level.c.created_at, at_level.c.id).limit(paging.limit + 1)
 
 
 def _levels(rows: Sequence[ProductRow]) -> dict[str, arrays.Array]:

@@ -10,6 +10,7 @@ from shopstream_api.db.transaction import Database, Transaction
 from shopstream_api.errors import NotFound, VersionMismatch
 from shopstream_api.idempotency.repository import Answer
 from shopstream_api.stock.errors import InsufficientStock
+from shopstream_api.stock.low_stock import low_stock_page
 from shopstream_api.stock.repository import StockRepository
 from shopstream_api.stock.schemas import (
     change_body,
@@ -114,7 +115,7 @@ class StockRoutes:
         paging = query.paging("low-stock", sellers)
         threshold = self._service.threshold
         async with self._database.reading() as connection:
-            page, position = await StockRepository(connection).low(threshold, sellers, paging)
+            page, position = await low_stock_page(connection, threshold, sellers, paging)
         body = page_body(page, [low_stock_body(row, threshold) for row in page.items])
         return shown(json_answer(200, body), position)
 

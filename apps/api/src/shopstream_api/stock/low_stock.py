@@ -1,0 +1,67 @@
+"""SQL of the low-stock list.
+
+The table `low_stock` follows the products by triggers: those with up to LEVELS_MAX units. An index
+on the products' own stock would make each sale rewrite every index of the product.
+"""
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from sqlalchemy import Select, func, select, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
+from shopstream_api.outbox.models import stream_position
+from shopstream_api.paging import Page, Paging, keyset, page_of
+from shopstream_api.stock.models import low_stock
+
+#: The bound in the triggers.
+LEVELS_MAX: Final = 100
+
+
+async def low_stock_page(
+    connection: AsyncConnection, threshold: int, sellers: Collection[str], paging: Paging
+) -> tuple[Page[ProductRow], str | None]:
+    """One page of products at or below the threshold, newest first, of all of these sellers.
+
+    Also returns the stream position of the same snapshot.
+    """
+    chosen = _few if threshold <= LEVELS_MAX else _most
+    rows = chosen(threshold, sellers, paging).subquery()
+    statement = (
+        select(rows, stream_position.c.stream_id)
+        .select_from(stream_position.outerjoin(rows, true()))
+        .where(stream_position.c.shard == 0)
+    )
+    ordered = paging.outer_order(statement, rows.c.created_at, rows.c.id)
+    found = (await connection.execute(ordered)).all()
+    items = [row_of(row) for row in found if row[0] is not None]
+    page = page_of(items, paging, lambda row: (row.created_at, row.id))
+    return page, found[0][-1] if found else None
+
+
+def _few(threshold: int, sellers: Collection[str], paging: Paging) -> "Select[Any]":
+    """Level by level: within one the index has the order of the list, and a page of each will do.
+
+    So a page costs the same wherever it lies and however many products are low.
+    """
+    low = low_stock.c
+    levels = func.generate_series(0, threshold).table_valued("stock").render_derived()
+    level = select(low.product_id, low.created_at).where(
+        low.stock == levels.c.stock, *(low.seller_id == seller for seller in sellers)
+    )
+    rows = keyset(level, paging, low.created_at, low.product_id).lateral()
+    found = select(rows).select_from(levels).join(rows, true())
+    page = paging.outer_order(found, rows.c.created_at, rows.c.product_id)
+    ids = page.limit(paging.limit + 1).subquery()
+    return select(*ROW_COLUMNS).join(ids, ids.c.product_id == products.c.id)
+
+
+def _most(threshold: int, sellers: Collection[str], paging: Paging) -> "Select[Any]":
+    """With a high threshold most products are low: a walk by time meets a page of them soon."""
+    live = select(*ROW_COLUMNS).where(
+        products.c.deleted_at.is_(None),
+        products.c.stock <= threshold,
+        *(products.c.seller_id == seller for seller in sellers),
+    )
+    return keyset(live, paging, products.c.created_at, products.c.id)
