@@ -61,21 +61,26 @@ class Coalescer(Generic[Item, Answer]):
         self._waiting.append((item, answer))
         if not self._starting and len(self._lanes) < self._in_flight_max:
             self._starting = True
-            lane = asyncio.create_task(self._lane(), name="coalesced-statements")
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
+            self._lanes.add(asyncio.create_task(self._lane(), name="coalesced-statements"))
         return await answer
 
     async def _lane(self) -> None:
         """One statement after the other until nothing waits."""
         self._starting = False
-        while batch := self._taken():
-            try:
-                await self._serve(batch)
-            except BaseException:
-                for _, answer in batch:
-                    _refuse(answer, Unavailable("The service is stopping."))
-                raise
+        lane = asyncio.current_task()
+        assert lane is not None  # noqa: S101 - for the type: a lane is a task
+        try:
+            while batch := self._taken():
+                try:
+                    await self._serve(batch)
+                except BaseException:
+                    for _, answer in batch:
+                        _refuse(answer, Unavailable("The service is stopping."))
+                    raise
+        finally:
+            # In the step that found nothing waiting. Left to a callback of the task, whoever came
+            # in between would see a lane that takes no more, start none, and wait for ever.
+            self._lanes.discard(lane)
 
     def _taken(self) -> list[tuple[Item, "asyncio.Future[Answer]"]]:
         taken: list[tuple[Item, asyncio.Future[Answer]]] = []
