@@ -24,6 +24,7 @@ PLANTED: Final = {
     "ledger rows and inventory events are one to one": "UPDATE stock_movements SET cause = 'x'",
     "reserved is the sum of the active reservations": "UPDATE products SET reserved = reserved + 1",
     "each reservation is of a product": f"UPDATE reservations SET product_id = '{_STRANGER}'",
+    "the low-stock table is the products with few units": "DELETE FROM low_stock",
     "each version has its one event": "UPDATE products SET inventory_version = 99",
     "each event is of a thing that is there": "DELETE FROM orders",
     "each event is on its topic": "UPDATE event_audit SET topic = topic || 's'",

@@ -228,3 +228,27 @@ def test_the_low_stock_list_shows_what_is_at_or_below_the_threshold_newest_first
         assert page["prevCursor"] is not None
         wrong = app.get(f"/inventory/low-stock?limit=2&cursor={page['prevCursor']}")
         assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid_cursor")
+
+
+def test_the_low_stock_table_follows_a_product_through_its_life(app: InProcess) -> None:
+    product = app.product(stock=101)["id"]
+
+    def listed() -> list[tuple[int]]:
+        return app.query("SELECT stock FROM low_stock WHERE product_id = %s", product)
+
+    assert listed() == []
+    held = _reserve(app, product, {"quantity": 2}).json()["id"]
+    assert listed() == [(99,)]
+    assert app.request("PATCH", f"/products/{product}", json={"name": "other"}).is_success
+    assert listed() == [(99,)]
+    assert app.request("DELETE", f"/reservations/{held}").is_success
+    assert listed() == []
+    put = {"quantity": 0, "expectedQuantity": 101}
+    assert app.request("PUT", f"/products/{product}/stock", json=put).is_success
+    assert listed() == [(0,)]
+    assert app.request("DELETE", f"/products/{product}").is_success
+    assert listed() == []
+    created = app.product(stock=100)["id"]
+    assert app.query("SELECT seller_id FROM low_stock WHERE product_id = %s", created) == [
+        ("seller1",)
+    ]

@@ -43,6 +43,12 @@ _LEDGER: Final = {
     "each reservation is of a product": """
         SELECT r.id, r.product_id FROM reservations r
         WHERE NOT EXISTS (SELECT FROM products p WHERE p.id = r.product_id)""",
+    "the low-stock table is the products with few units": """
+        SELECT coalesce(p.id, l.product_id) AS id, p.stock, l.stock AS listed
+        FROM (SELECT * FROM products WHERE stock <= 100 AND deleted_at IS NULL) AS p
+        FULL JOIN low_stock l ON l.product_id = p.id
+        WHERE (p.seller_id, p.stock, p.created_at)
+            IS DISTINCT FROM (l.seller_id, l.stock, l.created_at)""",
 }
 
 #: One row a thing with versions: where its events are, its last version, its last change.
