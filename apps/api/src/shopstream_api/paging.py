@@ -25,6 +25,8 @@ _DIGEST_BYTES: Final = 8
 _CURSOR_LENGTH_MAX: Final = 512
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_DAMAGED: Final = "The cursor is damaged."
+OTHER_FILTERS: Final = "The cursor belongs to a list with other filters."
 
 #: Where a row stands: its time, or its number in a list that is numbered; then its id.
 Key = tuple[datetime | int, UUID]
@@ -74,17 +76,32 @@ def paging(
     limit: int, cursor: str | None, filters: Sequence[object], *, numbered: bool = False
 ) -> Paging:
     """Read a request's page, of a list by time or of a ``numbered`` one. Raises InvalidCursor."""
-    digest = hashlib.blake2b(repr(tuple(filters)).encode(), digest_size=_DIGEST_BYTES).digest()
+    digest = digest_of(filters)
     if cursor is None:
         return Paging(limit, digest)
-    found = _decode(cursor)
+    found = unseal(cursor, _decoder)
     if found.digest != digest:
-        raise InvalidCursor("The cursor belongs to a list with other filters.")
-    try:
-        place = found.place if numbered else _EPOCH + found.place * _MICROSECOND
-    except OverflowError:
-        raise InvalidCursor("The cursor is damaged.") from None
+        raise InvalidCursor(OTHER_FILTERS)
+    place = found.place if numbered else time_of(found.place)
     return Paging(limit, digest, (place, found.id), found.backwards)
+
+
+def digest_of(filters: Sequence[object]) -> bytes:
+    """What tells a list's cursors from those of another."""
+    return hashlib.blake2b(repr(tuple(filters)).encode(), digest_size=_DIGEST_BYTES).digest()
+
+
+def micros_of(time: datetime) -> int:
+    """Microseconds since 1970."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def time_of(micros: int) -> datetime:
+    """The time that `micros_of` took. Raises InvalidCursor for one that is none."""
+    try:
+        return _EPOCH + micros * _MICROSECOND
+    except OverflowError:
+        raise InvalidCursor(_DAMAGED) from None
 
 
 def keyset(statement: "Select[Any]", page: Paging, *columns: "ColumnElement[Any]") -> "Select[Any]":
@@ -113,30 +130,36 @@ def page_of(rows: Sequence[T], page: Paging, key: Callable[[T], Key]) -> Page[T]
     return Page(
         items,
         has_more=has_more,
-        next_cursor=_encode(page.digest, key(items[-1]), backwards=False) if has_more else None,
-        prev_cursor=_encode(page.digest, key(items[0]), backwards=True) if has_newer else None,
+        next_cursor=_sealed(page.digest, key(items[-1]), backwards=False) if has_more else None,
+        prev_cursor=_sealed(page.digest, key(items[0]), backwards=True) if has_newer else None,
     )
 
 
-def _encode(digest: bytes, key: Key, *, backwards: bool) -> str:
-    place, ident = key
-    number = place if isinstance(place, int) else (place - _EPOCH) // _MICROSECOND
-    body = msgspec.msgpack.encode(_Cursor(digest, backwards, number, ident))
+def seal(cursor: msgspec.Struct) -> str:
+    """The text of a cursor, with its checksum."""
+    body = msgspec.msgpack.encode(cursor)
     return base64.urlsafe_b64encode(body + _checksum(body)).rstrip(b"=").decode()
 
 
-def _decode(text: str) -> _Cursor:
+def unseal(text: str, decoder: "msgspec.msgpack.Decoder[T]") -> T:
+    """Read what `seal` made. Raises InvalidCursor."""
     try:
         if len(text) > _CURSOR_LENGTH_MAX:
-            raise InvalidCursor("The cursor is damaged.")
+            raise InvalidCursor(_DAMAGED)
         raw = text.encode("ascii")
         whole = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
         body, checksum = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
         if _checksum(body) != checksum:
-            raise InvalidCursor("The cursor is damaged.")
-        return _decoder.decode(body)
+            raise InvalidCursor(_DAMAGED)
+        return decoder.decode(body)
     except (UnicodeEncodeError, binascii.Error, msgspec.MsgspecError):
-        raise InvalidCursor("The cursor is damaged.") from None
+        raise InvalidCursor(_DAMAGED) from None
+
+
+def _sealed(digest: bytes, key: Key, *, backwards: bool) -> str:
+    place, ident = key
+    number = place if isinstance(place, int) else micros_of(place)
+    return seal(_Cursor(digest, backwards, number, ident))
 
 
 def _checksum(body: bytes) -> bytes:

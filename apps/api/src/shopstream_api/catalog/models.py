@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, Numeric, Table, Text
+from sqlalchemy import BigInteger, Column, Computed, DateTime, Integer, Numeric, Table, Text
 from sqlalchemy.dialects import postgresql
 
 from shopstream_api.db.metadata import metadata
@@ -37,6 +37,12 @@ products: Final = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
     Column("deleted_at", DateTime(timezone=True)),
+    Column(
+        "search",
+        postgresql.TSVECTOR,
+        Computed("search_vector(name, sku, tags, category, description)", persisted=True),
+        nullable=False,
+    ),
 )
 
 
@@ -109,10 +115,11 @@ ROW_COLUMNS: Final = (
     products.c.created_at,
     products.c.updated_at,
 )
+_TAGS: Final = ROW_COLUMNS.index(products.c.tags)
 
 
 def row_of(found: Sequence[Any]) -> ProductRow:
     """Read a row selected by ROW_COLUMNS; further columns are ignored."""
-    values = dict(zip((column.name for column in ROW_COLUMNS), found, strict=False))
-    values["tags"] = tuple(values["tags"])
-    return ProductRow(**values)
+    values = list(found[: len(ROW_COLUMNS)])
+    values[_TAGS] = tuple(values[_TAGS])
+    return ProductRow(*values)

@@ -1,18 +1,15 @@
 """SQL of the catalog."""
 
-import operator
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, func, insert, select, true, update
+from sqlalchemy import Select, bindparam, insert, select, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shopstream_api.catalog.errors import DuplicateSku
+from shopstream_api.catalog.filters import LIVE, ProductFilter
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
 from shopstream_api.db import arrays
 from shopstream_api.db.direct import DriverConnection
@@ -21,21 +18,17 @@ from shopstream_api.paging import Page, Paging, keyset, page_of
 
 _SKU_INDEX: Final = "products_seller_id_sku_key"
 
-#: What PostgreSQL's regular expressions take for more than itself, outside of brackets.
-_SPECIAL: Final = re.compile(r"[\\^$.*+?()\[\]{}|]")
-
-_LIVE: Final = products.c.deleted_at.is_(None)
 _POSITION: Final = stream_position.c.stream_id
 
 _INSERT: Final = insert(products)
 _LOCKED: Final = (
-    select(*ROW_COLUMNS).where(products.c.id == bindparam("id_"), _LIVE).with_for_update()
+    select(*ROW_COLUMNS).where(products.c.id == bindparam("id_"), LIVE).with_for_update()
 )
 # Protocol rule 29: rows and position in one statement are of one snapshot. The position's row is
 # always there, so an answer without rows has a position too.
 _SHOWN: Final = (
     select(*ROW_COLUMNS, _POSITION)
-    .select_from(stream_position.outerjoin(products, (products.c.id == bindparam("id_")) & _LIVE))
+    .select_from(stream_position.outerjoin(products, (products.c.id == bindparam("id_")) & LIVE))
     .where(stream_position.c.shard == 0)
 )
 # The same for many, by the driver's own means: the left join keeps the position's row there.
@@ -44,34 +37,6 @@ SELECT {", ".join(f"p.{column.name}" for column in ROW_COLUMNS)}, s.stream_id
 FROM stream_position s LEFT JOIN products p ON p.id = ANY(%s) AND p.deleted_at IS NULL
 WHERE s.shard = 0
 """  # noqa: S608 - put together from constants
-
-
-@dataclass(frozen=True, slots=True)
-class ProductFilter:
-    """What a list of products is narrowed to; None = not narrowed."""
-
-    seller_id: str | None = None
-    status: str | None = None
-    category: str | None = None
-    price_min: Any = None
-    price_max: Any = None
-    updated_since: datetime | None = None
-    #: Each must begin some word of name, sku or description, in any case.
-    words: tuple[str, ...] = ()
-
-    def conditions(self) -> list[Any]:
-        columns = products.c
-        wanted = (
-            (columns.seller_id, operator.eq, self.seller_id),
-            (columns.status, operator.eq, self.status),
-            (columns.category, operator.eq, self.category),
-            (columns.price, operator.ge, self.price_min),
-            (columns.price, operator.le, self.price_max),
-            (columns.updated_at, operator.ge, self.updated_since),
-        )
-        text = func.concat_ws(" ", columns.name, columns.sku, columns.description)
-        found = [text.regexp_match(_beginning(word), flags="i") for word in self.words]
-        return [c(column, value) for column, c, value in wanted if value is not None] + found
 
 
 class ProductRepository:
@@ -127,7 +92,7 @@ class ProductRepository:
 
     @staticmethod
     def _ordered(wanted: ProductFilter, paging: Paging) -> "Select[Any]":
-        statement = select(*ROW_COLUMNS).where(_LIVE, *wanted.conditions())
+        statement = select(*ROW_COLUMNS).where(*wanted.conditions())
         return keyset(statement, paging, products.c.created_at, products.c.id)
 
 
@@ -141,12 +106,6 @@ async def shown_together(
     found = await cursor.fetchall()
     position = found[0][-1] if found else None
     return {row[0]: row_of(row) for row in found if row[0] is not None}, position
-
-
-def _beginning(word: str) -> str:
-    """A PostgreSQL pattern of this text, literally, where a word begins."""
-    literal = _SPECIAL.sub(r"\\\g<0>", word)
-    return f"(^|[^[:alnum:]]){literal}" if word[0].isalnum() else literal
 
 
 def _sku_taken(error: IntegrityError) -> Exception:

@@ -10,8 +10,10 @@ from shopstream_api.catalog import quick, service
 from shopstream_api.catalog.batch import Draft
 from shopstream_api.catalog.coalesced import CoalescedCatalog
 from shopstream_api.catalog.errors import DuplicateSku
+from shopstream_api.catalog.filters import ProductFilter
 from shopstream_api.catalog.models import ProductRow
-from shopstream_api.catalog.repository import ProductFilter, ProductRepository
+from shopstream_api.catalog.ranking import ranked_page, ranked_paging
+from shopstream_api.catalog.repository import ProductRepository
 from shopstream_api.catalog.schemas import STATUSES, read_new, read_patch, read_replacement
 from shopstream_api.db.transaction import Database, Transaction
 from shopstream_api.errors import Forbidden, NotFound, VersionRequired
@@ -100,11 +102,16 @@ class ProductRoutes:
             price_min=query.decimal("priceMin"),
             price_max=query.decimal("priceMax"),
             updated_since=query.time("updatedSince"),
-            words=tuple((query.text("q") or "").split()),
         )
-        paging = query.paging("products", wanted)
-        async with self._database.reading() as connection:
-            page, position = await ProductRepository(connection).page(wanted, paging)
+        written = (query.text("q") or "").strip()
+        if written:
+            ranked = ranked_paging(query.limit(), query.cursor, (wanted, written))
+            async with self._database.reading() as connection:
+                page, position = await ranked_page(connection, wanted, written, ranked)
+        else:
+            paging = query.paging("products", wanted)
+            async with self._database.reading() as connection:
+                page, position = await ProductRepository(connection).page(wanted, paging)
         body = page_body(page, [row.shown() for row in page.items])
         return shown(json_answer(200, body), position)
 

@@ -75,8 +75,12 @@ class Query:
         self._note(name, "must be a moment as RFC 3339 writes it, with its offset")
         return None
 
-    def paging(self, *filters: object, numbered: bool = False) -> Paging:
-        """Raises ValidationFailed for any fault so far, InvalidCursor."""
+    @property
+    def cursor(self) -> str | None:
+        return self._sent.get("cursor")
+
+    def limit(self) -> int:
+        """How many rows a page has. Raises ValidationFailed for any fault so far."""
         text = self._sent.get("limit")
         limit = LIMIT_DEFAULT
         if text is not None:
@@ -85,7 +89,11 @@ class Query:
             else:
                 self._note("limit", f"must be from 1 to {LIMIT_MAX}")
         self.done()
-        return paging(limit, self._sent.get("cursor"), filters, numbered=numbered)
+        return limit
+
+    def paging(self, *filters: object, numbered: bool = False) -> Paging:
+        """Raises ValidationFailed for any fault so far, InvalidCursor."""
+        return paging(self.limit(), self.cursor, filters, numbered=numbered)
 
     def _note(self, name: str, detail: str) -> None:
         self._faults.append(Fault(name, "invalid", detail))
