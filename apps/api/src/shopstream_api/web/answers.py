@@ -4,7 +4,7 @@ from collections import defaultdict
 from http import HTTPStatus
 from typing import Any, Final
 
-from shopstream_api.web.examples import EXAMPLES, problem_example
+from shopstream_api.web.examples import problem_example
 from shopstream_api.web.operations import Operation, errors_of
 from shopstream_api.web.problems import CONTENT_TYPE, PROBLEMS, Kind
 
@@ -69,10 +69,8 @@ def _good(operation: Operation) -> Schema:
         "headers": _refs(*names),
     }
     if operation.answer is not None:
-        content: Schema = {"schema": {"$ref": _SCHEMA_REF.format(operation.answer)}}
-        if operation.answer in EXAMPLES:
-            content["example"] = EXAMPLES[operation.answer]
-        good["content"] = {operation.answer_type: content}
+        schema = {"$ref": _SCHEMA_REF.format(operation.answer)}
+        good["content"] = {operation.answer_type: {"schema": schema}}
     if operation.links:
         good["links"] = dict(operation.links)
     return good
