@@ -25,6 +25,7 @@ PLANTED: Final = {
     "reserved is the sum of the active reservations": "UPDATE products SET reserved = reserved + 1",
     "each reservation is of a product": f"UPDATE reservations SET product_id = '{_STRANGER}'",
     "the low-stock table is the products with few units": "DELETE FROM low_stock",
+    "each word of a product is known to the search": "DELETE FROM search_words",
     "each version has its one event": "UPDATE products SET inventory_version = 99",
     "each event is of a thing that is there": "DELETE FROM orders",
     "each event is on its topic": "UPDATE event_audit SET topic = topic || 's'",

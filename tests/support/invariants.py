@@ -51,6 +51,13 @@ _LEDGER: Final = {
             IS DISTINCT FROM (l.seller_id, l.stock, l.created_at)""",
 }
 
+_SEARCH: Final = {
+    "each word of a product is known to the search": """
+        SELECT p.id, w.word FROM products p, unnest(tsvector_to_array(p.search)) AS w (word)
+        WHERE length(w.word) BETWEEN 3 AND 40 AND w.word !~ '[0-9]'
+          AND NOT EXISTS (SELECT FROM search_words s WHERE s.word = w.word)""",
+}
+
 #: One row a thing with versions: where its events are, its last version, its last change.
 _VERSIONED: Final = """
     SELECT 'shop.products' AS topic, id, seller_id, version, created_at, updated_at FROM products
@@ -289,7 +296,7 @@ _AUDIT: Final = {
         WHERE coalesce(r.taken, 0) + coalesce(m.delta, 0) <> 0""",
 }
 
-RULES: Final = {**_LEDGER, **_EVENTS, **_OUTBOX, **_ORDERS, **_AUDIT}
+RULES: Final = {**_LEDGER, **_SEARCH, **_EVENTS, **_OUTBOX, **_ORDERS, **_AUDIT}
 
 #: Databases whose server was away when their test ended.
 _postponed: Final[list[str]] = []
