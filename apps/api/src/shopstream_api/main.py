@@ -28,8 +28,10 @@ from shopstream_api.stock.service import StockService
 from shopstream_api.web import handlers
 from shopstream_api.web.body_schemas import SCHEMAS
 from shopstream_api.web.cors import Cors
+from shopstream_api.web.deadline import Deadline
 from shopstream_api.web.hot import HotPaths
-from shopstream_api.web.middleware import RequestMetrics, RequestMiddleware
+from shopstream_api.web.limits import RateLimits
+from shopstream_api.web.middleware import STREAMED, RequestMetrics, RequestMiddleware
 from shopstream_api.web.openapi import describe
 from shopstream_api.web.stack import outermost
 from shopstream_api.wiring import Resources, open_resources
@@ -46,6 +48,8 @@ EXPOSED_HEADERS = (
     "Idempotent-Replayed",
     "X-Request-Id",
     "X-Correlation-Id",
+    "RateLimit",
+    "RateLimit-Policy",
 )
 
 
@@ -80,6 +84,9 @@ def create_app(settings: ApiSettings, resources: Resources) -> FastAPI:
     handlers.install(app, alias=ALIAS)
     describe(app, SCHEMAS)
     app.add_middleware(HotPaths, operations=catalog_routes.hot(products), prefixes=("", ALIAS))
+    app.add_middleware(Deadline, seconds=settings.request_deadline_seconds, exempt=STREAMED)
+    if settings.rate_limit_per_minute:
+        app.add_middleware(RateLimits, per_minute=settings.rate_limit_per_minute, imports=STREAMED)
     app.add_middleware(
         RequestMiddleware, ids=resources.ids, metrics=RequestMetrics(resources.registry)
     )

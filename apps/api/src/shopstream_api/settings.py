@@ -43,6 +43,13 @@ class ApiSettings(ListenerSettings):
     import_bytes_max: int = Field(
         default=2**30, alias="SHOPSTREAM_IMPORT_BYTES_MAX", ge=1, le=2**40
     )
+    request_deadline_seconds: float = Field(
+        default=10.0, alias="SHOPSTREAM_REQUEST_DEADLINE_SECONDS", gt=0, le=300
+    )
+    #: For each caller; 0 = none are counted.
+    rate_limit_per_minute: int = Field(
+        default=0, alias="SHOPSTREAM_RATE_LIMIT_PER_MINUTE", ge=0, le=1_000_000
+    )
     crash_at: str | None = Field(default=None, alias="SHOPSTREAM_CRASH_AT")
 
     @field_validator("database_url")
