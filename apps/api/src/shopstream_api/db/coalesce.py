@@ -15,6 +15,7 @@ Kept apart:
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Final, Generic, TypeVar
 
 from shopstream_api.errors import Unavailable
@@ -61,7 +62,10 @@ class Coalescer(Generic[Item, Answer]):
         self._waiting.append((item, answer))
         if not self._starting and len(self._lanes) < self._in_flight_max:
             self._starting = True
-            self._lanes.add(asyncio.create_task(self._lane(), name="coalesced-statements"))
+            # In a context of its own: what it logs is not the first request's.
+            self._lanes.add(
+                asyncio.create_task(self._lane(), name="coalesced-statements", context=Context())
+            )
         return await answer
 
     async def _lane(self) -> None:
