@@ -1,17 +1,16 @@
 """Lists of orders, of the audit and of the ledger read as much as they show, however much there is.
 
-Measured where it happens: the server counts the rows that each table's scans have fetched, for
-prepared statements and their generic plans too. A sequential scan or a sort of all would show.
+Measured by the rows that the server has read (`tests.support.reads`).
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import pytest
-from sqlalchemy import text
 from tests.support.app import InProcess, in_process, migrated_database
 from tests.support.components import LocalComponents
+from tests.support.reads import rows_read, walk
 
 ROWS: Final = 60_000
 SELLERS: Final = 500
@@ -56,10 +55,6 @@ VALUES ('{PRODUCT}', 's1', 'x', '{{}}', 5, 0.05, 'USD', 'active', 5, 5, 0, 1, {R
         now());
 ANALYZE orders, order_items, order_history, audit_log, stock_movements;
 """
-_READ: Final = """
-SELECT coalesce(sum(seq_tup_read), 0) + coalesce(sum(idx_tup_fetch), 0)
-FROM pg_stat_user_tables WHERE relname ~ %s AND n_live_tup > 1000
-"""
 
 
 @pytest.fixture(scope="module")
@@ -67,37 +62,10 @@ def api(session_components: LocalComponents) -> Iterator[InProcess]:
     url = migrated_database(session_components)
     with psycopg.connect(url) as connection:
         connection.execute(_SEED.encode())
-    # One connection, so that the server's counts of it can be asked for at any time.
     with in_process(
         session_components, database_url=url, checked=False, SHOPSTREAM_POOL_SIZE="1"
     ) as running:
         yield running
-
-
-def _read(api: InProcess, tables: str) -> int:
-    """How many rows of these tables have been fetched so far."""
-
-    async def reported() -> None:
-        async with api.resources.database.reading() as connection:
-            await connection.execute(text("SELECT pg_stat_force_next_flush()"))
-
-    api.run(reported)
-    ((rows,),) = api.query(_READ, tables)
-    return int(rows)
-
-
-def _walk(api: InProcess, path: str) -> list[dict[str, Any]]:
-    """REQUESTS pages of a list from its head, the last one read backwards; rows of the others."""
-    joint = "&" if "?" in path else "?"
-    page: dict[str, Any] = api.get(path).json()
-    rows = list(page["data"])
-    for _ in range(REQUESTS - 2):
-        if page["hasMore"]:
-            page = api.get(f"{path}{joint}cursor={page['nextCursor']}").json()
-            rows += page["data"]
-    if page["prevCursor"] is not None:
-        assert api.get(f"{path}{joint}cursor={page['prevCursor']}").status_code == 200
-    return rows
 
 
 @pytest.mark.parametrize(
@@ -115,37 +83,37 @@ def _walk(api: InProcess, path: str) -> list[dict[str, Any]]:
     ],
 )
 def test_a_page_of_orders_reads_no_more_than_it_shows(api: InProcess, path: str) -> None:
-    before = _read(api, "^orders")
-    _walk(api, path)
-    assert _read(api, "^orders") - before <= REQUESTS * ROWS_A_REQUEST_MAX
+    before = rows_read(api, "^orders")
+    walk(api, path, REQUESTS)
+    assert rows_read(api, "^orders") - before <= REQUESTS * ROWS_A_REQUEST_MAX
     wanted = dict(pair.split("=") for pair in path.partition("?")[2].split("&") if pair)
     for row in api.get(path).json()["data"]:
         assert all(row[name] == value for name, value in wanted.items())
 
 
 def test_a_page_of_orders_reads_the_lines_of_its_orders_only(api: InProcess) -> None:
-    before = _read(api, "^order_items")
-    _walk(api, "/orders")
-    assert _read(api, "^order_items") - before <= REQUESTS * (LIMIT + 1)
+    before = rows_read(api, "^order_items")
+    walk(api, "/orders", REQUESTS)
+    assert rows_read(api, "^order_items") - before <= REQUESTS * (LIMIT + 1)
 
 
 @pytest.mark.parametrize("path", ["/audit", "/audit?sellerId=s7", "/audit?sellerId=nobody"])
 def test_a_page_of_the_audit_reads_no_more_than_it_shows(api: InProcess, path: str) -> None:
-    before = _read(api, "^audit_log")
-    rows = _walk(api, path)
-    assert _read(api, "^audit_log") - before <= REQUESTS * ROWS_A_REQUEST_MAX
+    before = rows_read(api, "^audit_log")
+    rows = walk(api, path, REQUESTS)
+    assert rows_read(api, "^audit_log") - before <= REQUESTS * ROWS_A_REQUEST_MAX
     assert len({row["id"] for row in rows}) == len(rows)
 
 
 def test_a_page_of_the_ledger_reads_no_more_than_it_shows(api: InProcess) -> None:
-    before = _read(api, "^stock_movements")
-    rows = _walk(api, f"/products/{PRODUCT}/stock-movements")
-    assert _read(api, "^stock_movements") - before <= REQUESTS * ROWS_A_REQUEST_MAX
+    before = rows_read(api, "^stock_movements")
+    rows = walk(api, f"/products/{PRODUCT}/stock-movements", REQUESTS)
+    assert rows_read(api, "^stock_movements") - before <= REQUESTS * ROWS_A_REQUEST_MAX
     assert len(rows) == (REQUESTS - 1) * LIMIT
 
 
 def test_an_order_is_found_and_stepped_without_reading_others(api: InProcess) -> None:
-    before = _read(api, "^(order|reservations|stock_movements|audit_log)")
+    before = rows_read(api, "^(order|reservations|stock_movements|audit_log)")
     product = api.product(stock=100)["id"]
     for _ in range(REQUESTS):
         line = {"productId": product, "quantity": 1}
@@ -156,6 +124,6 @@ def test_an_order_is_found_and_stepped_without_reading_others(api: InProcess) ->
             assert api.post(f"/orders/{order}/{action}").status_code == 200
         headers = {"Idempotency-Key": order}
         assert api.post(f"/orders/{order}/refunds", headers=headers).status_code == 201
-    read = _read(api, "^(order|reservations|stock_movements|audit_log)") - before
+    read = rows_read(api, "^(order|reservations|stock_movements|audit_log)") - before
     # Seven requests; the order and its line, the order again to change it, its history.
     assert read <= REQUESTS * 7 * 4
