@@ -44,8 +44,8 @@ low_stock: Final = Table(
     metadata,
     Column("product_id", postgresql.UUID, primary_key=True),
     Column("seller_id", Text, nullable=False),
-    Column("stock", Integer, nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("stock", Integer, primary_key=True),
+    Column("created_at", DateTime(timezone=True), primary_key=True),
 )
 
 

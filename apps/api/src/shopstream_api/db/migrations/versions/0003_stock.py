@@ -20,25 +20,27 @@ ALTER TABLE products
 # for one hot product, 28 times for many, measured with the indexes of the lists and a search's).
 _LOW: Final = """
 CREATE TABLE low_stock (
-    product_id uuid        PRIMARY KEY,
+    product_id uuid        NOT NULL,
     seller_id  text        NOT NULL,
     stock      integer     NOT NULL,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    -- The order of the list within a level. A change knows the level before it, so no index by
+    -- product is needed.
+    PRIMARY KEY (stock, created_at, product_id)
 );
 INSERT INTO low_stock
     SELECT id, seller_id, stock, created_at FROM products
     WHERE stock <= 100 AND deleted_at IS NULL;
-CREATE INDEX low_stock_stock_created_at_product_id_idx
-    ON low_stock (stock, created_at, product_id);
 CREATE INDEX low_stock_seller_id_stock_created_at_product_id_idx
     ON low_stock (seller_id, stock, created_at, product_id);
 CREATE FUNCTION low_stock_follow() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    IF TG_OP = 'UPDATE' AND OLD.stock <= 100 AND OLD.deleted_at IS NULL THEN
+        DELETE FROM low_stock
+        WHERE stock = OLD.stock AND created_at = OLD.created_at AND product_id = OLD.id;
+    END IF;
     IF NEW.stock <= 100 AND NEW.deleted_at IS NULL THEN
-        INSERT INTO low_stock VALUES (NEW.id, NEW.seller_id, NEW.stock, NEW.created_at)
-        ON CONFLICT (product_id) DO UPDATE SET stock = EXCLUDED.stock;
-    ELSE
-        DELETE FROM low_stock WHERE product_id = NEW.id;
+        INSERT INTO low_stock VALUES (NEW.id, NEW.seller_id, NEW.stock, NEW.created_at);
     END IF;
     RETURN NULL;
 END $$;
