@@ -42,7 +42,11 @@ class DirectConnections:
             async with asyncio.timeout(STATEMENT_SECONDS_MAX):
                 yield connection
         except BaseException:
+            lost = connection.broken
             await connection.close()
+            if lost:
+                # What ended this one, a restart for one, will hardly have left the others.
+                await self.close()
             raise
         if connection.info.transaction_status is TransactionStatus.IDLE:
             self._idle.append((connection, made))
