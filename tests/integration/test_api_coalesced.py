@@ -95,13 +95,25 @@ def together(app: InProcess, bodies: Sequence[dict[str, Any]]) -> list[httpx.Res
     return app.run(send)
 
 
+def started(
+    app: InProcess, bodies: Sequence[dict[str, Any]]
+) -> list["asyncio.Task[httpx.Response]"]:
+    """Send them one after the other, waiting for no answer."""
+
+    async def send() -> list["asyncio.Task[httpx.Response]"]:
+        tasks = []
+        for sent in bodies:
+            tasks.append(asyncio.create_task(app.client.post("/products", json=sent)))
+            await asyncio.sleep(0)
+        return tasks
+
+    return app.run(send)
+
+
 @contextmanager
 def held(app: InProcess) -> Iterator[list["asyncio.Task[httpx.Response]"]]:
     """All statements that may be under way stand still; yields the requests in them."""
     sku = f"held-{uuid4()}"
-
-    async def send() -> "asyncio.Task[httpx.Response]":
-        return asyncio.create_task(app.client.post("/products", json=body(sku=sku)))
 
     with psycopg.connect(app.database_url) as holder:
         holder.execute(
@@ -111,9 +123,9 @@ def held(app: InProcess) -> Iterator[list["asyncio.Task[httpx.Response]"]]:
             " 0, 0, 0, 1, 0, now(), now())",
             (sku,),
         )
-        tasks = []
+        tasks: list[asyncio.Task[httpx.Response]] = []
         for number in range(1, CREATES_IN_FLIGHT_MAX + 1):
-            tasks.append(app.run(send))
+            tasks += started(app, [body(sku=sku)])
             wait_until(functools.partial(_wait, app, number), "the statement waits")
         yield tasks
         holder.rollback()
@@ -194,17 +206,10 @@ def test_every_row_is_recorded_and_every_transaction_knows_its_size(app: InProce
 def test_what_shares_a_statement_is_published_in_the_order_it_came(app: InProcess) -> None:
     seller = f"z-{uuid4()}"
 
-    async def one_after_the_other() -> list["asyncio.Task[httpx.Response]"]:
-        tasks = []
-        for number in range(20):
-            # By sku they would come the other way round.
-            sent = body(sellerId=seller, name=str(number), sku=f"{99 - number}")
-            tasks.append(asyncio.create_task(app.client.post("/products", json=sent)))
-            await asyncio.sleep(0)
-        return tasks
-
+    # By sku they would come the other way round.
+    bodies = [body(sellerId=seller, name=str(n), sku=f"{99 - n}") for n in range(20)]
     with held(app) as first:
-        queued = app.run(one_after_the_other)
+        queued = started(app, bodies)
     assert outcome(app, first).count(201) == 1
     assert outcome(app, queued) == [201] * 20
     found = app.query(
@@ -219,16 +224,12 @@ def test_what_shares_a_statement_is_published_in_the_order_it_came(app: InProces
 def test_a_client_that_goes_away_takes_nobody_with_it(app: InProcess) -> None:
     seller = f"gone-{uuid4()}"
 
-    async def some() -> list["asyncio.Task[httpx.Response]"]:
-        bodies = [body(sellerId=seller, name=str(number)) for number in range(6)]
-        return [asyncio.create_task(app.client.post("/products", json=sent)) for sent in bodies]
-
     async def cancel(task: "asyncio.Task[httpx.Response]") -> None:
         task.cancel()
         await asyncio.wait([task])
 
     with held(app) as first:
-        queued = app.run(some)
+        queued = started(app, [body(sellerId=seller, name=str(number)) for number in range(6)])
         app.run(lambda: cancel(queued[2]))
         app.run(lambda: cancel(first[0]))
     assert outcome(app, [task for task in queued if task is not queued[2]]) == [201] * 5
@@ -239,11 +240,8 @@ def test_a_client_that_goes_away_takes_nobody_with_it(app: InProcess) -> None:
 def test_a_session_that_ends_in_the_middle_leaves_nothing_half_written(app: InProcess) -> None:
     before = counts(app)
 
-    async def some() -> list["asyncio.Task[httpx.Response]"]:
-        return [asyncio.create_task(app.client.post("/products", json=body())) for _ in range(30)]
-
     with held(app) as first:
-        queued = app.run(some)
+        queued = started(app, [body()] * 30)
         app.query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname ="
             " current_database() AND application_name = 'shopstream-api'"
@@ -259,13 +257,10 @@ def test_a_session_that_ends_in_the_middle_leaves_nothing_half_written(app: InPr
 def test_a_database_that_is_killed_in_the_middle_leaves_nothing_half_written(
     components: LocalComponents,
 ) -> None:
-    async def some() -> list["asyncio.Task[httpx.Response]"]:
-        return [asyncio.create_task(app.client.post("/products", json=body())) for _ in range(30)]
-
     with in_process(components) as app:
         # The lock is held by a session of the same server, which ends with it.
         with contextlib.suppress(psycopg.OperationalError), held(app) as first:
-            queued = app.run(some)
+            queued = started(app, [body()] * 30)
             components.kill("postgres")
         answers = outcome(app, [*first, *queued])
         assert answers == [503] * len(answers)
