@@ -228,6 +228,12 @@ def test_an_order_that_cannot_be_is_refused_whole(api: ApiProcess) -> None:
     assert refused((mine["id"], 1), ("nonsense", 1)) == (422, "product_not_available")
     assert refused((mine["id"].upper(), 1)) == (422, "product_not_available")
     assert refused((draft["id"], 1)) == (422, "product_not_available")
+    answer = api.order(("nonsense", 1), (mine["id"], 1), (str(uuid.uuid4()), 1), (draft["id"], 1))
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == [
+        "/items/0/productId",
+        "/items/2/productId",
+        "/items/3/productId",
+    ]
     assert refused((mine["id"], 1), (others["id"], 1)) == (422, "mixed_sellers")
     assert refused((mine["id"], 1), (euro["id"], 1)) == (422, "mixed_currencies")
     short = api.order((mine["id"], 3), (euro["id"], 0))

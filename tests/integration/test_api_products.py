@@ -135,6 +135,12 @@ def test_all_faults_of_a_body_are_told_at_once(api: ApiProcess) -> None:
     answer = _post(api, {"stock": -1})
     pointers = {fault["pointer"] for fault in answer.json()["errors"]}
     assert pointers == {"/name", "/price", "/stock", "/sellerId"}
+    answer = _post(api, {"name": "", "price": 0.001, "stock": -1})
+    pointers = {fault["pointer"] for fault in answer.json()["errors"]}
+    assert pointers == {"/name", "/price", "/stock", "/sellerId"}
+    # Of a currency that is none nothing can be said about the price.
+    answer = _post(api, {**BASE, "price": 0.001, "currency": "usd"})
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/currency"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from shopstream_api.db.migrate import is_current, migrate
 from shopstream_api.db.transaction import Database
 from shopstream_api.errors import Unavailable
-from shopstream_api.idempotency.repository import KeyRepository
+from shopstream_api.idempotency.repository import SWEEP_ROWS_MAX, KeyRepository
 from shopstream_api.idempotency.service import KEPT
 from shopstream_api.outbox.relay.metrics import RelayMetrics
 from shopstream_api.threads import in_daemon
@@ -29,6 +29,8 @@ WATCH_TIMEOUT_SECONDS: Final = 2.0
 #: A watch that has not reported for this long is itself a fault.
 WATCH_AGE_SECONDS_MAX: Final = 30.0
 SWEEP_SECONDS: Final = 5.0
+#: Of SWEEP_ROWS_MAX keys each: 20,000 a second, several times what one process can take in.
+SWEEP_BATCHES_MAX: Final = 100
 
 _log = get_logger(__name__)
 
@@ -141,7 +143,10 @@ class Sweeper:
 
     async def _once(self) -> None:
         async with self._database.reading() as connection:
-            await KeyRepository(connection).sweep(self._clock.now() - KEPT)
+            keys, before = KeyRepository(connection), self._clock.now() - KEPT
+            for _ in range(SWEEP_BATCHES_MAX):
+                if await keys.sweep(before) < SWEEP_ROWS_MAX:
+                    break
             found = await connection.execute(text("SELECT count(*) FROM outbox_poison"))
             self.poisoned = found.scalar_one()
             self._metrics.poisoned.set(self.poisoned)

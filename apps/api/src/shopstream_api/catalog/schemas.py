@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, cast
 
 from msgspec import UNSET, UnsetType
@@ -145,13 +146,9 @@ def _sent(members: Members, *, whole: bool = False) -> dict[str, Any]:
 def _details(members: Members) -> Details | None:
     sent = _sent(members, whole=True)
     price = members.number("price", required=True)
-    if members.faults or isinstance(price, UnsetType):
-        return None
-    currency = _or(sent["currency"], DEFAULT_CURRENCY)
-    try:
-        price_minor = to_minor(price, currency)
-    except NotMoney as error:
-        members.fault("price", "invalid_price", str(error))
+    currency = sent["currency"] if "currency" in members else DEFAULT_CURRENCY
+    price_minor = _minor(members, price, currency)
+    if members.faults or isinstance(price_minor, UnsetType):
         return None
     return Details(
         name=sent["name"],
@@ -163,6 +160,18 @@ def _details(members: Members) -> Details | None:
         currency=currency,
         status=_or(sent["status"], "active"),
     )
+
+
+def _minor(
+    members: Members, price: Decimal | UnsetType, currency: str | UnsetType
+) -> int | UnsetType:
+    """Told beside all other faults, if price and currency can be judged together."""
+    if isinstance(price, UnsetType) or isinstance(currency, UnsetType):
+        return UNSET
+    try:
+        return to_minor(price, currency)
+    except NotMoney as error:
+        return members.fault("price", "invalid_price", str(error))
 
 
 def _tags(members: Members) -> tuple[str, ...] | UnsetType:

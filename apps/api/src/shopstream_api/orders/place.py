@@ -84,7 +84,7 @@ class PlaceOrders:
 
 def _require_orderable(command: PlaceOrder, products: Mapping[UUID, ProductRow]) -> None:
     active = {pid for pid, row in products.items() if row.status == "active"}
-    unknown = [line.index for line in command.lines if UUID(line.product_id) not in active]
+    unknown = [line.index for line in command.lines if line.product not in active]
     if unknown:
         raise ProductNotAvailable(unknown)
     if len({row.seller_id for row in products.values()}) > 1:

@@ -9,7 +9,6 @@ from msgspec import UNSET
 
 from shopstream_api.members import Members
 from shopstream_api.money import PRICE_MINOR_MAX
-from shopstream_api.orders.errors import ProductNotAvailable
 
 LINES_MAX: Final = 100
 QUANTITY_MAX: Final = 10_000
@@ -28,6 +27,15 @@ class Line:
     product_id: str
     quantity: int
 
+    @property
+    def product(self) -> UUID | None:
+        """The id, if it can be a product's: one spelling only, as in paths."""
+        try:
+            found = UUID(self.product_id)
+        except ValueError:
+            return None
+        return found if str(found) == self.product_id else None
+
 
 @dataclass(frozen=True, slots=True)
 class PlaceOrder:
@@ -37,24 +45,12 @@ class PlaceOrder:
     lines: tuple[Line, ...]
 
     def merged(self) -> dict[UUID, int]:
-        """Units by product, in the order of first mention.
-
-        Raises ProductNotAvailable for an id that cannot be a product's.
-        """
+        """Units by product, in the order of first mention; without ids that can be no product's."""
         units: dict[UUID, int] = {}
-        unknown = []
         for line in self.lines:
-            try:
-                product_id = UUID(line.product_id)
-            except ValueError:
-                product_id = None
-            # One spelling only, as in paths: a thing has one id.
-            if product_id is None or str(product_id) != line.product_id:
-                unknown.append(line.index)
-            else:
-                units[product_id] = units.get(product_id, 0) + line.quantity
-        if unknown:
-            raise ProductNotAvailable(unknown)
+            product = line.product
+            if product is not None:
+                units[product] = units.get(product, 0) + line.quantity
         return units
 
 
