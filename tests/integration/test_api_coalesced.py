@@ -254,22 +254,6 @@ def test_a_session_that_ends_in_the_middle_leaves_nothing_half_written(app: InPr
     assert app.post("/products", body()).status_code == 201
 
 
-def test_a_database_that_is_killed_in_the_middle_leaves_nothing_half_written(
-    components: LocalComponents,
-) -> None:
-    with in_process(components) as app:
-        # The lock is held by a session of the same server, which ends with it.
-        with contextlib.suppress(psycopg.OperationalError), held(app) as first:
-            queued = started(app, [body()] * 30)
-            components.kill("postgres")
-        answers = outcome(app, [*first, *queued])
-        assert answers == [503] * len(answers)
-
-        components.start("postgres")
-        wait_until(lambda: app.post("/products", body()).status_code == 201, "writes go on")
-        assert counts(app) == [1, 1, 1, 1]
-
-
 def counts(app: InProcess) -> list[int]:
     tables = ("products", "outbox", "event_audit", "audit_log")
     return [app.query(f"SELECT count(*) FROM {table}")[0][0] for table in tables]
@@ -351,6 +335,22 @@ def test_reads_and_conditional_reads_at_once_are_each_answered(app: InProcess) -
             assert (answer.status_code, answer.content) == (304, b"")
         else:
             assert answer.json() == made[number % 8]
+
+
+def test_a_database_that_is_killed_in_the_middle_leaves_nothing_half_written(
+    components: LocalComponents,
+) -> None:
+    with in_process(components) as app:
+        # The lock is held by a session of the same server, which ends with it.
+        with contextlib.suppress(psycopg.OperationalError), held(app) as first:
+            queued = started(app, [body()] * 30)
+            components.kill("postgres")
+        answers = outcome(app, [*first, *queued])
+        assert answers == [503] * len(answers)
+
+        components.start("postgres")
+        wait_until(lambda: app.post("/products", body()).status_code == 201, "writes go on")
+        assert counts(app) == [1, 1, 1, 1]
 
 
 def test_the_relay_publishes_all_that_shared_a_statement(components: LocalComponents) -> None:
