@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -236,6 +236,23 @@ def test_a_file_that_cannot_be_read_at_all_is_refused_whole(
 ) -> None:
     answer = upload(api, content, media_type=media_type)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert api.query("SELECT count(*) FROM import_slices") == [(0,)]
+
+
+def test_a_file_above_the_bound_is_refused_announced_or_not(api: InProcess) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        for _ in range(20):
+            read += 1
+            yield b"x" * 59_999 + b"\n"
+
+    answer = upload(api, body())
+    assert (answer.status_code, answer.json()["code"], read) == (413, "body_too_large", 17)
+    headers = {"Content-Type": CSV, "Idempotency-Key": _sku(), "Content-Length": "1000001"}
+    answer = api.post("/imports", content=body(), headers=headers)
+    assert (answer.status_code, answer.json()["code"], read) == (413, "body_too_large", 17)
     assert api.query("SELECT count(*) FROM import_slices") == [(0,)]
 
 

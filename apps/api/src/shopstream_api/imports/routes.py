@@ -81,6 +81,9 @@ class ImportRoutes:
         principal = principal_of(request)
         media_type = require_type(request, (NDJSON, CSV))
         key = required_key(request)
+        announced = request.headers.get("content-length", "")
+        if announced.isdigit():
+            self._require_size(int(announced))
         if self._receiving.locked():
             raise Unavailable(f"{UPLOADS_MAX} uploads are being received; try again later.")
         async with self._receiving, self._database.session() as connection:
@@ -114,8 +117,7 @@ class ImportRoutes:
         read = 0
         async for chunk in _chunks(request):
             read += len(chunk)
-            if read > self._bytes_max:
-                raise BodyTooLarge(f"At most {self._bytes_max} bytes are read.")
+            self._require_size(read)
             if again:
                 upload.hash(chunk)
             else:
@@ -124,6 +126,10 @@ class ImportRoutes:
             raise EmptyFile("The body is empty.")
         if not again:
             await upload.end()
+
+    def _require_size(self, size: int) -> None:
+        if size > self._bytes_max:
+            raise BodyTooLarge(f"At most {self._bytes_max} bytes are read.")
 
     async def _accept(self, request: Request, upload: Upload, principal: Principal) -> Response:
         row = ImportRow(
