@@ -83,8 +83,26 @@ class Driver:
 
     def run(self, call: Call, command: Command) -> None:
         """Send a request, compare with what the model does, and what both show afterwards."""
+        self._tick()
+        self._ask(call, command)
+
+    def repeat(self, call: Call, command: Command, *, other: bool) -> None:
+        """Send a request again, or another with its key."""
+        self._tick()
+        if other:
+            again = replace(call, body=call.other)
+            kept = self._kept[call.scope][0].body
+            if call.other is None or call.other == kept or not self._is_kept(again):
+                return
+            call = again
+        self._ask(call, command)
+
+    def _tick(self) -> None:
+        """Time goes on, so that no two requests are of one moment."""
         self.app.clock.advance(timedelta(seconds=1))
         self._latest = max(self._latest, self.app.clock.at)
+
+    def _ask(self, call: Call, command: Command) -> None:
         kept = self._is_kept(call)
         if kept is None:
             return
@@ -98,16 +116,6 @@ class Driver:
             self._kept[call.scope] = (call, answer, self.app.clock.at)
             self.keyed.append((call, command))
         self.verify()
-
-    def repeat(self, call: Call, command: Command, *, other: bool) -> None:
-        """Send a request again, or another with its key."""
-        if other:
-            again = replace(call, body=call.other)
-            kept = self._kept[call.scope][0].body
-            if call.other is None or call.other == kept or not self._is_kept(again):
-                return
-            call = again
-        self.run(call, command)
 
     def _is_kept(self, call: Call) -> bool | None:
         """Whether the call's key is remembered; None when that depends on when it was swept."""
