@@ -131,6 +131,23 @@ def test_rows_without_a_month_wait_in_the_default_until_theirs_is_made(filled: I
     }
 
 
+def test_a_month_that_was_put_away_does_not_stand_in_the_way(filled: InProcess) -> None:
+    past = date(2024, 2, 1)
+    order = _id_in(past)
+    _insert(filled.database_url, order)
+    filled.run(filled.resources.partitions.make_missing)
+    with psycopg.connect(filled.database_url) as connection:
+        connection.execute("ALTER TABLE orders DETACH PARTITION orders_2024_02")
+    assert filled.get(f"/orders/{order}").status_code == 404
+    _insert(filled.database_url, _id_in(past))
+    filled.clock.advance(timedelta(days=31))
+    filled.run(filled.resources.partitions.make_missing)
+    filled.run(filled.resources.partitions.probe)
+    assert f"orders_{wanted(filled.clock.now())[-1]:%Y_%m}" in _partitions(
+        filled.database_url, "orders"
+    )
+
+
 def test_a_clock_of_another_century_stops_nothing(
     session_components: LocalComponents, url: str
 ) -> None:

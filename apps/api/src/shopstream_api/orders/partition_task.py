@@ -43,6 +43,8 @@ class PartitionTask:
     async def make_missing(self) -> None:
         """One pass; where a lock cannot be had, the rest waits for the next one.
 
+        A partition that cannot be made, say because a detached table has its name, is logged and
+        does not stand in the way of the others.
         Raises Unavailable when the database is away.
         """
         now = self._clock.now()
@@ -55,6 +57,9 @@ class PartitionTask:
             except Unavailable as error:
                 _log.warning("partition not made", table=table, month=str(month), reason=str(error))
                 break
+            except Exception:  # noqa: BLE001 - logged; the next pass tries again
+                _log.exception("partition not made", table=table, month=str(month))
+                continue
             _log.info("partition made", table=table, month=str(month), rows=rows)
         async with self._database.reading() as connection:
             self._covered = await connection.run_sync(covered, now)
