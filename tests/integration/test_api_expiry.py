@@ -82,6 +82,11 @@ def test_an_order_expires_when_its_time_is_over_and_not_before(app: InProcess) -
         ("inventory.released", "expired"),
         ("inventory.released", "expired"),
     ]
+    # All of one expiry can be found by one id.
+    assert app.query(
+        "SELECT count(DISTINCT convert_from(payload, 'UTF8')::json->>'correlationid') FROM outbox"
+        " WHERE type IN ('order.cancelled', 'inventory.released') GROUP BY txid"
+    ) == [(1,), (1,)]
     late = app.post(f"/orders/{confirmed['id']}/pay")
     assert (late.status_code, late.json()["from"]) == (409, "cancelled")
 

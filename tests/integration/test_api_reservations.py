@@ -75,6 +75,13 @@ def test_a_reservation_holds_stock_until_it_is_deleted(app: InProcess) -> None:
     ) == [("inventory.reserved", "reservation"), ("inventory.released", "reservation")]
 
 
+def test_a_reservation_made_under_the_alias_is_found_under_the_alias(app: InProcess) -> None:
+    product = app.product(stock=8)["id"]
+    made = app.post(f"/api/v1/products/{product}/reservations", {"quantity": 1})
+    assert made.headers["location"] == f"/api/v1/reservations/{made.json()['id']}"
+    assert app.request("DELETE", made.headers["location"]).status_code == 204
+
+
 def test_what_has_ended_or_never_was_cannot_be_deleted(app: InProcess) -> None:
     product = app.product(stock=8)["id"]
     held = _reserve(app, product, {"quantity": 1}).json()["id"]

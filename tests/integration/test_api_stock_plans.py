@@ -92,3 +92,18 @@ def test_a_sweep_reads_what_is_overdue_and_its_products(app: InProcess) -> None:
     ended = rows_read(app, "^(products|reservations|low_stock)$") - before - idle
     # The hold as it is found, claimed and ended, its product locked and changed, and its level.
     assert ended <= REQUESTS * 8
+
+
+def test_a_change_of_stock_writes_to_no_index_of_the_product(app: InProcess) -> None:
+    """An index that names a column of it would make each sale write to every index."""
+    assert (
+        app.query(
+            "SELECT DISTINCT i.indexrelid::regclass::text, a.attname FROM pg_index i"
+            " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam"
+            " JOIN pg_depend d ON d.objid = i.indexrelid AND d.refobjid = i.indrelid"
+            " JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = d.refobjsubid"
+            " WHERE i.indrelid = 'products'::regclass AND am.amname <> 'brin'"
+            " AND a.attname IN ('stock', 'reserved', 'inventory_version', 'updated_at')"
+        )
+        == []
+    )

@@ -133,7 +133,8 @@ class ExpiryWorker:
 
     async def _one(self, hold: Hold) -> bool:
         kind = "order" if hold.is_order else "reservation"
-        context = RequestContext(request_id=self._ids.new_id())
+        request_id = self._ids.new_id()
+        context = RequestContext(request_id, correlation_id=request_id)
         try:
             ended = await self._database.run(context, lambda tx: self._expire(tx, hold))
         except Exception as error:
