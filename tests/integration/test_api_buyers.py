@@ -17,7 +17,13 @@ SECONDS_MAX = 15.0
 @pytest.fixture(scope="module")
 def api(session_components: LocalComponents) -> Iterator[ApiProcess]:
     # Its end checks that stock is the initial stock and the ledger, as all invariants.
-    with ApiProcess.beside(session_components, SHOPSTREAM_RELAY="off") as process:
+    # What it waits for is given three times as long too: a slow machine is not an answer of 503.
+    with ApiProcess.beside(
+        session_components,
+        SHOPSTREAM_RELAY="off",
+        SHOPSTREAM_POOL_TIMEOUT_SECONDS="15",
+        SHOPSTREAM_REQUEST_DEADLINE_SECONDS="30",
+    ) as process:
         yield process
 
 
