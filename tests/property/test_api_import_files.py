@@ -12,7 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from shopstream_api.catalog import quick
+from shopstream_api.catalog.schemas import read_replacement
 from shopstream_api.errors import Forbidden, ShopError, ValidationFailed
+from shopstream_api.exact_json import parse
 from shopstream_api.imports.errors import MalformedCsv
 from shopstream_api.imports.records import RECORD_BYTES_MAX, Record, Records
 from shopstream_api.imports.rows import Row, read_header, read_row
@@ -252,3 +255,37 @@ def test_a_wrong_header_names_its_columns(header: bytes, pointers: list[str]) ->
 
 def test_a_seller_s_own_file_needs_no_column_for_the_seller() -> None:
     assert read_header(b' sku ,"name",price', Principal("me")) == ("sku", "name", "price")
+
+
+members = st.fixed_dictionaries(
+    {"name": st.text(max_size=5)},
+    optional={
+        "price": st.sampled_from(["1", "9.99", "9.990", "1e2", "-1", '"1"', "10000000000.01", "0"]),
+        "sku": cells | st.none() | st.integers(),
+        "description": cells | st.none(),
+        "category": cells,
+        "tags": st.lists(cells, max_size=3) | st.none() | cells,
+        "stock": st.integers(-1, 10**9 + 1) | st.just(2.0) | st.booleans(),
+        "currency": st.sampled_from(["USD", "JPY", "KWD", "usd", None]),
+        "status": st.sampled_from(["draft", "active", "gone"]),
+        "sellerId": st.sampled_from(["seller1", "no spaces", "", None]),
+        "id": st.just("x"),
+    },
+)
+
+
+@given(members)
+def test_the_quick_reader_of_a_line_says_what_the_exact_one_says_or_nothing(
+    sent: dict[str, Any],
+) -> None:
+    price = sent.pop("price", None)
+    line = json.dumps(sent)
+    if price is not None:
+        line = f'{line[:-1]}, "price": {price}}}'
+    quickly = quick.read_replacement(line.encode())
+    assert quickly is None or quickly == read_replacement(parse(line.encode()))
+
+
+def test_an_ordinary_line_is_read_quickly() -> None:
+    line = b'{"sku":"s","name":"n","price":9.99,"stock":0,"tags":["a"],"sellerId":"seller1"}'
+    assert quick.read_replacement(line) == read_replacement(parse(line))

@@ -21,6 +21,7 @@ from shopstream_api.catalog.schemas import (
     TAGS_MAX,
     Details,
     NewProduct,
+    ReplaceProduct,
 )
 from shopstream_api.members import SELLER_ID
 from shopstream_api.money import DEFAULT_CURRENCY, EXPONENTS, PRICE_MINOR_MAX
@@ -41,7 +42,7 @@ class _Body(Struct, forbid_unknown_fields=True, rename="camel", gc=False):
     sku: Annotated[str, Meta(max_length=SKU_LENGTH_MAX)] | None = None
     category: Annotated[str, Meta(max_length=CATEGORY_LENGTH_MAX)] | None = None
     tags: Annotated[tuple[_Tag, ...], Meta(max_length=TAGS_MAX)] = ()
-    stock: Annotated[int, Meta(ge=0, le=STOCK_MAX)] = 0
+    stock: Annotated[int, Meta(ge=0, le=STOCK_MAX)] | UnsetType = UNSET
     currency: str = DEFAULT_CURRENCY
     status: ProductStatus = "active"
 
@@ -51,12 +52,22 @@ _decode: Final = msgspec.json.Decoder(_Body).decode
 
 def read_new(body: bytes, default_seller: str | None) -> NewProduct | None:
     """The product, or None when the body needs the exact reader. Raises nothing."""
+    read = read_replacement(body)
+    if read is None:
+        return None
+    seller = default_seller if isinstance(read.seller_id, UnsetType) else read.seller_id
+    if seller is None:
+        return None
+    return NewProduct(read.details, 0 if isinstance(read.stock, UnsetType) else read.stock, seller)
+
+
+def read_replacement(body: bytes) -> ReplaceProduct | None:
+    """The same for `schemas.read_replacement`."""
     try:
         sent = _decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    seller = default_seller if isinstance(sent.seller_id, UnsetType) else sent.seller_id
-    if seller is None or not SELLER_ID.fullmatch(seller) or not _plain(sent):
+    if not _plain(sent):
         return None
     price_minor = _minor(bytes(sent.price), sent.currency)
     if price_minor is None:
@@ -71,7 +82,7 @@ def read_new(body: bytes, default_seller: str | None) -> NewProduct | None:
         sent.currency,
         sent.status,
     )
-    return NewProduct(details, sent.stock, seller)
+    return ReplaceProduct(details, sent.stock, sent.seller_id)
 
 
 def _plain(sent: _Body) -> bool:
@@ -83,6 +94,7 @@ def _plain(sent: _Body) -> bool:
         and (sent.sku is None or sent.sku.isprintable())
         and (sent.category is None or sent.category.isprintable())
         and all(tag.isprintable() for tag in sent.tags)
+        and (isinstance(sent.seller_id, UnsetType) or bool(SELLER_ID.fullmatch(sent.seller_id)))
     )
 
 

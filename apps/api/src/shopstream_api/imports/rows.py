@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import UNSET, UnsetType
 
+from shopstream_api.catalog import quick
 from shopstream_api.catalog.schemas import MEMBERS, Details, read_replacement
 from shopstream_api.errors import Fault, ValidationFailed
 from shopstream_api.exact_json import parse
@@ -66,8 +67,10 @@ def read_row(number: int, record: Record, header: Header | None, principal: Prin
     """
     if record is None:
         raise BodyTooLarge(f"A row has at most {RECORD_BYTES_MAX} bytes.")
-    body = parse(record) if header is None else _body(header, _fields(record))
-    read = read_replacement(body)
+    if header is None:
+        read = quick.read_replacement(record) or read_replacement(parse(record))
+    else:
+        read = read_replacement(_body(header, _fields(record)))
     seller_id = principal.seller_id if read.seller_id is UNSET else read.seller_id
     faults = [
         Fault(f"/{name}", "required", "is required in an import")
