@@ -105,11 +105,11 @@ async def create(connection: DriverConnection, drafts: Sequence[Draft]) -> set[U
 def _parameters(drafts: Sequence[Draft]) -> dict[str, arrays.Array]:
     events = [draft.event for draft in drafts]
     return new_products([draft.row for draft in drafts]) | {
-        "event_id": arrays.uuids(UUID(event.id) for event in events),
+        "event_id": arrays.uuid_texts(event.id for event in events),
         "payload": arrays.blobs(event.value for event in events),
         "headers": arrays.blobs(encode_headers(event) for event in events),
         "time_ms": arrays.bigints(epoch_ms(event.time) for event in events),
-        "audit_id": arrays.uuids(UUID(draft.audit.id) for draft in drafts),
+        "audit_id": arrays.uuid_texts(draft.audit.id for draft in drafts),
         "request_id": arrays.texts(draft.audit.request_id for draft in drafts),
     }
 

@@ -20,6 +20,7 @@ _head: Final = struct.Struct("!iiIii").pack
 _empty: Final = struct.Struct("!iiI").pack
 _length: Final = struct.Struct("!i").pack
 _NULL: Final = _length(-1)
+_UUID_LENGTH: Final = _length(16)
 #: A fixed-size element with its length before it.
 _int4: Final = struct.Struct("!ii").pack
 _int8: Final = struct.Struct("!iq").pack
@@ -93,6 +94,11 @@ def blobs(values: Iterable[bytes]) -> Array:
 
 def uuids(values: Iterable[UUID | None]) -> Array:
     return UuidArray.of([_NULL if v is None else _sized(v.bytes) for v in values])
+
+
+def uuid_texts(values: Iterable[str]) -> Array:
+    """uuid[] too, of ids in their canonical form."""
+    return UuidArray.of([_UUID_LENGTH + bytes.fromhex(v.replace("-", "")) for v in values])
 
 
 def integers(values: Iterable[int]) -> Array:

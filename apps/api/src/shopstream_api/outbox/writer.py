@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -113,7 +112,7 @@ async def write(
     await connection.exec_driver_sql(
         _WRITE,
         {
-            "id": arrays.uuids(UUID(event.id) for event in plain),
+            "id": arrays.uuid_texts(event.id for event in plain),
             "aggregatetype": arrays.texts(AGGREGATE_TYPES[event.topic] for event in plain),
             "aggregateid": arrays.texts(event.subject for event in plain),
             "type": arrays.texts(event.type for event in plain),
@@ -126,10 +125,10 @@ async def write(
             "time": arrays.moments(event.time for event in plain),
             "amount_minor": arrays.bigints(entry.amount_minor for entry in events),
             "currency": arrays.texts(entry.currency for entry in events),
-            "audit_id": arrays.uuids(UUID(entry.id) for entry in audits),
+            "audit_id": arrays.uuid_texts(entry.id for entry in audits),
             "action": arrays.texts(entry.action for entry in audits),
             "entity_type": arrays.texts(entry.entity_type for entry in audits),
-            "entity_id": arrays.uuids(UUID(entry.entity_id) for entry in audits),
+            "entity_id": arrays.uuid_texts(entry.entity_id for entry in audits),
             "audit_seller": arrays.texts(entry.seller_id for entry in audits),
             "request_id": arrays.texts(entry.request_id for entry in audits),
             "at": arrays.moments(entry.at for entry in audits),

@@ -83,7 +83,7 @@ class RequestMiddleware:
             return
         context = self._context(scope)
         scope.setdefault("state", {})["context"] = context
-        structlog.contextvars.clear_contextvars()
+        # Nothing else is ever bound, so what a connection's last request left is overwritten.
         structlog.contextvars.bind_contextvars(
             request_id=context.request_id, correlation_id=context.correlation_id
         )

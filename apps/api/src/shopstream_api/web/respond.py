@@ -21,6 +21,9 @@ Work = Callable[[Transaction], Awaitable[Answer]]
 JSON_HEADERS = {"content-type": "application/json"}
 NO_CONTENT: Final = Answer(204, {}, b"")
 
+#: Statuses that have no body, and so no length of one.
+_BODILESS: Final = (204, 304)
+
 
 def context_of(request: Request) -> RequestContext:
     """The ids that the middleware gave this request."""
@@ -110,9 +113,24 @@ def _key(request: Request, body: object, caller: str | None, *, required: bool) 
     )
 
 
+class _Answered(Response):
+    """An answer whose headers are known: the framework's own way to them costs twice as much."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.status_code = answer.status
+        self.body = answer.body
+        self.background = None
+        self.raw_headers = [
+            (name.encode("latin-1"), value.encode("latin-1"))
+            for name, value in answer.headers.items()
+        ]
+        if answer.status not in _BODILESS:
+            self.raw_headers.append((b"content-length", str(len(answer.body)).encode()))
+
+
 def response_of(answer: Answer) -> Response:
     """The answer on the wire."""
-    return Response(answer.body, answer.status, dict(answer.headers))
+    return _Answered(answer)
 
 
 def shown(answer: Answer, position: str | None) -> Response:
