@@ -1,5 +1,7 @@
 """Errors that reach the edge become problems here, whatever raised them."""
 
+import json
+from html import escape
 from http import HTTPStatus
 from typing import Final, cast
 
@@ -11,6 +13,7 @@ from starlette.routing import Match
 
 from shopstream_api.errors import NotFound, ShopError
 from shopstream_api.web.errors import MethodNotAllowed
+from shopstream_api.web.examples import problem_example
 from shopstream_api.web.problems import BY_CODE, problem
 from shopstream_api.web.respond import context_of, response_of
 
@@ -60,8 +63,10 @@ async def _page(request: Request) -> Response:
     kind = BY_CODE.get(request.path_params["code"])
     if kind is None:
         raise NotFound("There is no such type of problem.")
+    example = json.dumps(problem_example(kind), indent=2, ensure_ascii=False)
     return HTMLResponse(
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{kind.title}</title>"
-        f"<h1>{kind.title}</h1><p><code>{kind.code}</code>, status {kind.status}</p>"
-        f"<p>{kind.help}</p></html>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(kind.title)}</title>"
+        f"<h1>{escape(kind.title)}</h1><p><code>{kind.code}</code>, status {kind.status}</p>"
+        f"<h2>What to do</h2><p>{escape(kind.help)}</p>"
+        f"<h2>Example</h2><pre>{escape(example)}</pre></html>"
     )
