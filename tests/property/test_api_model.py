@@ -25,17 +25,20 @@ from tests.support.app import InProcess, in_process
 from tests.support.components import LocalComponents
 
 EXAMPLES: Final = os.environ.get("SHOPSTREAM_TEST_EXAMPLES")  # noqa: TID251 - a tester's wish
-EXAMPLES_DEFAULT: Final = 30
-STEPS: Final = 50
+EXAMPLES_DEFAULT: Final = 35
+STEPS: Final = 25
 UNKNOWN: Final = "01890000-0000-7000-8000-000000000000"
 
 sellers = st.sampled_from(["s1", "s2"])
-callers = st.sampled_from([None, None, "s1", "s2"])
-keys = st.sampled_from([None, None, "k1", "k2", "k3"])
-key_always = st.sampled_from(["k1", "k2"])
+#: Who asks: anybody, or a seller, whose the thing may be or not.
+roles = st.sampled_from([None, None, "own", "other"])
+#: A key is seldom taken for another request by chance; `repeat` does it on purpose.
+key_always = st.integers(1, 30).map("k{}".format)
+keys = st.none() | key_always
 matches = st.sampled_from([None, None, "current", "stale", "*"])
 prices = st.sampled_from([0, 5, Decimal("9.99"), Decimal("12.50")])
 units = st.sampled_from([0, 1, 4, 5, 6, 7, 12])
+stocks = st.fixed_dictionaries({"stock": units})
 details = {
     "sku": st.sampled_from([None, "A", "B"]),
     "description": st.sampled_from([None, "of clay\r\nand glaze"]),
@@ -49,7 +52,11 @@ whole = st.fixed_dictionaries(
 )
 changes = st.fixed_dictionaries(
     {}, optional={"name": st.just("Mug"), "price": prices, "sellerId": sellers, **details}
-)
+) | st.just({"stock": 5})
+replacements = st.builds(lambda body, more: body | more, whole, st.just({}) | stocks)
+
+
+Role = str | None
 
 
 class ApiMachine(RuleBasedStateMachine):
@@ -63,18 +70,30 @@ class ApiMachine(RuleBasedStateMachine):
         self.shop = self.driver.shop
         self.jumps = 0
 
-    @initialize(stocks=st.lists(st.sampled_from([5, 6, 12]), min_size=2, max_size=3))
-    def begin(self, stocks: list[int]) -> None:
-        for stock in stocks:
-            body = {"name": "Cup", "price": 5}
-            self.create(body=body, stock=stock, seller="s1", caller=None, key=None)
+    @initialize(
+        stocks=st.tuples(*[st.sampled_from([5, 6, 12, 40])] * 3),
+        steps=st.lists(st.integers(0, 4), min_size=2, max_size=4),
+    )
+    def begin(self, stocks: tuple[int, ...], steps: list[int]) -> None:
+        """A few products of each seller, and orders that are on their way."""
+        for stock, seller in zip(stocks, ("s1", "s1", "s2"), strict=True):
+            self.create(
+                body={"name": "Cup", "price": Decimal("9.99")},
+                stock=stock,
+                seller=seller,
+                role=None,
+                key=None,
+            )
+        for number in steps:
+            self.order([(pid, 1) for pid in list(self.shop.products)[:2]], None)
+            for verb in list(ACTIONS)[:number]:
+                self.do(list(self.shop.orders)[-1], verb, None, None)
 
     # Products.
 
-    @rule(body=whole, stock=units, seller=sellers, caller=callers, key=keys)
-    def create(
-        self, body: Json, stock: int, seller: str, caller: str | None, key: str | None
-    ) -> None:
+    @rule(body=whole, stock=units, seller=sellers, role=roles, key=keys)
+    def create(self, body: Json, stock: int, seller: str, role: Role, key: str | None) -> None:
+        caller = _caller(role, seller)
         sent = {**body, "stock": stock, "sellerId": seller}
 
         def command(answer: Json) -> Reply:
@@ -87,13 +106,14 @@ class ApiMachine(RuleBasedStateMachine):
 
     @rule(
         bodies=st.lists(st.tuples(whole, sellers), min_size=1, max_size=4),
-        caller=callers,
+        role=roles,
         key=key_always,
         atomic=st.booleans(),
     )
     def create_many(
-        self, *, bodies: list[tuple[Json, str]], caller: str | None, key: str, atomic: bool
+        self, *, bodies: list[tuple[Json, str]], role: Role, key: str, atomic: bool
     ) -> None:
+        caller = _caller(role, bodies[0][1])
         items = [{**body, "sellerId": seller} for body, seller in bodies]
 
         def command(answer: Json) -> Reply:
@@ -108,49 +128,34 @@ class ApiMachine(RuleBasedStateMachine):
         )
         self.run(Call("POST", "/products/bulk", sent, caller, key, None, other, valid), command)
 
-    @rule(
-        data=st.data(),
-        body=changes,
-        caller=callers,
-        key=keys,
-        match=matches,
-        stocked=st.integers(0, 9),
-    )
+    @rule(data=st.data(), role=roles, what=st.sampled_from(["patch", "patch", "put", "delete"]))
+    def change(self, data: st.DataObject, role: Role, what: str) -> None:
+        product_id, caller = self.some_product(data, role)
+        tag = self.tag(product_id, data.draw(matches, "If-Match"))
+        if what == "patch":
+            self.patch(data, product_id, caller, tag)
+        elif what == "put":
+            self.put(data, product_id, caller, tag)
+        elif len(self.there()) > 2:
+            self.delete(product_id, caller, tag)
+
     def patch(
-        self,
-        *,
-        data: st.DataObject,
-        body: Json,
-        caller: str | None,
-        key: str | None,
-        match: str | None,
-        stocked: int,
+        self, data: st.DataObject, product_id: str, caller: str | None, tag: str | None
     ) -> None:
-        product_id = self.some_product(data)
-        sent = {**body, "stock": 5} if stocked == 0 else body
-        tag = self.tag(product_id, match)
+        sent = data.draw(changes, "body")
 
         def command(_: Json) -> Reply:
             product = self.shop.patch(caller, product_id, sent, tag)
             return Reply(200, product.shown(), product.etag)
 
-        path = f"/products/{product_id}"
+        path, key = f"/products/{product_id}", data.draw(keys, "key")
         valid = "stock" not in sent
         self.run(Call("PATCH", path, sent, caller, key, tag, {"name": "Jar"}, valid), command)
 
-    @rule(data=st.data(), body=whole, caller=callers, match=matches, stock=st.none() | units)
     def put(
-        self,
-        *,
-        data: st.DataObject,
-        body: Json,
-        caller: str | None,
-        match: str | None,
-        stock: int | None,
+        self, data: st.DataObject, product_id: str, caller: str | None, tag: str | None
     ) -> None:
-        product_id = self.some_product(data)
-        sent = body if stock is None else {**body, "stock": stock}
-        tag = self.tag(product_id, match)
+        sent = data.draw(replacements, "body")
 
         def command(_: Json) -> Reply:
             product = self.shop.put(caller, product_id, sent, tag)
@@ -158,11 +163,7 @@ class ApiMachine(RuleBasedStateMachine):
 
         self.run(Call("PUT", f"/products/{product_id}", sent, caller, match=tag), command)
 
-    @rule(data=st.data(), caller=callers, match=matches)
-    def delete(self, data: st.DataObject, caller: str | None, match: str | None) -> None:
-        product_id = self.some_product(data)
-        tag = self.tag(product_id, match)
-
+    def delete(self, product_id: str, caller: str | None, tag: str | None) -> None:
         def command(_: Json) -> Reply:
             self.shop.delete(caller, product_id, tag)
             return Reply(204, None)
@@ -171,29 +172,33 @@ class ApiMachine(RuleBasedStateMachine):
 
     # Stock.
 
-    @rule(
-        data=st.data(),
-        caller=callers,
-        delta=st.sampled_from([-7, -1, 1, 6, 10**9]),
-        key=key_always,
-    )
-    def adjust(self, data: st.DataObject, caller: str | None, delta: int, key: str) -> None:
-        product_id = self.some_product(data)
+    @rule(data=st.data(), role=roles, what=st.sampled_from(["adjust", "set", "reserve", "release"]))
+    def stock(self, data: st.DataObject, role: Role, what: str) -> None:
+        if what == "release" and self.shop.reservations:
+            self.release(data.draw(st.sampled_from(list(self.shop.reservations)), "held"), role)
+            return
+        product_id, caller = self.some_product(data, role)
+        if what == "adjust":
+            self.adjust(data, product_id, caller)
+        elif what == "set":
+            self.set_stock(data, product_id, caller)
+        else:
+            self.reserve(data, product_id, caller)
+
+    def adjust(self, data: st.DataObject, product_id: str, caller: str | None) -> None:
+        delta = data.draw(st.sampled_from([-7, -1, 1, 6, 10**9]), "delta")
         sent = {"delta": delta, "reason": "counted"}
 
         def command(_: Json) -> Reply:
             return Reply(201, self.shop.adjust(caller, product_id, delta, "counted"))
 
-        path = f"/products/{product_id}/stock-adjustments"
+        path, key = f"/products/{product_id}/stock-adjustments", data.draw(key_always, "key")
         self.run(Call("POST", path, sent, caller, key, other={**sent, "reason": "found"}), command)
 
-    @rule(data=st.data(), caller=callers, quantity=units, right=st.booleans())
-    def set_stock(
-        self, *, data: st.DataObject, caller: str | None, quantity: int, right: bool
-    ) -> None:
-        product_id = self.some_product(data)
+    def set_stock(self, data: st.DataObject, product_id: str, caller: str | None) -> None:
         product = self.shop.products.get(product_id)
-        expected = product.stock if product is not None and right else 3
+        quantity, present = data.draw(units, "quantity"), 3 if product is None else product.stock
+        expected = data.draw(st.sampled_from([present, present, 3]), "expected")
 
         def command(_: Json) -> Reply:
             return Reply(200, self.shop.set_stock(caller, product_id, quantity, expected))
@@ -201,38 +206,21 @@ class ApiMachine(RuleBasedStateMachine):
         sent = {"quantity": quantity, "expectedQuantity": expected}
         self.run(Call("PUT", f"/products/{product_id}/stock", sent, caller), command)
 
-    @rule(
-        data=st.data(),
-        caller=callers,
-        quantity=st.integers(1, 6),
-        key=keys,
-        reference=st.sampled_from([None, "cart 7"]),
-    )
-    def reserve(
-        self,
-        data: st.DataObject,
-        caller: str | None,
-        quantity: int,
-        key: str | None,
-        reference: str | None,
-    ) -> None:
-        product_id = self.some_product(data)
-        sent = {"quantity": quantity, "reference": reference}
+    def reserve(self, data: st.DataObject, product_id: str, caller: str | None) -> None:
+        quantity = data.draw(st.integers(1, 6), "quantity")
+        reference = data.draw(st.sampled_from([None, "cart 7"]), "reference")
 
         def command(answer: Json) -> Reply:
             held = self.shop.reserve(caller, product_id, quantity, reference, answer.get("id", ""))
             return Reply(201, held.shown())
 
-        path = f"/products/{product_id}/reservations"
-        self.run(
-            Call("POST", path, sent, caller, key, other={"quantity": quantity, "reference": "x"}),
-            command,
-        )
+        path, key = f"/products/{product_id}/reservations", data.draw(keys, "key")
+        sent = {"quantity": quantity, "reference": reference}
+        other = {"quantity": quantity, "reference": "x"}
+        self.run(Call("POST", path, sent, caller, key, other=other), command)
 
-    @precondition(lambda self: self.shop.reservations)
-    @rule(data=st.data(), caller=callers)
-    def release(self, data: st.DataObject, caller: str | None) -> None:
-        held = data.draw(st.sampled_from(sorted(self.shop.reservations)), "reservation")
+    def release(self, held: str, role: Role) -> None:
+        caller = _caller(role, self.shop.reservations[held].product.seller)
 
         def command(_: Json) -> Reply:
             self.shop.release(caller, held)
@@ -244,7 +232,9 @@ class ApiMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), counts=st.lists(st.integers(1, 4), min_size=1, max_size=4), key=keys)
     def place(self, data: st.DataObject, counts: list[int], key: str | None) -> None:
-        lines = [(self.some_product(data), count) for count in counts]
+        self.order([(self.some_product(data)[0], count) for count in counts], key)
+
+    def order(self, lines: list[tuple[str, int]], key: str | None) -> None:
         items = [{"productId": pid, "quantity": count} for pid, count in lines]
 
         def command(answer: Json) -> Reply:
@@ -255,15 +245,19 @@ class ApiMachine(RuleBasedStateMachine):
         self.run(Call("POST", "/orders", sent, None, key, other={"items": items}), command)
 
     @precondition(lambda self: self.shop.orders)
-    @rule(data=st.data(), caller=callers, verb=st.sampled_from(sorted(ACTIONS)), key=keys)
-    def act(self, data: st.DataObject, caller: str | None, verb: str, key: str | None) -> None:
-        self.do(self.some_order(data), verb, caller, key)
+    @rule(data=st.data(), role=roles, verb=st.sampled_from([*ACTIONS, "cancel", *["refund"] * 3]))
+    def act(self, data: st.DataObject, role: Role, verb: str) -> None:
+        order_id, caller = self.some_order(data, role)
+        if verb == "refund":
+            self.refund(data, order_id, caller)
+        else:
+            self.do(order_id, verb, caller, data.draw(keys, "key"))
 
     @precondition(lambda self: self.shop.orders)
     @rule(data=st.data(), steps=st.integers(1, 4))
     def go_on(self, data: st.DataObject, steps: int) -> None:
         """The way of an order that meets no obstacle: chance alone seldom goes it to the end."""
-        order_id = self.some_order(data)
+        order_id, _ = self.some_order(data)
         for verb in ACTIONS:
             if steps and ACTIONS[verb] in ALLOWED[self.shop.orders[order_id].status][:1]:
                 self.do(order_id, verb, None, None)
@@ -276,49 +270,33 @@ class ApiMachine(RuleBasedStateMachine):
 
         self.run(Call("POST", f"/orders/{order_id}/{verb}", None, caller, key), command)
 
-    @precondition(lambda self: self.shop.orders)
-    @rule(
-        data=st.data(),
-        caller=callers,
-        amount=st.sampled_from([None, 1, 499, 500, 100_000]),
-        key=key_always,
-        reason=st.sampled_from([None, "late"]),
-    )
-    def refund(
-        self,
-        data: st.DataObject,
-        caller: str | None,
-        amount: int | None,
-        key: str,
-        reason: str | None,
-    ) -> None:
-        order_id = self.some_order(data)
-        sent = {"amountMinor": amount, "reason": reason}
-        sent = {name: value for name, value in sent.items() if value is not None}
+    def refund(self, data: st.DataObject, order_id: str, caller: str | None) -> None:
+        amount = data.draw(st.sampled_from([None, 1, 999, 100_000]), "amount")
+        reason = data.draw(st.sampled_from([None, "late"]), "reason")
+        given = {"amountMinor": amount, "reason": reason}
+        sent = {name: value for name, value in given.items() if value is not None}
 
         def command(_: Json) -> Reply:
             order = self.shop.refund(caller, order_id, amount, reason)
             return Reply(201, order.shown(), order.etag)
 
-        path = f"/orders/{order_id}/refunds"
+        path, key = f"/orders/{order_id}/refunds", data.draw(key_always, "key")
         self.run(Call("POST", path, sent, caller, key, other={**sent, "reason": "other"}), command)
 
     # Time and repetition.
 
-    @rule(seconds=st.sampled_from([60, 600, 900, 1800, 84_600, 86_400]))
-    def wait(self, seconds: int) -> None:
-        self.app.clock.advance(timedelta(seconds=seconds))
-
-    @rule()
-    def the_clock_jumps_back(self) -> None:
-        # Never to a moment that was: what happens there would tie with what has happened.
-        self.jumps += 1
-        self.app.clock.advance(timedelta(hours=-1, milliseconds=-self.jumps))
-
-    @rule()
-    def holds_expire(self) -> None:
-        assert self.app.run(self.app.resources.expiry.sweep) == self.shop.expire()
-        self.driver.verify()
+    @rule(seconds=st.sampled_from([None, 60, 600, 900, 84_600, 86_400]), sweeps=st.booleans())
+    def time_goes_on(self, *, seconds: int | None, sweeps: bool) -> None:
+        """Or goes back an hour."""
+        if seconds is None:
+            # Never to a moment that was: what happens there would tie with what has happened.
+            self.jumps += 1
+            self.app.clock.advance(timedelta(hours=-1, milliseconds=-self.jumps))
+        else:
+            self.app.clock.advance(timedelta(seconds=seconds))
+        if sweeps:
+            assert self.app.run(self.app.resources.expiry.sweep) == self.shop.expire()
+            self.driver.verify()
 
     @precondition(lambda self: self.driver.keyed)
     @rule(data=st.data(), other=st.sampled_from([False, True]))
@@ -329,12 +307,21 @@ class ApiMachine(RuleBasedStateMachine):
     def run(self, call: Call, command: Command) -> None:
         self.driver.run(call, command)
 
-    def some_product(self, data: st.DataObject) -> str:
-        """One that was made, deleted or not, or one that never was."""
-        return data.draw(st.sampled_from([*self.shop.products, UNKNOWN]), "product")
+    def there(self) -> list[str]:
+        return [pid for pid, product in self.shop.products.items() if not product.deleted]
 
-    def some_order(self, data: st.DataObject) -> str:
-        return data.draw(st.sampled_from(sorted(self.shop.orders)), "order")
+    def some_product(self, data: st.DataObject, role: Role = None) -> tuple[str, str | None]:
+        """A product and a caller: mostly one that is there, else a deleted or an unknown one."""
+        there = self.there()
+        chosen = data.draw(
+            st.sampled_from([*there, *there, *self.shop.products, UNKNOWN]), "product"
+        )
+        product = self.shop.products.get(chosen)
+        return chosen, _caller(role, "s1" if product is None else product.seller)
+
+    def some_order(self, data: st.DataObject, role: Role = None) -> tuple[str, str | None]:
+        chosen = data.draw(st.sampled_from(list(self.shop.orders)), "order")
+        return chosen, _caller(role, self.shop.orders[chosen].seller)
 
     def tag(self, product_id: str, match: str | None) -> str | None:
         product = self.shop.products.get(product_id)
@@ -344,6 +331,10 @@ class ApiMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.driver.finish()
+
+
+def _caller(role: Role, owner: str) -> str | None:
+    return {None: None, "own": owner, "other": "s2" if owner == "s1" else "s1"}[role]
 
 
 def _fits(body: Mapping[str, Any]) -> bool:
