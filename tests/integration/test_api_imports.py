@@ -172,6 +172,15 @@ def test_rows_that_cannot_be_applied_are_told_by_number_and_stop_no_other(api: I
     assert [detail.partition(":")[0] for _, _, detail in found[1:3]] == ["/price", "/sku"]
 
 
+def test_what_is_wrong_with_a_row_can_be_kept_whatever_it_names(api: InProcess) -> None:
+    strange = row(_sku()) | {"\x00": 1, "\ud800": 1, "x" * 5_000: 1}
+    shown = ended(api, upload(api, ndjson([strange, row(_sku())])))
+    assert counts(shown) == (1, 0, 0, 1)
+    ((number, code, detail),) = errors(api, shown["id"])
+    assert (number, code) == (1, "validation_failed")
+    assert len(detail) <= 1_000
+
+
 def test_all_errors_of_a_large_file_are_told_in_their_order(api: InProcess) -> None:
     shown = ended(api, upload(api, b"x\n" * 2_345))
     assert counts(shown) == (0, 0, 0, 2_345)

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import delete, exists, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shopstream_api.db import arrays
 from shopstream_api.imports.models import (
     Counts,
     ImportRow,
@@ -43,6 +44,10 @@ _NEXT: Final = (
     .limit(1)
     .with_for_update(skip_locked=True)
 )
+_ADD_ERRORS: Final = """
+INSERT INTO import_errors (import_id, row, code, detail)
+SELECT %(import_id)s, * FROM unnest(%(rows)s, %(codes)s, %(details)s)
+"""
 # A plan made while the tables were empty reads all of them, and would be kept while they grow.
 _PLAN_ANEW: Final = text("SET LOCAL plan_cache_mode = force_custom_plan")
 
@@ -124,12 +129,14 @@ class ImportRepository:
     async def add_errors(self, import_id: UUID, errors: Sequence[RowError]) -> None:
         """Keep why rows were not applied."""
         if errors:
-            await self._connection.execute(
-                insert(import_errors),
-                [
-                    {"import_id": import_id, "row": e.row, "code": e.code, "detail": e.detail}
-                    for e in errors
-                ],
+            await self._connection.exec_driver_sql(
+                _ADD_ERRORS,
+                {
+                    "import_id": import_id,
+                    "rows": arrays.bigints(error.row for error in errors),
+                    "codes": arrays.texts(error.code for error in errors),
+                    "details": arrays.texts(error.detail for error in errors),
+                },
             )
 
     async def errors(self, import_id: UUID, after: int, limit: int) -> list[RowError]:

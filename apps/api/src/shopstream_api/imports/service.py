@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from shopstream_api.db.transaction import Transaction
 from shopstream_api.errors import ShopError
@@ -14,6 +15,9 @@ from shopstream_api.imports.upload import decode_slice
 from shopstream_api.imports.upsert import ROWS_A_BREATH, upsert
 from shopstream_api.principal import Principal
 from shopstream_api.stock.service import StockService
+
+#: Characters kept of what is wrong with one row.
+DETAIL_LENGTH_MAX: Final = 1_000
 
 
 async def accept(tx: Transaction, row: ImportRow) -> None:
@@ -47,7 +51,7 @@ class WorkSlice:
         await repository.add_errors(
             row.id,
             [
-                RowError(number, self.code_of(error), error.detail)
+                RowError(number, self.code_of(error), _kept(error.detail))
                 for number, error in sorted(refused.items())
             ],
         )
@@ -70,3 +74,8 @@ async def _read(
         except ShopError as error:
             refused[number] = error
     return rows, refused
+
+
+def _kept(detail: str) -> str:
+    """A detail may name members as the file does: at any length, and with NUL in them."""
+    return detail[:DETAIL_LENGTH_MAX].replace("\x00", "\ufffd")
