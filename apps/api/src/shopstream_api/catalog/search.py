@@ -14,7 +14,9 @@ WORDS_MAX: Final = 10
 SIMILARITY_MIN: Final = 0.3
 REPLACEMENTS_MAX: Final = 5
 
-# A candidate shares two neighbouring trigrams with the word: an index look-up each. What swaps
+# A candidate shares two neighbouring trigrams with the word: an index look-up each. From six
+# letters on, one error leaves more alike than the first two letters, which too many words share;
+# those alone do not count then. What swaps
 # two neighbouring letters shares few trigrams though it is the most usual error: looked up as is.
 # The last letter there is marks the end of the range of a beginning's words.
 _MEANT: Final = text(r"""
@@ -25,6 +27,7 @@ WITH words AS MATERIALIZED (
             SELECT overlay(w.word PLACING reverse(substr(w.word, at, 2)) FROM at FOR 2)
             FROM generate_series(1, length(w.word) - 1) AS at
         ) AS swapped,
+        CASE WHEN length(w.word) < 6 THEN 1 ELSE 2 END AS first,
         length(w.word) BETWEEN 3 AND 40 AND w.word !~ '[0-9]' AS replaceable
     FROM unnest(tsvector_to_array(to_tsvector('simple', search_text(:written)))) AS w (word)
     LIMIT :words
@@ -37,7 +40,7 @@ SELECT w.word, CASE WHEN w.replaceable AND NOT EXISTS (
         UNION ALL
         SELECT c.word, shared.n / (cardinality(c.trigrams) + cardinality(w.trigrams) - shared.n)
         FROM (
-            SELECT DISTINCT s.word, s.trigrams FROM generate_series(1, length(w.word)) AS at
+            SELECT DISTINCT s.word, s.trigrams FROM generate_series(w.first, length(w.word)) AS at
             JOIN search_words s
             ON s.trigrams @> array[substr(w.padded, at, 3), substr(w.padded, at + 1, 3)]
         ) AS c, LATERAL (
