@@ -29,10 +29,10 @@ JSON: Final = {"content-type": "application/json"}
 
 @dataclass(slots=True)
 class _Turns:
-    """The results of one number of connections, turn by turn."""
+    """The results of one number of connections, turn by turn; of each load by its seller."""
 
     floor: list[float] = field(default_factory=list)
-    loads: list[LoadResult] = field(default_factory=list)
+    loads: dict[str, LoadResult] = field(default_factory=dict)
     lags: list[int] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -101,21 +101,25 @@ def _fastest_floor(place: Place, plan: Plan, results: Results) -> Path:
 
 
 def _take_turns(place: Place, plan: Plan, floor: Path, connections: int, *, relay: bool) -> _Turns:
-    turns = _Turns()
+    turns, witness = _Turns(), Witness.before(place)
+    _relay(place, on=relay)
     for _ in range(plan.rounds):
-        _relay(place, on=relay)
         place.settle()
         turns.floor.append(run_pgbench(place, [floor], clients=connections, seconds=plan.seconds))
-        _drained(place)
-        _relay(place, on=relay)
-        witness, seller = Witness.before(place), new_seller("post")
+        if relay:
+            place.drain()  # the next load must not pay for what this one left
+        seller = new_seller("post")
         place.settle()
-        result = _load(place, plan, connections, seller)
+        turns.loads[seller] = _load(place, plan, connections, seller)
         turns.lags.append(place.waiting_events())
-        _drained(place)
-        turns.loads.append(result)
+        if relay:
+            place.drain()
+    place.start_relay()
+    place.drain()
+    published = witness.published()
+    for seller, result in turns.loads.items():
         turns.faults += result.unexpected((CREATED,))
-        turns.faults += check_created(witness, seller, result.created)
+        turns.faults += check_created(witness, seller, result.created, published[seller])
     return turns
 
 
@@ -126,13 +130,8 @@ def _relay(place: Place, *, on: bool) -> None:
         place.stop_relay()
 
 
-def _drained(place: Place) -> None:
-    place.start_relay()
-    place.drain()
-
-
 def _row(title: str, connections: int, turns: _Turns) -> Row:
-    reports = [load.report for load in turns.loads]
+    reports = [load.report for load in turns.loads.values()]
     rate = statistics.median(report.requests_per_second for report in reports)
     floor = statistics.median(turns.floor)
     p99 = statistics.median(report.p99_ms for report in reports)
@@ -149,7 +148,7 @@ def _row(title: str, connections: int, turns: _Turns) -> Row:
             "p99Ms": p99,
             "floor": floor,
             "ratio": rate / floor,
-            "acknowledged": sum(len(load.created) for load in turns.loads),
+            "acknowledged": sum(len(load.created) for load in turns.loads.values()),
             "waitingEventsMax": max(turns.lags),
             **_spread("rate", [report.requests_per_second for report in reports]),
             **_spread("floor", turns.floor),

@@ -38,7 +38,7 @@ def measure_imports(place: Place, plan: Plan, results: Results) -> None:
             if len(ids) != plan.import_rows:
                 faults.append(f"{len(ids)} products, not {plan.import_rows}")
             # The second time too: one event a product, no more.
-            faults += check_created(witness, seller, ids)
+            faults += check_created(witness, seller, ids, witness.published()[seller])
         bars = (Bar("rows/s", figures.get("rate", 0), ">=", RATE_MIN),)
         results.rows.append(Row(title, figures, bars, tuple(faults)))
 

@@ -108,7 +108,7 @@ def _faults(witness: Witness, seller: str, result: LoadResult, case: _Case) -> l
             "SELECT id::text FROM orders WHERE seller_id = %s", (seller,)
         ).fetchall()
     faults = differences("orders", result.created, [row for (row,) in rows])
-    published = witness.published(seller)
+    published = witness.published()[seller]
     # The products were created before the witness looked.
     audited = Counter(
         {fact: n for fact, n in witness.audited(seller).items() if fact.type != "product.created"}
