@@ -57,7 +57,7 @@ class Slices:
 
 
 class Upload:
-    """``staging`` False: the bytes are only hashed, to be compared with an earlier upload's."""
+    """An upload of ``principal`` under way; ``at`` is when it began."""
 
     def __init__(
         self,
