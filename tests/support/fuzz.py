@@ -18,7 +18,7 @@ import psycopg
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from schemathesis import Case, HookContext
+from schemathesis import Case, HookContext, SerializationContext
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 from schemathesis.generation.stateful.state_machine import StepInput, StepOutput
@@ -26,12 +26,20 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 from starlette.types import Message, Receive, Scope, Send
 from tests.support.app import InProcess
 
+from shopstream_api.catalog.schemas import STOCK_MAX
 from shopstream_api.money import EXPONENTS, PRICE_MINOR_MAX
+from shopstream_api.web.openapi import WORDS
 
 #: Enough for create, order, confirm, pay, ship, refund with detours.
 CHAIN_STEPS_MAX: Final = 15
 #: Tables with the rows that migrations put there.
 KEPT: Final = ("alembic_version", "relay_state", "stream_position")
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines_of_json(context: SerializationContext, value: Any) -> bytes:
+    """A file as it is; what is no text cannot be written into one."""
+    return value.encode() if isinstance(value, str) else b""
 
 
 class InItsLoop:
@@ -61,8 +69,14 @@ class InItsLoop:
     async def _answer(self, scope: Scope, body: bytes) -> list[Message]:
         answers: list[Message] = []
 
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
         async def receive() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
+            message = next(messages, None)
+            if message is None:
+                # As a server does: nothing more comes until the client has gone.
+                await asyncio.Event().wait()
+            return message or {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
             answers.append(message)
@@ -85,6 +99,7 @@ class MadeValid:
             "replaceProduct": self._same_product,
             "patchProduct": self._same_product,
             "setStock": self._expected,
+            "adjustStock": self._fitting,
             "placeOrder": self._orderable,
             "createProducts": self._each_alone,
             "refundOrder": self._refundable,
@@ -94,6 +109,9 @@ class MadeValid:
         if case.meta is None or not case.meta.generation.mode.is_positive:
             return
         headers = case.headers
+        if case.path_parameters.get("id") in WORDS:
+            # The tool takes the last word of /products/bulk for an id of /products/{id}.
+            case.path_parameters["id"] = str(uuid.uuid4())
         if headers.get("Idempotency-Key"):
             headers["Idempotency-Key"] = uuid.uuid4().hex
         if "If-Match" in headers:
@@ -102,6 +120,8 @@ class MadeValid:
             self._cursor(case)
         if "X-Seller-Id" in headers:
             self._own(case)
+        if isinstance(case.body, str):
+            self._file(case, case.body)
         rule = self._rules.get(operation_id(case))
         if rule is not None and isinstance(case.body, dict):
             rule(case, case.body)
@@ -150,6 +170,12 @@ class MadeValid:
         if inventory.status_code == HTTPStatus.OK:
             body["expectedQuantity"] = inventory.json()["stock"]
 
+    def _fitting(self, case: Case[Any], body: dict[str, Any]) -> None:
+        """No more than there is room for."""
+        product = self._running.get(case.formatted_path.replace("/stock-adjustments", ""))
+        stock = product.json().get("stock", 0)
+        body["delta"] = min(body["delta"], STOCK_MAX - stock) or -1
+
     def _orderable(self, case: Case[Any], body: dict[str, Any]) -> None:
         """All lines are of products that can be ordered, of one seller and one currency."""
         asked = [self._running.get(f"/products/{line['productId']}") for line in body["items"]]
@@ -164,6 +190,13 @@ class MadeValid:
         for line in body["items"]:
             if line["productId"] not in alike:
                 line["productId"] = first["id"]
+
+    def _file(self, case: Case[Any], body: str) -> None:
+        """At least one row, and in CSV a line of columns before any text."""
+        if case.media_type == "text/csv":
+            case.body = f"sku,name,price,sellerId\nKB-1,x,1,seller1\n{body.replace(chr(34), '')}"
+        else:
+            case.body = f"{{}}\n{body}"
 
     def _each_alone(self, case: Case[Any], body: dict[str, Any]) -> None:
         """Any row may be refused; together they would be refused whole."""

@@ -31,7 +31,7 @@ _RESOURCES: Final = {
     "Import": "/imports/{id}",
 }
 #: Of paths such as /products/bulk, beside /products/{id}.
-_WORDS: Final = ("bulk", "transitions")
+WORDS: Final = ("bulk", "transitions")
 
 
 class _Id(StringConvertor):
@@ -40,7 +40,7 @@ class _Id(StringConvertor):
     Without this a method that such a path does not have would be taken for one on the id.
     """
 
-    regex = f"(?!(?:{'|'.join(_WORDS)})(?:/|$))[^/]+"
+    regex = f"(?!(?:{'|'.join(WORDS)})(?:/|$))[^/]+"
 
 
 def routes(tag: str, operations: Sequence[Operation]) -> APIRouter:
