@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -128,39 +127,55 @@ def test_no_text_is_an_error(api: InProcess, written: str) -> None:
     assert answer.status_code == 200 or answer.json()["errors"][0]["code"] == "too_many"
 
 
-@pytest.mark.parametrize("window", [1_000, 4, 6])
+@pytest.mark.parametrize("window", [1_000, 4, 6, 12, 1])
 def test_pages_go_both_ways_and_hold_still_while_products_are_added(
     api: InProcess, seller: str, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranking, "WINDOW", window)
     for number in range(12):
-        api.clock.advance(timedelta(seconds=1))
+        later(api, 1)
         api.product(sellerId=seller, name=("pear", "pears ripe", "big ripe pear")[number % 3])
     wanted = {"sellerId": seller, "q": "pear", "limit": 3}
     whole = _page(api, **{**wanted, "limit": 100})
-    pages = [_page(api, **wanted)]
+    assert not whole["hasMore"]
+    pages, added = [_page(api, **wanted)], []
     while pages[-1]["hasMore"]:
         # Better than all others, and newer.
-        api.product(sellerId=seller, name="pear pear pear")
+        later(api, 1)
+        added.append(api.product(sellerId=seller, name="pear")["id"])
         pages.append(_page(api, **wanted, cursor=pages[-1]["nextCursor"]))
-    rows = [row["id"] for page in pages for row in page["data"]]
-    assert len(rows) == len(set(rows)) == 12
+    # Full pages, whatever windows they are put together from.
+    assert [page["data"] for page in pages] == [whole["data"][at : at + 3] for at in (0, 3, 6, 9)]
     assert pages[0]["prevCursor"] is None
-    assert rows[: len(whole["data"])] == [row["id"] for row in whole["data"]]
-    assert [len(page["data"]) for page in pages] == {
-        1_000: [3, 3, 3, 3],
-        4: [3, 1] * 3,
-        6: [3] * 4,
-    }[window]
     here = pages[-1]
     for page in pages[-2::-1]:
         here = _page(api, **wanted, cursor=here["prevCursor"])
-        assert {row["id"] for row in here["data"]} <= set(rows)
+        assert here["data"] == page["data"]
         forward = _page(api, **wanted, cursor=here["nextCursor"])
-        assert forward["data"]
-        if window != 4:
-            assert here["data"] == page["data"]
-    assert here["prevCursor"] is None
+        assert forward["data"] == pages[pages.index(page) + 1]["data"]
+    # As in every list, what has come meanwhile lies before the page that was the first.
+    newer = _page(api, **wanted, cursor=here["prevCursor"])
+    assert [row["id"] for row in newer["data"]] == added[::-1]
+    assert newer["prevCursor"] is None
+
+
+def test_a_product_that_goes_moves_no_other_out_of_a_search(
+    api: InProcess, seller: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "WINDOW", 4)
+    # Oldest first; the second window's newest would come before all of the first.
+    made = []
+    for name in ("pears 8", "pears 7", "pears 6", "pear", *(f"pears {n}" for n in (4, 3, 2, 1))):
+        later(api, 1)
+        made.append(api.product(sellerId=seller, name=name))
+    wanted = {"sellerId": seller, "q": "pear", "limit": 2}
+    page = _page(api, **wanted)
+    assert api.request("DELETE", f"/products/{made[5]['id']}").status_code == 204
+    names = [row["name"] for row in page["data"]]
+    while page["hasMore"]:
+        page = _page(api, **wanted, cursor=page["nextCursor"])
+        names += [row["name"] for row in page["data"]]
+    assert names == ["pears 1", "pears 2", "pears 4", "pear", "pears 6", "pears 7", "pears 8"]
 
 
 def test_an_answer_tells_the_position_of_the_stream(api: InProcess, seller: str) -> None:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -31,6 +31,22 @@ OTHER_FILTERS: Final = "The cursor belongs to a list with other filters."
 #: Where a row stands: its time, or its number in a list that is numbered; then its id.
 Key = tuple[datetime | int, UUID]
 T = TypeVar("T")
+K = TypeVar("K")
+K_contra = TypeVar("K_contra", contravariant=True)
+
+
+class Cut(Protocol[K_contra]):
+    """Which rows a page takes of a list whose places are of one kind."""
+
+    @property
+    def limit(self) -> int: ...
+    @property
+    def backwards(self) -> bool: ...
+    @property
+    def after(self) -> object | None:
+        """Where it begins; None: at the list's head."""
+
+    def cursor(self, place: K_contra, *, backwards: bool) -> str: ...
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -52,6 +68,12 @@ class Paging:
     digest: bytes
     after: Key | None = None
     backwards: bool = False
+
+    def cursor(self, place: Key, *, backwards: bool) -> str:
+        """The text that leads to what follows the place, or precedes it."""
+        first, ident = place
+        number = first if isinstance(first, int) else micros_of(first)
+        return seal(_Cursor(self.digest, backwards, number, ident))
 
     def outer_order(
         self, statement: "Select[Any]", *columns: "ColumnElement[Any]"
@@ -116,8 +138,8 @@ def keyset(statement: "Select[Any]", page: Paging, *columns: "ColumnElement[Any]
     return page.outer_order(statement, *columns).limit(page.limit + 1)
 
 
-def page_of(rows: Sequence[T], page: Paging, key: Callable[[T], Key]) -> Page[T]:
-    """Cut the rows of `keyset` to the page, newest first, and make its cursors."""
+def page_of(rows: Sequence[T], page: Cut[K], place: Callable[[T], K]) -> Page[T]:
+    """Cut one row more than the page to the page, in the list's order, and make its cursors."""
     further = len(rows) > page.limit
     items = list(rows[: page.limit])
     if page.backwards:
@@ -130,8 +152,8 @@ def page_of(rows: Sequence[T], page: Paging, key: Callable[[T], Key]) -> Page[T]
     return Page(
         items,
         has_more=has_more,
-        next_cursor=_sealed(page.digest, key(items[-1]), backwards=False) if has_more else None,
-        prev_cursor=_sealed(page.digest, key(items[0]), backwards=True) if has_newer else None,
+        next_cursor=page.cursor(place(items[-1]), backwards=False) if has_more else None,
+        prev_cursor=page.cursor(place(items[0]), backwards=True) if has_newer else None,
     )
 
 
@@ -154,12 +176,6 @@ def unseal(text: str, decoder: "msgspec.msgpack.Decoder[T]") -> T:
         return decoder.decode(body)
     except (UnicodeEncodeError, binascii.Error, msgspec.MsgspecError):
         raise InvalidCursor(_DAMAGED) from None
-
-
-def _sealed(digest: bytes, key: Key, *, backwards: bool) -> str:
-    place, ident = key
-    number = place if isinstance(place, int) else micros_of(place)
-    return seal(_Cursor(digest, backwards, number, ident))
 
 
 def _checksum(body: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """Pages of products in the order of how well they match a search.
 
 Ranking reads every match, so matches are ranked in windows: the newest WINDOW of them, then the
-WINDOW after those. A cursor holds its window's newest product, so products that come later move
-nothing. A page ends with its window, and may then be shorter than was asked for.
+WINDOW after those. A page that a window does not fill goes on with its neighbour. A cursor holds
+the bounds of its window: products that come or go later move no other across them.
 """
 
 from collections.abc import Sequence
@@ -38,6 +38,7 @@ from shopstream_api.paging import (
     Page,
     digest_of,
     micros_of,
+    page_of,
     seal,
     time_of,
     unseal,
@@ -45,22 +46,19 @@ from shopstream_api.paging import (
 
 #: Ranking them takes some milliseconds, and who looks further narrows the search instead.
 WINDOW: Final = 1_000
+#: A window grows when products change to match, or lie in a slow transaction: never beyond this.
+GROWN_MAX: Final = 2 * WINDOW
 #: ts_rank's flag for rank / (rank + 1): all ranks stay below 1, the step to an exact match.
 _BELOW_ONE: Final = 32
-
-
-#: A product and its score.
-_Item = tuple[ProductRow, float]
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
     backwards: bool
-    window: int
-    #: The newest product of the window; backwards from outside, of the window after it.
-    top: tuple[int, UUID]
-    #: Score, time and id of the row it stands at; None: at the window's edge.
-    at: tuple[float, int, UUID] | None
+    #: The bounds of the window, and the row it stands at with its score.
+    top: tuple[int, UUID] | None
+    end: tuple[int, UUID] | None
+    at: tuple[float, int, UUID]
 
 
 _decoder: Final = msgspec.msgpack.Decoder(_Cursor)
@@ -73,9 +71,19 @@ class Edge(NamedTuple):
     id: UUID
 
 
-class Place(NamedTuple):
-    """A product's place among the ranked."""
+class Window(NamedTuple):
+    """Matches by their time; None = as far as they go."""
 
+    #: The newest of them.
+    top: Edge | None = None
+    #: The first that is older than all of them.
+    end: Edge | None = None
+
+
+class Place(NamedTuple):
+    """A product's place among the ranked of a window."""
+
+    window: Window
     score: float
     created_at: datetime
     id: UUID
@@ -83,31 +91,48 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RankedPaging:
-    """Which page of which window."""
+    """Which page."""
 
     limit: int
     digest: bytes
+    after: Place | None = None
     backwards: bool = False
-    window: int = 0
-    top: Edge | None = None
-    at: Place | None = None
+
+    def cursor(self, place: Place, *, backwards: bool) -> str:
+        """The text that leads to what follows the place, or precedes it."""
+        top, end = (_packed(edge) for edge in place.window)
+        at = (place.score, micros_of(place.created_at), place.id)
+        return seal(_Cursor(self.digest, backwards, top, end, at))
+
+
+class _Item(NamedTuple):
+    row: ProductRow
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is looked for in one window, best first or, backwards, best last.
+
+    Without a place the window's other bound is still to be found: it is the nearest WINDOW matches
+    below its top or, backwards, above its end.
+    """
+
+    wanted: ProductFilter
+    query: Matching
+    window: Window
+    after: Place | None
+    backwards: bool
+    rows: int
 
     @property
-    def enters_backwards(self) -> bool:
-        """The page is the last of the window before ``top``."""
-        return self.backwards and self.at is None
-
-    def cursor(self, top: Edge, at: Place | None, *, window: int, backwards: bool) -> str:
-        place = None if at is None else (at.score, micros_of(at.created_at), at.id)
-        edge = (micros_of(top.created_at), top.id)
-        return seal(_Cursor(self.digest, backwards, window, edge, place))
+    def matches_max(self) -> int:
+        return WINDOW if self.after is None else GROWN_MAX
 
 
 class _Found(NamedTuple):
-    rows: Sequence[_Item]
-    #: The newest product of this window and of the next one; None when there is none.
-    top: Edge | None
-    following: Edge | None
+    items: Sequence[_Item]
+    window: Window
     position: str | None
 
 
@@ -119,95 +144,75 @@ def ranked_paging(limit: int, cursor: str | None, filters: Sequence[object]) -> 
     found = unseal(cursor, _decoder)
     if found.digest != digest:
         raise InvalidCursor(OTHER_FILTERS)
-    top = Edge(time_of(found.top[0]), found.top[1])
-    at = None if found.at is None else Place(found.at[0], time_of(found.at[1]), found.at[2])
-    return RankedPaging(limit, digest, found.backwards, found.window, top, at)
+    score, micros, ident = found.at
+    window = Window(_unpacked(found.top), _unpacked(found.end))
+    return RankedPaging(
+        limit, digest, Place(window, score, time_of(micros), ident), found.backwards
+    )
+
+
+def _packed(edge: Edge | None) -> tuple[int, UUID] | None:
+    return None if edge is None else (micros_of(edge.created_at), edge.id)
+
+
+def _unpacked(packed: tuple[int, UUID] | None) -> Edge | None:
+    return None if packed is None else Edge(time_of(packed[0]), packed[1])
 
 
 async def ranked_page(
     connection: AsyncConnection, wanted: ProductFilter, written: str, paging: RankedPaging
 ) -> tuple[Page[ProductRow], str | None]:
-    """One page, best first, and the stream position of the same snapshot.
+    """One page, best first, and a stream position that is not after any of its snapshots.
 
     Raises ValidationFailed when the search has too many words.
     """
     query = await matching(connection, written)
-    found = await _found(connection, wanted, query, paging)
-    return _page_of(found, paging), found.position
+    items: list[_Item] = []
+    positions = []
+    after = paging.after
+    window: Window | None = Window() if after is None else after.window
+    while window is not None and len(items) <= paging.limit:
+        rows = paging.limit + 1 - len(items)
+        look = _Look(wanted, query, window, after, paging.backwards, rows)
+        found = await _found(connection, look)
+        items += found.items
+        positions.append(found.position)
+        window, after = _neighbour(found.window, backwards=paging.backwards), None
+    page = page_of(items, paging, lambda item: item.place)
+    rows_shown = [item.row for item in page.items]
+    return Page(rows_shown, page.has_more, page.next_cursor, page.prev_cursor), positions[0]
 
 
-async def _found(
-    connection: AsyncConnection, wanted: ProductFilter, query: Matching, paging: RankedPaging
-) -> _Found:
-    rows = (await connection.execute(_statement(wanted, query, paging))).all()
-    columns = len(ROW_COLUMNS)
-    score, top, following, position = columns, columns + 1, columns + 3, -1
-    return _Found(
-        [(row_of(row), row[score]) for row in rows if row[0] is not None],
-        _edge(rows[0][top : top + 2]) if rows else None,
-        _edge(rows[0][following : following + 2]) if rows else None,
-        rows[0][position] if rows else None,
-    )
+def _neighbour(window: Window, *, backwards: bool) -> Window | None:
+    """The window before or after this one, one of its bounds open; None when there is none."""
+    if backwards:
+        return None if window.top is None else Window(end=window.top)
+    return None if window.end is None else Window(top=window.end)
+
+
+async def _found(connection: AsyncConnection, look: _Look) -> _Found:
+    rows = (await connection.execute(_statement(look))).all()
+    score = len(ROW_COLUMNS)
+    newest, following = rows[0][score + 1 : score + 3], rows[0][score + 3 : score + 5]
+    window = look.window
+    if look.after is None:
+        window = Window(_edge(newest), window.end if look.backwards else _edge(following))
+    shown = ((row_of(row), row[score]) for row in rows if row[0] is not None)
+    items = [_Item(row, Place(window, rank, row.created_at, row.id)) for row, rank in shown]
+    return _Found(items, window, rows[0][-1])
 
 
 def _edge(found: Sequence[Any]) -> Edge | None:
     return None if found[0] is None else Edge(*found)
 
 
-def _page_of(found: _Found, paging: RankedPaging) -> Page[ProductRow]:
-    further = len(found.rows) > paging.limit
-    items = list(found.rows[: paging.limit])
-    if paging.backwards:
-        items.reverse()
-    following = _next_cursor(found, paging, items, further=further)
-    previous = _previous_cursor(found, paging, items, further=further)
-    return Page([row for row, _ in items], following is not None, following, previous)
-
-
-def _next_cursor(
-    found: _Found, paging: RankedPaging, items: Sequence[_Item], *, further: bool
-) -> str | None:
-    top = _top(found, paging)
-    same = paging.at is not None if paging.backwards else further
-    if items and same and top is not None:
-        return paging.cursor(top, _place(items[-1]), window=paging.window, backwards=False)
-    start = paging.top if paging.enters_backwards else found.following
-    if start is None or (paging.backwards and not paging.enters_backwards):
-        return None
-    return paging.cursor(start, None, window=paging.window + 1, backwards=False)
-
-
-def _previous_cursor(
-    found: _Found, paging: RankedPaging, items: Sequence[_Item], *, further: bool
-) -> str | None:
-    top = _top(found, paging)
-    same = further if paging.backwards else paging.at is not None
-    if top is None:
-        return None
-    if items and same:
-        return paging.cursor(top, _place(items[0]), window=paging.window, backwards=True)
-    if paging.window == 0:
-        return None
-    return paging.cursor(top, None, window=paging.window - 1, backwards=True)
-
-
-def _top(found: _Found, paging: RankedPaging) -> Edge | None:
-    """A window's edge stays where the first look at it found it."""
-    return found.top if paging.enters_backwards or paging.top is None else paging.top
-
-
-def _place(item: _Item) -> Place:
-    row, score = item
-    return Place(score, row.created_at, row.id)
-
-
-def _statement(wanted: ProductFilter, query: Matching, paging: RankedPaging) -> "Select[Any]":
+def _statement(look: _Look) -> "Select[Any]":
     # The statement plans itself for the words: a common one is read newest first until the window
     # is full, a rare one from the index of words.
-    meant, exact = (cast(planned(text), TSQUERY) for text in (query.meant, query.exact))
-    numbered = _numbered(wanted, meant, paging)
-    newest, following = (_edge_of(numbered, number) for number in (1, WINDOW + 1))
-    page = _ranked(numbered, meant, exact, paging)
+    meant, exact = (cast(planned(text), TSQUERY) for text in (look.query.meant, look.query.exact))
+    numbered = _numbered(look, meant)
+    newest, following = (_edge_of(numbered, number) for number in (1, look.matches_max + 1))
+    page = _ranked(numbered, meant, exact, look)
     shown = page.join(products, products.c.id == page.c.id)
     order = (page.c.score, page.c.created_at, page.c.id)
     return (
@@ -226,25 +231,27 @@ def _statement(wanted: ProductFilter, query: Matching, paging: RankedPaging) -> 
             .outerjoin(following, true())
         )
         .where(stream_position.c.shard == 0)
-        .order_by(*(column.asc() if paging.backwards else column.desc() for column in order))
+        .order_by(*(column.asc() if look.backwards else column.desc() for column in order))
     )
 
 
-def _numbered(wanted: ProductFilter, meant: "ColumnElement[Any]", paging: RankedPaging) -> CTE:
-    """The window and the one product after it, numbered from the newest."""
+def _numbered(look: _Look, meant: "ColumnElement[Any]") -> CTE:
+    """The window and, where its end is to be found, the one product after it; 1 is the newest."""
     columns = products.c
     here = tuple_(columns.created_at, columns.id)
-    order = (columns.created_at.desc(), columns.id.desc())
-    size = WINDOW + 1
     statement = select(columns.created_at, columns.id, columns.search).where(
-        *wanted.conditions(), columns.search.op("@@")(meant)
+        *look.wanted.conditions(), columns.search.op("@@")(meant)
     )
-    if paging.enters_backwards:
-        order, size = (columns.created_at.asc(), columns.id.asc()), WINDOW
-    if paging.top is not None:
-        there = tuple_(*paging.top)
-        statement = statement.where(here > there if paging.enters_backwards else here <= there)
-    window = statement.order_by(*order).limit(size).subquery("matched")
+    if look.window.top is not None:
+        statement = statement.where(here <= tuple_(*look.window.top))
+    if look.window.end is not None:
+        statement = statement.where(here > tuple_(*look.window.end))
+    if look.backwards and look.after is None:
+        nearest = statement.order_by(columns.created_at.asc(), columns.id.asc()).limit(WINDOW)
+    else:
+        newest = statement.order_by(columns.created_at.desc(), columns.id.desc())
+        nearest = newest.limit(look.matches_max + 1)
+    window = nearest.subquery("matched")
     newest_first = (window.c.created_at.desc(), window.c.id.desc())
     return select(window, func.row_number().over(order_by=newest_first).label("number")).cte(
         "numbered"
@@ -258,10 +265,7 @@ def _edge_of(numbered: CTE, number: int) -> Subquery:
 
 
 def _ranked(
-    numbered: CTE,
-    meant: "ColumnElement[Any]",
-    exact: "ColumnElement[Any]",
-    paging: RankedPaging,
+    numbered: CTE, meant: "ColumnElement[Any]", exact: "ColumnElement[Any]", look: _Look
 ) -> Subquery:
     """Products with all words exact first, inside by weight of what matched, then the newest."""
     words = numbered.c.search
@@ -269,16 +273,17 @@ def _ranked(
     score = case((words.op("@@")(exact), 1.0), else_=0.0) + rank
     ranked = (
         select(numbered.c.id, numbered.c.created_at, score.label("score"))
-        .where(numbered.c.number <= WINDOW)
+        .where(numbered.c.number <= look.matches_max)
         .subquery("ranked")
     )
     order = (ranked.c.score, ranked.c.created_at, ranked.c.id)
     statement = select(ranked)
-    if paging.at is not None:
-        here, there = tuple_(*order), tuple_(*paging.at)
-        statement = statement.where(here > there if paging.backwards else here < there)
+    if look.after is not None:
+        _, *place = look.after
+        here, there = tuple_(*order), tuple_(*place)
+        statement = statement.where(here > there if look.backwards else here < there)
     return (
-        statement.order_by(*(c.asc() if paging.backwards else c.desc() for c in order))
-        .limit(paging.limit + 1)
+        statement.order_by(*(c.asc() if look.backwards else c.desc() for c in order))
+        .limit(look.rows)
         .subquery("page")
     )
