@@ -65,3 +65,9 @@ def test_a_damaged_cursor_is_refused_wherever_it_is_damaged() -> None:
 def test_a_text_that_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidCursor):
         paging(2, text, ())
+
+
+def test_a_number_that_no_row_can_have_is_refused() -> None:
+    beyond = paging(2, None, ()).cursor((2**63, ROWS[0][1]), backwards=False)
+    with pytest.raises(InvalidCursor):
+        paging(2, beyond, (), numbered=True)

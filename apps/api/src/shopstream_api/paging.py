@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -52,8 +52,8 @@ class Cut(Protocol[K_contra]):
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
     backwards: bool
-    #: Microseconds since 1970, or the number.
-    place: int
+    #: Microseconds since 1970, or the number; PostgreSQL's bigint has no more.
+    place: Annotated[int, msgspec.Meta(le=2**63 - 1)]
     id: UUID
 
 
