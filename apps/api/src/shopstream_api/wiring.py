@@ -86,6 +86,7 @@ async def open_resources(
             url,
             pool_size=settings.pool_size,
             pool_timeout_seconds=settings.pool_timeout_seconds,
+            turn_timeout_seconds=settings.request_deadline_seconds,
             clock=clock,
             ids=ids,
             on_commit=notifier.committed,

@@ -22,6 +22,9 @@ from shopstream_shared.clock import Clock, IdSource
 #: A deadlock or a serialization failure leaves nothing behind: the command just runs again.
 ATTEMPTS_MAX: Final = 4
 RETRY_PAUSE_SECONDS_MAX: Final = 0.05
+#: One connection of so many is kept from commands, which may all wait for one row's lock: those
+#: who only read, health among them, are served beside any number of buyers of one product.
+CONNECTIONS_A_READER: Final = 4
 #: A connection is not reused for ever, so that a failed-over address is noticed.
 CONNECTION_AGE_SECONDS_MAX: Final = 1_800
 
@@ -73,7 +76,12 @@ class Transaction(Record):
 
 
 class Database:
-    """The pool. ``on_commit`` is told after each commit that left events behind."""
+    """The pool. ``on_commit`` is told after each commit that left events behind.
+
+    Commands take turns, first come, first served: no more are under way than the pool has
+    connections beside those for readers. ``turn_timeout_seconds`` bounds the wait of a command that
+    no request's deadline ends sooner; that of a reader is ``pool_timeout_seconds``.
+    """
 
     def __init__(
         self,
@@ -81,6 +89,7 @@ class Database:
         *,
         pool_size: int,
         pool_timeout_seconds: float,
+        turn_timeout_seconds: float,
         clock: Clock,
         ids: IdSource,
         on_commit: Callable[[], None],
@@ -100,6 +109,8 @@ class Database:
         )
         # Reads are one statement each: without BEGIN and ROLLBACK around it.
         self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._turns = asyncio.Semaphore(commands_max(pool_size))
+        self._turn_timeout_seconds = turn_timeout_seconds
         self._clock = clock
         self._ids = ids
         self._on_commit = on_commit
@@ -112,7 +123,8 @@ class Database:
         ``work`` may run several times; only the last one's effects stay. Raises Unavailable when
         the database is away, exhausted or too slow, else what ``work`` raises.
         """
-        return await self._repeated(lambda: self._once(context, work))
+        async with self._turn():
+            return await self._repeated(lambda: self._once(context, work))
 
     async def direct(self, statement: Callable[[DriverConnection], Awaitable[T]]) -> T:
         """Run one statement in autocommit, without the pool; as `run` in all else.
@@ -121,6 +133,18 @@ class Database:
         then nothing was written.
         """
         return await self._repeated(lambda: self._directly(statement))
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._turn_timeout_seconds):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise Unavailable("Too many commands are waiting.") from error
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     async def _directly(self, statement: Callable[[DriverConnection], Awaitable[T]]) -> T:
         async with self._direct.connection() as connection:
@@ -194,6 +218,11 @@ class Database:
     async def close(self) -> None:
         await self._direct.close()
         await self.engine.dispose()
+
+
+def commands_max(pool_size: int) -> int:
+    """How many commands are under way at a time; one at least, whatever the pool."""
+    return max(1, pool_size - max(1, pool_size // CONNECTIONS_A_READER))
 
 
 def _is(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
