@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, exists, insert, select, text, update
+from sqlalchemy import delete, exists, insert, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shopstream_api.db import arrays
@@ -37,6 +37,9 @@ _SHOWN: Final = select(
     _COLUMNS.rows_updated,
     _COLUMNS.rows_unchanged,
     _COLUMNS.rows_failed,
+)
+_READ: Final = (
+    _COLUMNS.rows_created + _COLUMNS.rows_updated + _COLUMNS.rows_unchanged + _COLUMNS.rows_failed
 )
 _NEXT: Final = (
     _SHOWN.where(_COLUMNS.status == "running")
@@ -118,11 +121,15 @@ class ImportRepository:
             )
         )
 
-    async def finish(self, import_id: UUID, status: Status, at: datetime) -> None:
-        """End an import that runs."""
+    async def finish(self, row: ImportRow, status: Status, at: datetime) -> None:
+        """End an import that runs, unless another process has brought it further than ``row``."""
         await self._connection.execute(
             update(imports)
-            .where(_COLUMNS.id == import_id, _COLUMNS.status == "running")
+            .where(
+                _COLUMNS.id == row.id,
+                _COLUMNS.status == "running",
+                literal(row.counts.read) == _READ,
+            )
             .values(status=status, updated_at=at)
         )
 

@@ -92,12 +92,13 @@ class ImportRoutes:
             )
             await upload.claim(key)
             try:
-                await self._receive(request, upload, again=await self._answered(key))
+                again = await self._answered(key)
+                await self._receive(request, upload, again=again)
             except BaseException:
                 await _discard(upload)
                 raise
             # What fails from here on may have been committed: its slices are the sweep's to judge.
-            response = await self._accept(request, upload, principal)
+            response = await self._accept(request, upload, principal, again=again)
             if "idempotent-replayed" in response.headers:
                 await _discard(upload)
         self._wake()
@@ -131,7 +132,9 @@ class ImportRoutes:
         if size > self._bytes_max:
             raise BodyTooLarge(f"At most {self._bytes_max} bytes are read.")
 
-    async def _accept(self, request: Request, upload: Upload, principal: Principal) -> Response:
+    async def _accept(
+        self, request: Request, upload: Upload, principal: Principal, *, again: bool
+    ) -> Response:
         row = ImportRow(
             upload.id,
             principal.seller_id,
@@ -142,8 +145,10 @@ class ImportRoutes:
         )
 
         async def work(tx: Transaction) -> Answer:
+            if again:
+                raise Unavailable("The key's answer expired while the file came; send it again.")
             await service.accept(tx, row)
-            location = f"{request.url.path}/{row.id}"
+            location = f"{request.scope['path']}/{row.id}"
             return json_answer(202, row.shown(), {"location": location})
 
         return await execute(
@@ -181,17 +186,18 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
     """The body as it comes. Raises UploadIncomplete."""
     stream = request.stream()
     end = time.monotonic() + UPLOAD_SECONDS_MAX
-    while True:
+    while (left := end - time.monotonic()) > 0:
         try:
-            async with asyncio.timeout(min(IDLE_SECONDS_MAX, end - time.monotonic())):
+            async with asyncio.timeout(min(IDLE_SECONDS_MAX, left)):
                 chunk = await anext(stream, None)
         except ClientDisconnect:
             raise UploadIncomplete("The upload was cut off.") from None
         except TimeoutError:
-            raise UploadIncomplete("The upload took too long.") from None
+            break
         if chunk is None:
             return
         yield chunk
+    raise UploadIncomplete("The upload took too long.")
 
 
 async def _discard(upload: Upload) -> None:

@@ -40,7 +40,7 @@ class WorkSlice:
         repository = ImportRepository(tx.connection)
         encoded = await repository.take_slice(row)
         if encoded is None:
-            await repository.finish(row.id, "done", tx.now())
+            await repository.finish(row, "done", tx.now())
             return None
         tx.context = row.context
         records = decode_slice(encoded)

@@ -5,6 +5,7 @@ with it is in flight until this one ends, also when its process dies. What is st
 until the caller makes one; `discard` removes it.
 """
 
+import asyncio
 import hashlib
 from datetime import datetime
 from typing import Final
@@ -23,6 +24,8 @@ from shopstream_api.principal import Principal
 
 #: A slice is full at this size or at ROWS_MAX records; it is worked in one transaction.
 SLICE_BYTES_MAX: Final = 1_048_576
+#: Bytes between two breaths: some milliseconds even of empty lines, so that others are not held up.
+PIECE_BYTES: Final = 4_096
 
 _CLAIM: Final = "SELECT pg_try_advisory_lock(%s)"
 _STAGE: Final = (
@@ -98,7 +101,9 @@ class Upload:
     async def write(self, data: bytes) -> None:
         """Take bytes. Raises MalformedCsv, ValidationFailed for a wrong header; psycopg.Error."""
         self._hash.update(data)
-        await self._take(self._records.feed(data))
+        for start in range(0, len(data), PIECE_BYTES):
+            await self._take(self._records.feed(data[start : start + PIECE_BYTES]))
+            await asyncio.sleep(0)
 
     async def end(self) -> None:
         """Take the rest. Raises as `write`; a CSV file without a header has a wrong one."""

@@ -83,15 +83,14 @@ async def _plan(
         if n % ROWS_A_BREATH == 0:
             await asyncio.sleep(0)
         before = found.get(key)
-        if before is None:
-            new = NewProduct(row.details, _units(row, 0), row.seller_id)
-            planned.drafts.append((row, service.draft(tx, _ANYONE, new)))
-            continue
-        units = _units(row, before.stock)
         try:
-            require_room(before, units, "/stock")
+            units = _units(row, before)
         except ShopError as error:
             outcome.refused[row.number] = error
+            continue
+        if before is None:
+            new = NewProduct(row.details, units, row.seller_id)
+            planned.drafts.append((row, service.draft(tx, _ANYONE, new)))
             continue
         after = service.revise(tx, before, replace(before, **service.columns(row.details)))
         if after is not before:
@@ -119,5 +118,9 @@ async def _write(tx: Transaction, planned: _Set, stock: StockService, import_id:
     return taken
 
 
-def _units(row: Row, otherwise: int) -> int:
-    return otherwise if isinstance(row.stock, UnsetType) else row.stock
+def _units(row: Row, before: ProductRow | None) -> int:
+    """The stock that the product is to have. Raises ValidationFailed when there is no room."""
+    if isinstance(row.stock, UnsetType):
+        return 0 if before is None else before.stock
+    require_room(before, row.stock, "/stock")
+    return row.stock

@@ -73,7 +73,8 @@ class ImportWorker:
         self._metrics = metrics
         self._crash = crash
         self._new = asyncio.Event()
-        self._attempts: dict[UUID, int] = {}
+        #: Of each slice that failed here, by its import and the rows before it.
+        self._attempts: dict[tuple[UUID, int], int] = {}
         self._swept = time.monotonic()
 
     def wake(self) -> None:
@@ -83,10 +84,13 @@ class ImportWorker:
     async def run(self) -> None:
         """Work until cancelled; a database that is away is tried again."""
         while True:
+            # Before the look: what comes while it is under way is not forgotten after it.
+            self._new.clear()
             try:
                 worked = await self.step()
+                await self._sweep_in_time()
                 if not worked:
-                    await self._idle()
+                    await self._woken()
             except Unavailable:
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:  # noqa: BLE001 - logged; the next look may do
@@ -120,7 +124,7 @@ class ImportWorker:
             self._crash.reach("import.after_commit")
             self._metrics.worked(counts)
         for row in claimed:
-            self._attempts.pop(row.id, None)
+            self._attempts.pop((row.id, row.counts.read), None)
             if counts is None:
                 _log.info("import done", id=str(row.id), rows=row.counts.read)
         return bool(claimed)
@@ -128,32 +132,34 @@ class ImportWorker:
     async def _failed(self, row: ImportRow, error: Exception) -> None:
         """Let other imports go first; give up one whose slice fails again and again."""
         self._metrics.failures.inc()
-        attempts = self._attempts.get(row.id, 0)
+        place = row.id, row.counts.read
         # What may pass by waiting is not the slice's fault.
-        self._attempts[row.id] = attempts = attempts + (not isinstance(error, Unavailable))
+        attempts = self._attempts.pop(place, 0) + (not isinstance(error, Unavailable))
         give_up = attempts >= ATTEMPTS_MAX
-        if give_up:
-            del self._attempts[row.id]
+        if not give_up:
+            self._attempts[place] = attempts
+        else:
             _log.error("import failed", id=str(row.id), rows=row.counts.read)
 
         async def note(tx: Transaction) -> None:
             repository = ImportRepository(tx.connection)
             if give_up:
-                await repository.finish(row.id, "failed", tx.now())
+                await repository.finish(row, "failed", tx.now())
             else:
                 await repository.advance(row.id, Counts(), tx.now())
 
         with contextlib.suppress(Unavailable):
             await self._database.run(row.context, note)
 
-    async def _idle(self) -> None:
-        self._new.clear()
-        if time.monotonic() - self._swept >= SWEEP_SECONDS:
-            await self.sweep()
-            self._swept = time.monotonic()
+    async def _woken(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_SECONDS):
                 await self._new.wait()
+
+    async def _sweep_in_time(self) -> None:
+        if time.monotonic() - self._swept >= SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            await self.sweep()
 
     async def sweep(self) -> None:
         """Forget old imports and what uploads have left that never ended. Raises Unavailable."""

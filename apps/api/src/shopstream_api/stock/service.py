@@ -173,7 +173,11 @@ def _audit(tx: Transaction, after: ProductRow) -> None:
     )
 
 
-def require_room(row: ProductRow, after: int, pointer: str) -> None:
-    """Held units come back on a cancel, which may not fail: what is added leaves room for them."""
-    if after > row.stock and not fits(after + row.reserved):
+def require_room(row: ProductRow | None, after: int, pointer: str) -> None:
+    """Held units come back on a cancel, which may not fail: what is added leaves room for them.
+
+    None: a product that is new. Raises ValidationFailed.
+    """
+    stock, reserved = (0, 0) if row is None else (row.stock, row.reserved)
+    if after > stock and not fits(after + reserved):
         raise ValidationFailed.of(pointer, "out_of_range", "stock would be too large")
