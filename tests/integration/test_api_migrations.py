@@ -1,5 +1,6 @@
 """Migrations: up, down and up with data, several at once, under old code; tables as described."""
 
+import ast
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,8 @@ from shopstream_api.db.migrations import versions
 from shopstream_api.schema import TABLES
 
 DESCRIBED = {table.name for table in TABLES}
-REVISIONS = sorted(
-    path.name[:4] for path in Path(versions.__path__[0]).glob("[0-9][0-9][0-9][0-9]_*.py")
-)
+FILES = sorted(Path(versions.__path__[0]).glob("[0-9][0-9][0-9][0-9]_*.py"))
+REVISIONS = [path.name[:4] for path in FILES]
 #: Of a release that is not yet written.
 NEWER = "9999"
 
@@ -35,6 +35,17 @@ NEWER = "9999"
 def url(components: LocalComponents) -> str:
     components.up("postgres")
     return components.fresh_database()
+
+
+@pytest.mark.parametrize("file", FILES, ids=REVISIONS)
+def test_a_migration_imports_none_of_our_code_so_it_does_not_change_with_it(file: Path) -> None:
+    imported: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module or "")
+    assert {name.partition(".")[0] for name in imported} <= {"alembic", "sqlalchemy", "typing"}
 
 
 def test_the_migrated_tables_are_those_the_code_describes(url: str) -> None:

@@ -8,8 +8,6 @@
   look for a moved row where it no longer is. It waits LOCK_WAIT_MS for the lock and then gives up,
   for requests queue behind it: less than PostgreSQL's `deadlock_timeout` of 1 s, so that this
   transaction is the one to give way.
-
-For the migration and the task alike, hence on a plain connection.
 """
 
 from collections.abc import Iterator
