@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import httpx
 import psycopg
+import structlog
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 from tests.support import invariants
@@ -86,6 +87,7 @@ def in_process(
     calls `expired`, not when a timer does. At the end the database must hold all invariants, unless
     it was filled past the API: then ``checked`` is False.
     """
+    _log_plainly()
     url = database_url or migrated_database(components)
     clock = clock or ManualClock(datetime.now(UTC))
     settings = ApiSettings.model_validate(
@@ -105,6 +107,14 @@ def in_process(
         yield InProcess(app, resources, clock, url, client, portal)
     if checked:
         invariants.check(url)
+
+
+def _log_plainly() -> None:
+    """structlog's own traceback shows every local variable, which takes seconds for one."""
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
 
 
 def migrated_database(components: LocalComponents) -> str:

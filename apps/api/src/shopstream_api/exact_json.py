@@ -6,6 +6,9 @@ from typing import Final, NoReturn
 
 from shopstream_api.web.errors import MalformedJson
 
+#: Levels of lists and objects; no body of ours needs ten. Whoever walks a value may recurse.
+DEPTH_MAX: Final = 100
+_TOO_DEEP: Final = "The body is nested too deeply."
 #: Longer whole numbers are in no rule's range; as decimals they are refused without cost.
 _INTEGER_LENGTH_MAX: Final = 40
 
@@ -16,7 +19,7 @@ def parse(body: bytes) -> object:
     Raises MalformedJson and nothing else.
     """
     try:
-        return json.loads(
+        value = json.loads(
             body.decode("utf-8"),
             parse_float=_decimal,
             parse_int=_integer,
@@ -25,9 +28,25 @@ def parse(body: bytes) -> object:
     except UnicodeDecodeError:
         raise MalformedJson("The body is not UTF-8.") from None
     except RecursionError:
-        raise MalformedJson("The body is nested too deeply.") from None
+        raise MalformedJson(_TOO_DEEP) from None
     except ValueError as error:
         raise MalformedJson(f"The body is not JSON: {error}") from None
+    # Most bodies have fewer brackets than there may be levels.
+    if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _is_deep(value):
+        raise MalformedJson(_TOO_DEEP)
+    return value
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(DEPTH_MAX):
+        inside = [
+            outer.values() if isinstance(outer, dict) else outer
+            for outer in level
+            if isinstance(outer, dict | list)
+        ]
+        level = [value for values in inside for value in values]
+    return any(isinstance(value, dict | list) for value in level)
 
 
 def _decimal(text: str) -> Decimal:

@@ -16,8 +16,7 @@ from shopstream_api.db.transaction import Database, Transaction
 from shopstream_api.idempotency.repository import Answer
 from shopstream_api.web.body import read_json
 from shopstream_api.web.openapi import Operation, routes
-from shopstream_api.web.problems import problem
-from shopstream_api.web.respond import context_of, execute, json_answer, principal_of
+from shopstream_api.web.respond import execute, json_answer, principal_of, refusal_of
 
 
 class BulkRoutes:
@@ -47,7 +46,7 @@ def _shown(request: Request, index: int, result: Result) -> dict[str, object]:
             "status": HTTPStatus.CREATED.value,
             "product": msgspec.Raw(result.body),
         }
-    refused = problem(result, instance=request.url.path, request_id=context_of(request).request_id)
+    refused = refusal_of(request, result)
     return {"index": index, "status": refused.status, "problem": msgspec.Raw(refused.body)}
 
 

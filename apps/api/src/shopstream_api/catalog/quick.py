@@ -30,6 +30,10 @@ from shopstream_shared.events.payloads import ProductStatus
 #: A price without sign or exponent, short enough for arithmetic to be exact.
 _PRICE: Final = re.compile(rb"(0|[1-9][0-9]{0,11})(?:\.([0-9]{1,4}))?")
 
+#: Letters of "price" as escapes. Of a price that comes twice the decoder skips the first unread, so
+#: it must be plain that there is one only.
+_SPELLED: Final = (rb"\u006", rb"\u007")
+
 _Tag = Annotated[str, Meta(max_length=TAG_LENGTH_MAX)]
 
 
@@ -63,6 +67,8 @@ def read_new(body: bytes, default_seller: str | None) -> NewProduct | None:
 
 def read_replacement(body: bytes) -> ReplaceProduct | None:
     """The same for `schemas.read_replacement`."""
+    if body.count(b'"price"') != 1 or any(spelled in body for spelled in _SPELLED):
+        return None
     try:
         sent = _decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):

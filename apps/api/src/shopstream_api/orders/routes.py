@@ -64,7 +64,7 @@ class OrderRoutes:
 
         async def work(tx: Transaction) -> Answer:
             row = await self._place(tx, command)
-            return _order(row, 201, {"location": f"{request.url.path}/{row.id}"})
+            return _order(row, 201, {"location": f"{request.scope['path']}/{row.id}"})
 
         return await execute(request, self._database, work, body=body, keyed=True)
 

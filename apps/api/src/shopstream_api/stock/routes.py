@@ -90,7 +90,7 @@ class StockRoutes:
         principal, product_id = principal_of(request), path_id(request, "product")
         body = await read_json(request)
         wanted = read_reservation(body)
-        prefix = request.url.path.partition("/products/")[0]
+        prefix = request.scope["path"].partition("/products/")[0]
 
         async def work(tx: Transaction) -> Answer:
             held = await self._service.reserve(tx, principal, product_id, wanted)

@@ -14,8 +14,8 @@ from starlette.routing import Match
 from shopstream_api.errors import NotFound, ShopError
 from shopstream_api.web.errors import MethodNotAllowed
 from shopstream_api.web.examples import problem_example
-from shopstream_api.web.problems import BY_CODE, problem
-from shopstream_api.web.respond import context_of, response_of
+from shopstream_api.web.problems import BY_CODE
+from shopstream_api.web.respond import refusal_of, response_of
 
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -55,8 +55,7 @@ def _allowed(request: Request) -> list[str]:
 
 def render(request: Request, error: ShopError) -> Response:
     """The error as this request's answer."""
-    context = context_of(request)
-    return response_of(problem(error, instance=request.url.path, request_id=context.request_id))
+    return response_of(refusal_of(request, error))
 
 
 async def _page(request: Request) -> Response:

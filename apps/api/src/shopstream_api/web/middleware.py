@@ -2,11 +2,13 @@
 
 import re
 import time
+from http import HTTPMethod
 from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,7 +16,7 @@ from shopstream_api.errors import ShopError
 from shopstream_api.principal import RequestContext
 from shopstream_api.web.errors import BodyTooLarge
 from shopstream_api.web.problems import problem
-from shopstream_api.web.respond import response_of
+from shopstream_api.web.respond import address_of, response_of
 from shopstream_shared.clock import IdSource
 from shopstream_shared.logs import get_logger
 
@@ -27,7 +29,10 @@ _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
 _SECONDS_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_METHODS: Final = frozenset(HTTPMethod)
 _UNMATCHED: Final = "none"
+#: No client sees it; what proxies log for one that went away.
+_CLIENT_GONE: Final = 499
 
 _log = get_logger(__name__)
 
@@ -57,7 +62,8 @@ class RequestMetrics:
         found = scope.get("route")
         route: str = getattr(found, "path_format", getattr(found, "path", _UNMATCHED))
         # Anyone can invent a method's name; only known ones become labels.
-        method = scope["method"] if route != _UNMATCHED else "any"
+        known = route != _UNMATCHED and scope["method"] in _METHODS
+        method = scope["method"] if known else "any"
         series = self._series.get((method, route, status))
         if series is None:
             series = (
@@ -103,13 +109,16 @@ class RequestMiddleware:
 
         try:
             await self._app(scope, _bounded(scope, receive), answered)
+        except ClientDisconnect:
+            # Nobody is there to be answered, and it is no fault of ours.
+            status = status or _CLIENT_GONE
         except Exception as error:
             if status:
                 raise
             # Answered here and not by the framework's outermost layer, which would leave out the
             # ids and the CORS headers and then cut the connection.
             _log.exception("request failed", path=scope["path"], kind=type(error).__name__)
-            await _fault_of_ours(scope["path"], context)(scope, receive, answered)
+            await _fault_of_ours(address_of(scope), context)(scope, receive, answered)
         finally:
             self._metrics.observe(scope, status or 500, time.monotonic() - started)
 
@@ -140,7 +149,7 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
     if scope["path"] in STREAMED:
         return receive
     announced = Headers(scope=scope).get("content-length", "")
-    too_large = announced.isdigit() and int(announced) > BODY_BYTES_MAX
+    too_large = announced.isdecimal() and int(announced) > BODY_BYTES_MAX
     read = 0
 
     async def counted() -> Message:

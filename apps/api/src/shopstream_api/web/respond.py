@@ -2,13 +2,15 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
+from urllib.parse import quote
 from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from shopstream_api.db.transaction import Database, Transaction
-from shopstream_api.errors import BusinessError, NotFound, ValidationFailed
+from shopstream_api.errors import NotFound, ShopError, ValidationFailed
 from shopstream_api.idempotency import service as idempotency
 from shopstream_api.idempotency.errors import KeyRequired
 from shopstream_api.idempotency.repository import Answer
@@ -21,6 +23,8 @@ Work = Callable[[Transaction], Awaitable[Answer]]
 JSON_HEADERS = {"content-type": "application/json"}
 NO_CONTENT: Final = Answer(204, {}, b"")
 
+#: What stands in a path as it is (RFC 3986), beside letters, digits and - . _ ~.
+_PATH_SAFE: Final = "/:@!$&'()*+,;="
 #: Statuses that have no body, and so no length of one.
 _BODILESS: Final = (204, 304)
 
@@ -31,12 +35,27 @@ def context_of(request: Request) -> RequestContext:
     return context
 
 
+def address_of(scope: Scope) -> str:
+    """The path as a URI writes it.
+
+    Not of ``request.url``, which is put together from host and query too: a query that is no UTF-8
+    would make every refusal a fault of ours.
+    """
+    return quote(scope["path"], safe=_PATH_SAFE)
+
+
 def principal_of(request: Request) -> Principal:
     """The caller, in open mode from X-Seller-Id. Raises ValidationFailed for a bad one."""
     seller = request.headers.get("x-seller-id")
     if seller is not None and not SELLER_ID.fullmatch(seller):
         raise ValidationFailed.of("X-Seller-Id", "invalid", "must be 1-64 of A-Z a-z 0-9 . _ : -")
     return Principal(seller)
+
+
+def refusal_of(request: Request, error: ShopError) -> Answer:
+    """The error as this request's answer."""
+    context = context_of(request)
+    return problem(error, instance=address_of(request.scope), request_id=context.request_id)
 
 
 def path_id(request: Request, what: str, name: str = "id") -> UUID:
@@ -79,11 +98,9 @@ async def execute(
     if key is None:
         return response_of(await database.run(context, work))
 
-    def refusal(error: BusinessError) -> Answer:
-        return problem(error, instance=request.url.path, request_id=context.request_id)
-
     answer, replayed = await database.run(
-        context, lambda tx: idempotency.answer(tx, key, work, refusal)
+        context,
+        lambda tx: idempotency.answer(tx, key, work, lambda error: refusal_of(request, error)),
     )
     response = response_of(answer)
     if replayed:
@@ -108,7 +125,7 @@ def _key(request: Request, body: object, caller: str | None, *, required: bool) 
         sent,
         caller=caller or principal_of(request).seller_id or "",
         method=request.method,
-        path=request.url.path.removeprefix("/api/v1"),
+        path=request.scope["path"].removeprefix("/api/v1"),
         body=body,
     )
 

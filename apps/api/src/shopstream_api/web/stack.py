@@ -1,6 +1,7 @@
 """Our own middleware around the framework's application instead of inside it."""
 
 from fastapi import FastAPI
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
 
@@ -15,6 +16,9 @@ def outermost(app: FastAPI) -> None:
     def around() -> ASGIApp:
         ours, app.user_middleware = app.user_middleware, []
         stack = build()
+        if isinstance(stack, ServerErrorMiddleware):
+            # Its bare text would go out before our answer to a fault of ours.
+            stack = stack.app
         for cls, args, kwargs in reversed(ours):
             stack = cls(stack, *args, **kwargs)
         return stack
