@@ -107,8 +107,6 @@ class Database:
         self._direct = DirectConnections(
             lambda: connect_async(address), age_seconds_max=CONNECTION_AGE_SECONDS_MAX
         )
-        # Reads are one statement each: without BEGIN and ROLLBACK around it.
-        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._turns = asyncio.Semaphore(commands_max(pool_size))
         self._turn_timeout_seconds = turn_timeout_seconds
         self._clock = clock
@@ -189,7 +187,10 @@ class Database:
         """
         self._require_ready()
         try:
-            async with self._reader.connect() as connection:
+            async with self.engine.connect() as connection:
+                # Reads are one statement each: without BEGIN and ROLLBACK around it. Not by an
+                # option of the engine: who is cancelled meanwhile would leave it to nobody.
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
                 yield connection
         except (DBAPIError, PoolTimeout, psycopg.Error) as error:
             raise _translated(error) from error
