@@ -1,5 +1,6 @@
 """Holds that are over are ended once, by whoever comes first, and at no other time."""
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from shopstream_shared.clock import ManualClock
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOLD_SECONDS = 900
+SECONDS_MAX = 20.0
 
 
 @pytest.fixture
@@ -163,13 +165,15 @@ def test_more_than_a_batch_is_ended_in_one_sweep(
     assert {_level(app, product) for product in products} == {(9, 0)}
 
 
-def test_two_workers_end_two_hundred_orders_once_each(
-    session_components: LocalComponents, app: InProcess
+def test_two_workers_end_many_orders_once_each(
+    session_components: LocalComponents, app: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    products = [app.product(stock=100)["id"] for _ in range(4)]
+    orders = 40
+    monkeypatch.setattr(worker, "BATCH_ROWS", orders // 2)
+    products = [app.product(stock=orders)["id"] for _ in range(4)]
 
     async def place() -> None:
-        for number in range(200):
+        for number in range(orders):
             items = [
                 {"productId": products[(number + step) % 4], "quantity": 1} for step in range(2)
             ]
@@ -178,18 +182,33 @@ def test_two_workers_end_two_hundred_orders_once_each(
 
     app.run(place)
     later(app, HOLD_SECONDS)
+    _together_at_first(monkeypatch)
     with in_process(session_components, database_url=app.database_url, clock=app.clock) as other:
         first = app.portal.start_task_soon(app.resources.expiry.sweep)
         second = other.portal.start_task_soon(other.resources.expiry.sweep)
         ended = first.result(60), second.result(60)
     # Each may leave to the other what it has locked; the next sweep finds what nobody ended.
-    assert sum(ended) + expired(app) == 200
+    assert sum(ended) + expired(app) == orders
     assert min(ended) > 0
     assert app.query(
         "SELECT type, count(*), count(DISTINCT aggregateid) FROM outbox"
         " WHERE type IN ('order.cancelled', 'inventory.released') GROUP BY type ORDER BY type"
-    ) == [("inventory.released", 400, 4), ("order.cancelled", 200, 200)]
-    assert {_level(app, product) for product in products} == {(100, 0)}
+    ) == [("inventory.released", 2 * orders, 4), ("order.cancelled", orders, orders)]
+    assert {_level(app, product) for product in products} == {(orders, 0)}
+
+
+def _together_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two applications waits with its first claimed order until the other has one too."""
+    original, both, waited = OrderSteps.cancel, threading.Barrier(2), set()
+
+    async def cancel(*arguments: Any, **named: Any) -> Any:
+        loop = threading.get_ident()
+        if loop not in waited:
+            waited.add(loop)
+            both.wait(SECONDS_MAX)
+        return await original(*arguments, **named)
+
+    monkeypatch.setattr(OrderSteps, "cancel", cancel)
 
 
 def test_a_hold_that_cannot_be_ended_does_not_stand_in_the_way(

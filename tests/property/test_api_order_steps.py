@@ -41,7 +41,7 @@ WAYS: Final[dict[str, tuple[str, ...]]] = {
     "refunded": ("confirm", "pay", "refunds"),
 }
 PRICE_MINOR: Final = 1_000
-EXAMPLES_MAX: Final = 40
+EXAMPLES_MAX: Final = 20
 
 
 @pytest.fixture(scope="module")
