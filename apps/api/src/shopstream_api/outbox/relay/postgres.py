@@ -26,13 +26,21 @@ _SESSION: Final[dict[str, int | str]] = {
     "statement_timeout": STATEMENT_TIMEOUT_MS,
     # Rule 6: a delete must be durable before its rows leave the progress record.
     "synchronous_commit": "on",
+    # The outbox is read in the order of its index, however small it was when it was last analyzed
+    # or the plan made that is kept: else a long one is read whole for each take.
+    "enable_seqscan": "off",
+    "enable_sort": "off",
 }
 
+# Poison is looked up for what is taken only: an EXISTS may be answered by reading all there is.
 _TAKE: Final = """
-SELECT seq, topic, aggregateid, payload, headers, time_ms, txid, txrows,
-       EXISTS (SELECT FROM outbox_poison p
-               WHERE p.topic = o.topic AND p.aggregateid = o.aggregateid)
-FROM outbox o WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s
+SELECT seq, o.topic, o.aggregateid, payload, headers, time_ms, txid, txrows, p.found IS NOT NULL
+FROM (SELECT * FROM outbox WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s) AS o
+LEFT JOIN LATERAL (
+    SELECT true AS found FROM outbox_poison
+    WHERE topic = o.topic AND aggregateid = o.aggregateid LIMIT 1
+) AS p ON true
+ORDER BY seq
 """
 _SETTLE: Final = """
 WITH gone AS (DELETE FROM outbox WHERE shard = %(shard)s AND seq = ANY(%(seqs)s))
