@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 from tests.support.app import InProcess, in_process
@@ -23,6 +24,11 @@ def api(components: LocalComponents) -> Iterator[InProcess]:
         yield running
 
 
+def _sweeper(api: InProcess) -> Sweeper:
+    metrics = RelayMetrics(CollectorRegistry(), api.clock)
+    return Sweeper(api.resources.database, api.clock, metrics)
+
+
 def test_one_sweep_forgets_all_expired_keys_and_keeps_the_others(api: InProcess) -> None:
     old, young = 3 * SWEEP_ROWS_MAX + 1, 5
     for count, age in ((old, KEPT), (young, KEPT - timedelta(minutes=1))):
@@ -34,12 +40,23 @@ def test_one_sweep_forgets_all_expired_keys_and_keeps_the_others(api: InProcess)
             api.clock.now() - age,
             count,
         )
-    metrics = RelayMetrics(CollectorRegistry(), api.clock)
-    sweeper = Sweeper(api.resources.database, api.clock, metrics)
 
-    api.run(sweeper._once)
+    api.run(_sweeper(api)._once)
 
     assert api.query("SELECT count(*) FROM idempotency_keys") == [(young,)]
+
+
+def test_a_sweep_leaves_an_expired_key_that_is_stored_anew_meanwhile(api: InProcess) -> None:
+    now = api.clock.now()
+    with psycopg.connect(api.database_url) as connection:
+        connection.execute(
+            "INSERT INTO idempotency_keys VALUES ('k', '', 200, '{}', '', %s)", (now - KEPT,)
+        )
+        connection.commit()
+        connection.execute("UPDATE idempotency_keys SET created_at = %s", (now,))
+        api.run(_sweeper(api)._once)
+
+    assert api.query("SELECT id FROM idempotency_keys") == [(b"k",)]
 
 
 def test_sweeps_keep_up_with_the_highest_rate_of_keys() -> None:

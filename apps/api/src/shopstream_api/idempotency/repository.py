@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import DateTime, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -63,9 +63,18 @@ class KeyRepository:
 
     async def sweep(self, before: datetime) -> int:
         """Forget keys older than ``before``, up to SWEEP_ROWS_MAX; returns how many."""
+        # As a literal: a plan kept from when there were no keys would read all of them. Locked, as
+        # one that is stored anew meanwhile must stay.
+        moment = literal(before, DateTime(timezone=True), literal_execute=True)
         table = idempotency_keys.c
-        old = select(table.id).where(table.created_at <= before).limit(SWEEP_ROWS_MAX)
+        old = (
+            select(table.id)
+            .where(table.created_at <= moment)
+            .order_by(table.created_at)
+            .limit(SWEEP_ROWS_MAX)
+            .with_for_update(skip_locked=True)
+        )
         result = await self._connection.execute(
-            delete(idempotency_keys).where(table.id.in_(old.scalar_subquery()))
+            delete(idempotency_keys).where(table.id == func.any(func.array(old.scalar_subquery())))
         )
         return result.rowcount
