@@ -6,11 +6,10 @@ Measured by the rows that the server has read (`tests.support.reads`).
 from collections.abc import Iterator
 from typing import Final
 
-import psycopg
 import pytest
 from tests.support.app import InProcess, in_process, migrated_database
 from tests.support.components import LocalComponents
-from tests.support.reads import rows_read, walk
+from tests.support.reads import fill, rows_read, walk
 
 ROWS: Final = 60_000
 SELLERS: Final = 500
@@ -53,15 +52,14 @@ INSERT INTO products (id, seller_id, name, tags, price_minor, price, currency, s
                       updated_at)
 VALUES ('{PRODUCT}', 's1', 'x', '{{}}', 5, 0.05, 'USD', 'active', 5, 5, 0, 1, {ROWS}, now(),
         now());
-ANALYZE orders, order_items, order_history, audit_log, stock_movements;
 """
+_FILLED: Final = "orders, order_items, order_history, audit_log, stock_movements"
 
 
 @pytest.fixture(scope="module")
 def api(session_components: LocalComponents) -> Iterator[InProcess]:
     url = migrated_database(session_components)
-    with psycopg.connect(url) as connection:
-        connection.execute(_SEED.encode())
+    fill(url, _SEED, vacuumed=_FILLED)
     with in_process(
         session_components, database_url=url, checked=False, SHOPSTREAM_POOL_SIZE="1"
     ) as running:

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-import psycopg
 import pytest
 from tests.support.app import InProcess, expired, in_process, later, migrated_database
 from tests.support.components import LocalComponents
-from tests.support.reads import rows_read, walk
+from tests.support.reads import fill, rows_read, walk
 
 from shopstream_shared.clock import ManualClock
 
@@ -38,15 +37,13 @@ SELECT id, 's' || n % {SELLERS}, 'x', '{{}}', 5, 0.05, 'USD', 'active', stock + 
 INSERT INTO reservations (id, product_id, quantity, status, reserved_until, created_at)
 SELECT gen_random_uuid(), id, 1, 'active',
        timestamptz '{START.isoformat()}' + (n - 1) * interval '1 min', at FROM seed;
-ANALYZE products, low_stock, reservations;
 """
 
 
 @pytest.fixture(scope="module")
 def app(session_components: LocalComponents) -> Iterator[InProcess]:
     url = migrated_database(session_components)
-    with psycopg.connect(url) as connection:
-        connection.execute(_SEED.encode())
+    fill(url, _SEED, vacuumed="products, low_stock, reservations")
     with in_process(
         session_components,
         database_url=url,

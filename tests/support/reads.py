@@ -5,15 +5,40 @@ would show. The application must have one connection (SHOPSTREAM_POOL_SIZE=1), w
 asked for at any time.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
+import psycopg
 from sqlalchemy import text
 from tests.support.app import InProcess
 
-_READ: Final = """
+#: Reading a few pages from end to end is the best there is to do with them.
+LARGE_BYTES: Final = 64 * 1024
+
+_READ: Final = f"""
 SELECT coalesce(sum(seq_tup_read), 0) + coalesce(sum(idx_tup_fetch), 0)
-FROM pg_stat_user_tables WHERE relname ~ %s AND n_live_tup > 1000
+FROM pg_stat_user_tables WHERE relname ~ %s AND pg_relation_size(relid) > {LARGE_BYTES}
 """
+_FLUSH: Final = "SELECT pg_stat_force_next_flush()"
+
+
+def fill(
+    database_url: str,
+    statements: str,
+    values: Mapping[str, object] | None = None,
+    *,
+    vacuumed: str | None = None,
+) -> None:
+    """Make rows, and leave nothing of that to be counted later.
+
+    ``vacuumed`` are tables, with commas between. The server vacuums what was filled at a time of
+    its own, and reads all of a table that has a BRIN index then: to be had at once instead.
+    """
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(statements.encode(), values)
+        if vacuumed is not None:
+            connection.execute(f"VACUUM ANALYZE {vacuumed}".encode())
+        connection.execute(_FLUSH)
 
 
 def rows_read(api: InProcess, tables: str) -> int:
@@ -21,7 +46,7 @@ def rows_read(api: InProcess, tables: str) -> int:
 
     async def reported() -> None:
         async with api.resources.database.reading() as connection:
-            await connection.execute(text("SELECT pg_stat_force_next_flush()"))
+            await connection.execute(text(_FLUSH))
 
     api.run(reported)
     ((rows,),) = api.query(_READ, tables)
