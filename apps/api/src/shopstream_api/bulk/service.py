@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from shopstream_api.bulk.errors import RowsRefused
 from shopstream_api.bulk.schemas import BulkRequest
-from shopstream_api.catalog import many, service
+from shopstream_api.catalog import batch, service
 from shopstream_api.catalog.batch import Draft
 from shopstream_api.catalog.errors import DuplicateSku
 from shopstream_api.catalog.schemas import NewProduct
@@ -27,8 +27,9 @@ async def create(tx: Transaction, principal: Principal, request: BulkRequest) ->
     drafts = [result for result in results if isinstance(result, Draft)]
     if not drafts:
         return results
-    taken = await many.add(await tx.driver(), [draft.row for draft in drafts])
+    taken = await batch.create(await tx.driver(), drafts)
     tx.retract({str(product_id) for product_id in taken})
+    tx.written()
     results = [
         DuplicateSku() if isinstance(result, Draft) and result.row.id in taken else result
         for result in results

@@ -50,6 +50,7 @@ class Transaction(Record):
     ) -> None:
         super().__init__(context, clock, ids)
         self.connection = connection
+        self._written = 0, 0
 
     async def driver(self) -> DriverConnection:
         """The transaction's connection as the driver knows it; valid as long as the transaction."""
@@ -61,18 +62,31 @@ class Transaction(Record):
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """Effects inside are undone when it raises, the events recorded inside too."""
-        events, audits = len(self.events), len(self.audits)
+        events, audits, written = len(self.events), len(self.audits), self._written
         try:
             async with self.connection.begin_nested():
                 yield
         except BaseException:
             del self.events[events:], self.audits[audits:]
+            self._written = written
             raise
 
+    def written(self) -> None:
+        """All that is recorded has been written by a statement of the command's own."""
+        self._written = len(self.events), len(self.audits)
+
     async def flush(self) -> None:
-        """Write what was recorded; the last statement before the commit."""
-        if self.events or self.audits:
-            await write(self.connection, self.events, self.audits)
+        """Write what was recorded; the last statement before the commit.
+
+        Raises ValueError when a part of it has been: the events of a transaction are written by one
+        statement, which counts them (protocol rule 4).
+        """
+        if self._written == (len(self.events), len(self.audits)):
+            return
+        if self._written != (0, 0):
+            msg = "something was recorded after the events had been written"
+            raise ValueError(msg)
+        await write(self.connection, self.events, self.audits)
 
 
 class Database:

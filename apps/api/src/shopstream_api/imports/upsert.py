@@ -1,19 +1,21 @@
 """Apply rows of a file to the catalogue, inside the caller's transaction.
 
 Set by set: existing products are locked together, new ones inserted together. Rows of one sku are
-applied in their order, so each set has a sku once and the rest wait for the next set; so do rows
-whose sku another transaction has taken between the look and the insert.
+applied in their order, so each set has a sku once and the rest wait for the next set. A sku that
+another transaction takes between the look and the insert undoes the whole, to be done again.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
+import psycopg
 from msgspec import UnsetType
 
-from shopstream_api.catalog import many, service
+from shopstream_api.catalog import batch, many, service
 from shopstream_api.catalog.batch import Draft
 from shopstream_api.catalog.many import SkuKey
 from shopstream_api.catalog.models import ProductRow
@@ -45,7 +47,7 @@ class Outcome:
 class _Set:
     """What one set of rows comes to, before it is written."""
 
-    drafts: list[tuple[Row, Draft]] = field(default_factory=list)
+    drafts: list[Draft] = field(default_factory=list)
     changed: list[ProductRow] = field(default_factory=list)
     levels: list[tuple[ProductRow, int]] = field(default_factory=list)
 
@@ -53,16 +55,20 @@ class _Set:
 async def upsert(
     tx: Transaction, rows: Sequence[Row], stock: StockService, import_id: UUID
 ) -> Outcome:
-    """Create or replace the products of these rows; stock they name is set through the ledger."""
+    """Create or replace the products of these rows; stock they name is set through the ledger.
+
+    Raises psycopg.errors.SerializationFailure when another transaction has taken a sku meanwhile.
+    """
     outcome = Outcome()
+    count = len(rows)
     while rows:
-        now, later = _one_of_each(rows)
+        now, rows = _one_of_each(rows)
         found = await many.locked(await tx.driver(), list(now))
         planned = await _plan(tx, now, found, outcome)
-        taken = await _write(tx, planned, stock, import_id)
-        again = [row for row, draft in planned.drafts if draft.row.id in taken]
-        outcome.created += len(planned.drafts) - len(again)
-        rows = [*again, *later]
+        if len(now) == count and not found:
+            await _create(tx, planned.drafts)
+        else:
+            await _write(tx, planned, stock, import_id)
     return outcome
 
 
@@ -90,7 +96,8 @@ async def _plan(
             continue
         if before is None:
             new = NewProduct(row.details, units, row.seller_id)
-            planned.drafts.append((row, service.draft(tx, _ANYONE, new)))
+            planned.drafts.append(service.draft(tx, _ANYONE, new))
+            outcome.created += 1
             continue
         after = service.revise(tx, before, replace(before, **service.columns(row.details)))
         if after is not before:
@@ -104,18 +111,27 @@ async def _plan(
     return planned
 
 
-async def _write(tx: Transaction, planned: _Set, stock: StockService, import_id: UUID) -> set[UUID]:
-    """Returns the ids of those drafts whose sku was taken meanwhile."""
+async def _create(tx: Transaction, drafts: Sequence[Draft]) -> None:
+    """All rows are new products: one statement writes them with all that they leave behind."""
+    if drafts:
+        _require_free(await batch.create(await tx.driver(), drafts))
+        tx.written()
+
+
+async def _write(tx: Transaction, planned: _Set, stock: StockService, import_id: UUID) -> None:
     connection = await tx.driver()
-    taken: set[UUID] = set()
     if planned.drafts:
-        taken = await many.add(connection, [draft.row for _, draft in planned.drafts])
-        tx.retract({str(product_id) for product_id in taken})
+        _require_free(await many.add(connection, [draft.row for draft in planned.drafts]))
     if planned.changed:
         await many.change(connection, planned.changed)
     if planned.levels:
         await stock.set_many(tx, planned.levels, str(import_id))
-    return taken
+
+
+def _require_free(taken: AbstractSet[UUID]) -> None:
+    """What the look has not found is there now: done again, the look finds it."""
+    if taken:
+        raise psycopg.errors.SerializationFailure("a sku was taken between look and insert")
 
 
 def _units(row: Row, before: ProductRow | None) -> int:
