@@ -4,8 +4,6 @@ import hashlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -27,6 +25,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, NewTopic
 from tests.support.analytics_events import Counts, LogRecord
 from tests.support.components import LocalComponents
+from tests.support.warm import Fork, forks
 
 from shopstream_analytics.aggregates import keys
 from shopstream_analytics.archive.file import unpack
@@ -78,10 +77,10 @@ class Analytics:
         return cls(components, environ, logs)
 
     @contextmanager
-    def worker(self, name: str, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+    def worker(self, name: str, **variables: str) -> Iterator[Fork]:
         """A worker without a parent, killed at the end."""
-        argv = [sys.executable, "-m", "shopstream_analytics.worker", name]
-        with self._process(argv, f"{name}.log", variables) as process:
+        module = "shopstream_analytics.worker.__main__"
+        with self._process(module, ["worker", name], f"{name}.log", variables) as process:
             yield process
 
     @contextmanager
@@ -89,26 +88,21 @@ class Analytics:
         """The whole service on a free port; it and its workers are gone at the end."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-        argv = [str(Path(sys.executable).with_name("shopstream-analytics"))]
+        module = "shopstream_analytics.main"
         given = {"HEALTH_PORT": str(port), **variables}
         with (
-            self._process(argv, "analytics.log", given) as process,
+            self._process(module, ["shopstream-analytics"], "analytics.log", given) as process,
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
         ):
             yield Service(process, client)
 
     @contextmanager
     def _process(
-        self, argv: Sequence[str], log: str, variables: Mapping[str, str]
-    ) -> Iterator["subprocess.Popen[bytes]"]:
+        self, module: str, argv: Sequence[str], log: str, variables: Mapping[str, str]
+    ) -> Iterator[Fork]:
         with (
             (self.logs / log).open("ab") as output,
-            subprocess.Popen(
-                argv,
-                env={**self.environ, **variables},
-                stdout=output,
-                stderr=output,
-            ) as process,
+            forks(module).start(argv, {**self.environ, **variables}, output.fileno()) as process,
         ):
             try:
                 yield process
@@ -199,7 +193,7 @@ class Object:
 class Service:
     """The running service."""
 
-    process: "subprocess.Popen[bytes]"
+    process: Fork
     client: httpx.Client
 
     def health(self) -> httpx.Response | None:
@@ -232,7 +226,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def kill(process: "subprocess.Popen[bytes]") -> None:
+def kill(process: Fork) -> None:
     """SIGKILL and reap."""
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from tests.support import invariants
 from tests.support.components import LocalComponents
 from tests.support.system import wait_until
+from tests.support.warm import Fork, forks
 
 from shopstream_shared.topics import STREAM_TOPICS
 from shopstream_stack.ports import PortReservations
@@ -30,7 +30,7 @@ STOP_SECONDS_MAX: Final = 30.0
 
 
 class ApiProcess:
-    """`shopstream-api` as an operator runs it; `start` may be called again after its end.
+    """`shopstream-api` as a process (of `tests.support.warm`); `start` may be called again.
 
     At the end of its block the database must hold all invariants, unless the test says that it
     wrote there past the API: ``checked`` is False then.
@@ -43,7 +43,7 @@ class ApiProcess:
         self.port = self._ports.take()
         self.environ = {**environ, "PORT": str(self.port)}
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Fork | None = None
 
     @classmethod
     def beside(cls, components: LocalComponents, **environ: str) -> Self:
@@ -84,13 +84,7 @@ class ApiProcess:
 
     def start(self, *, path: str | None = "/health/ready", **environ: str) -> Self:
         """Start it and wait until ``path`` answers 200; None = do not wait."""
-        self._process = subprocess.Popen(
-            [COMMAND],
-            env={**self.environ, **environ},
-            text=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        self._process = forks("shopstream_api.main").start([COMMAND], {**self.environ, **environ})
         if path is not None:
             wait_until(lambda: self.answers(path), f"{path} answers 200")
         return self

@@ -3,8 +3,6 @@
 import itertools
 import json
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -21,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from tests.support.components import machine_environ
 from tests.support.events import golden
 from tests.support.system import wait_until
+from tests.support.warm import Fork, forks
 
 from shopstream_shared.clock import Uuid7Source, epoch_ms
 from shopstream_shared.events.codec import EncodedEvent, encode
@@ -112,7 +111,7 @@ class StreamService:
             "SHOPSTREAM_DRAIN_SECONDS": "1",
             **variables,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Fork | None = None
 
     def __enter__(self) -> Self:
         self.start(healthy=self._wait_healthy)
@@ -129,14 +128,13 @@ class StreamService:
         self._ports.close()
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> Fork:
         assert self._process is not None
         return self._process
 
     def start(self, *, healthy: bool = True) -> None:
-        program = Path(sys.executable).with_name("shopstream-notifications")
-        self._process = subprocess.Popen(
-            [program], env=self._environ, stdout=self._log, stderr=self._log
+        self._process = forks("shopstream_notifications.main").start(
+            ["shopstream-notifications"], self._environ, self._log.fileno()
         )
         if healthy:
             self.wait_health()
