@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from tests.support.app import InProcess, in_process, later
 from tests.support.components import LocalComponents
-from tests.support.imports import NDJSON, SELLER, counts, ended, ndjson, row, upload
-from tests.support.races import AFTER, BEFORE, blocked, hooked, paused
+from tests.support.imports import SELLER, counts, ended, ndjson, row, sending, upload
+from tests.support.races import AFTER, BEFORE, blocked, hooked, paused, replaced
 
 from shopstream_api.catalog import many
 from shopstream_api.imports import worker
@@ -28,25 +28,6 @@ from shopstream_api.stock.service import StockService
 def api(session_components: LocalComponents) -> Iterator[InProcess]:
     with in_process(session_components) as app:
         yield app
-
-
-def _headers(key: str | None = None) -> dict[str, str]:
-    return {"Content-Type": NDJSON, "Idempotency-Key": key or uuid.uuid4().hex}
-
-
-def _send(api: InProcess, content: Any, key: str | None = None) -> "asyncio.Task[httpx.Response]":
-    request = api.client.post("/imports", content=content, headers=_headers(key))
-    return asyncio.create_task(request)
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, made: Callable[[Any], Any]) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, made(original))
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
 
 
 def _sequences(api: InProcess, product_id: str, topic: str) -> list[int]:
@@ -63,7 +44,7 @@ def test_a_patch_waits_for_the_slice_and_neither_is_lost(api: InProcess) -> None
 
     async def scene() -> tuple[httpx.Response, httpx.Response]:
         with paused(many, "locked", AFTER) as gate:
-            answer = await _send(api, ndjson([row("patched", name="imported", stock=9)]))
+            answer = await sending(api, ndjson([row("patched", name="imported", stock=9)]))
             await gate.reached()
             url = f"/products/{product['id']}"
             patch = asyncio.create_task(api.client.patch(url, json={"category": "patched"}))
@@ -102,7 +83,7 @@ def test_two_imports_of_one_file_change_each_product_once(api: InProcess) -> Non
     file = ndjson([row(f"twice-{n}", stock=n) for n in range(40)])
 
     async def scene() -> tuple[httpx.Response, httpx.Response]:
-        first, second = _send(api, file), _send(api, file)
+        first, second = sending(api, file), sending(api, file)
         return await first, await second
 
     first, second = api.run(scene)
@@ -124,12 +105,12 @@ def test_a_key_is_in_flight_while_its_upload_is_received(api: InProcess) -> None
             await more.wait()
             yield rest
 
-        first = _send(api, body(), "slow")
+        first = sending(api, body(), "slow")
         await begun.wait()
-        early = await _send(api, half + rest, "slow")
+        early = await sending(api, half + rest, "slow")
         more.set()
         done = await first
-        return early, done, await _send(api, half + rest, "slow")
+        return early, done, await sending(api, half + rest, "slow")
 
     early, done, again = api.run(scene)
     assert (early.status_code, early.json()["code"]) == (409, "idempotency_key_in_flight")
@@ -148,10 +129,10 @@ def test_more_uploads_at_a_time_than_the_bound_are_told_to_come_later(api: InPro
             begun.put_nowait(None)
             await more.wait()
 
-        uploads = [_send(api, body()) for _ in range(4)]
+        uploads = [sending(api, body()) for _ in range(4)]
         for _ in uploads:
             await begun.get()
-        refused = await _send(api, b"\n")
+        refused = await sending(api, b"\n")
         more.set()
         return [refused, *await asyncio.gather(*uploads)]
 
@@ -165,21 +146,20 @@ def test_imports_take_turns(api: InProcess) -> None:
 
     async def scene() -> list[httpx.Response]:
         with paused(ImportRepository, "claimed", BEFORE) as gate:
-            large = await _send(api, b"x\n" * 1_600)
+            large = await sending(api, b"x\n" * 1_600)
             await gate.reached()
-            small = await _send(api, b"x\n" * 900)
+            small = await sending(api, b"x\n" * 900)
             gate.open()
         return [large, small]
 
-    def noted(original: Any) -> Any:
-        async def advance(self: ImportRepository, import_id: UUID, by: Counts, _at: Any) -> None:
-            turns.append(import_id)
-            later(api, 1)
-            await original(self, import_id, by, api.clock.now())
+    original = ImportRepository.advance
 
-        return advance
+    async def noted(self: ImportRepository, import_id: UUID, by: Counts, _at: Any) -> None:
+        turns.append(import_id)
+        later(api, 1)
+        await original(self, import_id, by, api.clock.now())
 
-    with _replaced(ImportRepository, "advance", noted):
+    with replaced(ImportRepository, "advance", noted):
         large, small = api.run(scene)
         assert counts(ended(api, large)) == (0, 0, 0, 1_600)
         assert counts(ended(api, small)) == (0, 0, 0, 900)
@@ -232,20 +212,17 @@ def test_the_sweep_takes_what_uploads_have_left_and_what_is_long_over(api: InPro
 
 
 def test_a_slice_undone_by_a_deadlock_is_worked_again_whole(api: InProcess) -> None:
-    calls = 0
+    calls, original = 0, StockService.set_many
 
-    def deadlocked(original: Any) -> Any:
-        async def set_many(*arguments: Any) -> None:
-            nonlocal calls
-            calls += 1
-            await original(*arguments)
-            if calls == 1:
-                raise psycopg.errors.DeadlockDetected
-
-        return set_many
+    async def deadlocked(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        await original(*arguments)
+        if calls == 1:
+            raise psycopg.errors.DeadlockDetected
 
     ended(api, upload(api, ndjson([row("again", stock=3)])))
-    with _replaced(StockService, "set_many", deadlocked):
+    with replaced(StockService, "set_many", deadlocked):
         rows = [row("again", stock=5, price=2), row("new one")]
         shown = ended(api, upload(api, ndjson(rows)))
     assert (calls, counts(shown)) == (2, (1, 1, 0, 0))

@@ -1,5 +1,6 @@
 """Files for `POST /imports`, and waiting for what becomes of them."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import Iterable
@@ -44,6 +45,12 @@ def upload(
     if seller is not None:
         headers["X-Seller-Id"] = seller
     return caller.request("POST", "/imports", content=content, headers=headers)
+
+
+def sending(app: InProcess, content: Any, key: str | None = None) -> "asyncio.Task[httpx.Response]":
+    """A file on its way, inside the application's loop."""
+    headers = {"Content-Type": NDJSON, "Idempotency-Key": key or uuid.uuid4().hex}
+    return asyncio.create_task(app.client.post("/imports", content=content, headers=headers))
 
 
 def ended(caller: Caller, answer: httpx.Response, **headers: str) -> dict[str, Any]:

@@ -105,7 +105,15 @@ def hooked(
             await action()
         return result
 
-    setattr(owner, name, wrapper)
+    with replaced(owner, name, wrapper):
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another ``owner.name`` for a while."""
+    original = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:

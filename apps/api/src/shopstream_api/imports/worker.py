@@ -7,6 +7,7 @@ Killed at any point, the slice under way is undone with all its effects, and is 
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -17,7 +18,6 @@ from shopstream_api.db.transaction import Database, Transaction
 from shopstream_api.errors import Unavailable
 from shopstream_api.imports.models import Counts, ImportRow
 from shopstream_api.imports.repository import SWEEP_ROWS_MAX, ImportRepository
-from shopstream_api.imports.service import WorkSlice
 from shopstream_api.principal import RequestContext
 from shopstream_shared.clock import Clock, IdSource
 from shopstream_shared.crash import CrashPoints
@@ -33,6 +33,9 @@ SWEEP_SECONDS: Final = 60.0
 SLICES_KEPT: Final = timedelta(hours=2)
 #: An import and its errors can be read this long after its end.
 IMPORTS_KEPT: Final = timedelta(days=30)
+
+#: Works the next slice of a claimed import; None when none is left.
+WorkSlice = Callable[[Transaction, ImportRow], Awaitable[Counts | None]]
 
 _log = get_logger(__name__)
 
