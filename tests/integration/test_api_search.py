@@ -77,6 +77,48 @@ def test_an_article_number_is_taken_as_it_is(api: InProcess, seller: str) -> Non
     assert _names(api, sellerId=seller, q="10071") == []
 
 
+def test_a_beginning_that_only_a_digit_follows_is_no_typing_error(
+    api: InProcess, seller: str
+) -> None:
+    api.product(sellerId=seller, name="Thunderbolt4")
+    api.product(sellerId=seller, name="Thunderbalt")
+    assert _names(api, sellerId=seller, q="thunderbolt") == ["Thunderbolt4"]
+
+
+@pytest.mark.parametrize(
+    ("word", "longer"),
+    [("quilt", "quilts"), ("bonnet", "bonnet9"), ("teapot", "teapot" * 9), ("ocarin", "ocarinó")],
+)
+def test_a_known_word_finds_longer_ones_too(
+    api: InProcess, seller: str, word: str, longer: str
+) -> None:
+    api.product(sellerId=seller, name=word)
+    assert _names(api, sellerId=seller, q=word) == [word]
+    later(api, 1)
+    api.product(sellerId=seller, name=longer)
+    assert _names(api, sellerId=seller, q=word) == [word, longer]
+
+
+@pytest.mark.parametrize("few", [0, 4, 1_000])
+def test_pages_of_what_was_meant_are_the_same_whatever_way_they_are_read(
+    api: InProcess, seller: str, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "WINDOW", 3)
+    monkeypatch.setattr(ranking, "FEW_MAX", few)
+    for number in range(7):
+        later(api, 1)
+        api.product(sellerId=seller, name=f"Pomegranate {number}")
+    wanted = {"sellerId": seller, "q": "pomegranaet", "limit": 2}
+    pages = [_page(api, **wanted)]
+    while pages[-1]["hasMore"]:
+        pages.append(_page(api, **wanted, cursor=pages[-1]["nextCursor"]))
+    names = [row["name"] for page in pages for row in page["data"]]
+    assert names == [f"Pomegranate {number}" for number in range(6, -1, -1)]
+    for page in pages[-2::-1]:
+        pages[-1] = _page(api, **wanted, cursor=pages[-1]["prevCursor"])
+        assert pages[-1]["data"] == page["data"]
+
+
 def test_every_word_must_be_found(api: InProcess, seller: str) -> None:
     api.product(sellerId=seller, name="Red mug", description="of clay")
     assert _names(api, sellerId=seller, q="clay red") == ["Red mug"]

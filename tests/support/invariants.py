@@ -53,9 +53,11 @@ _LEDGER: Final = {
 
 _SEARCH: Final = {
     "each word of a product is known to the search": """
-        SELECT p.id, w.word FROM products p, unnest(tsvector_to_array(p.search)) AS w (word)
-        WHERE length(w.word) BETWEEN 3 AND 40 AND w.word !~ '[0-9]'
-          AND NOT EXISTS (SELECT FROM search_words s WHERE s.word = w.word)""",
+        SELECT p.id, w.word
+        FROM products p, unnest(tsvector_to_array(p.search)) AS l (lexeme),
+             search_word(l.lexeme) AS w (word)
+        WHERE w.word IS NOT NULL AND NOT EXISTS (SELECT FROM search_words s WHERE s.word = w.word)
+    """,
 }
 
 #: One row a thing with versions: where its events are, its last version, its last change.

@@ -16,6 +16,7 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     Double,
+    ScalarSelect,
     Select,
     Subquery,
     case,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -48,6 +50,8 @@ from shopstream_api.paging import (
 WINDOW: Final = 1_000
 #: A window grows when products change to match, or lie in a slow transaction: never beyond this.
 GROWN_MAX: Final = 2 * WINDOW
+#: So many matches are sorted in less time than a walk by time takes to meet a window of them.
+FEW_MAX: Final = 2 * WINDOW
 #: ts_rank's flag for rank / (rank + 1): all ranks stay below 1, the step to an exact match.
 _BELOW_ONE: Final = 32
 
@@ -211,7 +215,7 @@ def _statement(look: _Look) -> "Select[Any]":
     # is full, a rare one from the index of words.
     meant, exact = (cast(planned(text), TSQUERY) for text in (look.query.meant, look.query.exact))
     numbered = _numbered(look, meant)
-    newest, following = (_edge_of(numbered, number) for number in (1, look.matches_max + 1))
+    edges = (_edge_of(numbered, number) for number in (1, look.matches_max + 1))
     page = _ranked(numbered, meant, exact, look)
     shown = page.join(products, products.c.id == page.c.id)
     order = (page.c.score, page.c.created_at, page.c.id)
@@ -219,17 +223,10 @@ def _statement(look: _Look) -> "Select[Any]":
         select(
             *ROW_COLUMNS,
             page.c.score,
-            newest.c.created_at,
-            newest.c.id,
-            following.c.created_at,
-            following.c.id,
+            *(column for edge in edges for column in edge),
             stream_position.c.stream_id,
         )
-        .select_from(
-            stream_position.outerjoin(shown, true())
-            .outerjoin(newest, true())
-            .outerjoin(following, true())
-        )
+        .select_from(stream_position.outerjoin(shown, true()))
         .where(stream_position.c.shard == 0)
         .order_by(*(column.asc() if look.backwards else column.desc() for column in order))
     )
@@ -246,22 +243,42 @@ def _numbered(look: _Look, meant: "ColumnElement[Any]") -> CTE:
         statement = statement.where(here <= tuple_(*look.window.top))
     if look.window.end is not None:
         statement = statement.where(here > tuple_(*look.window.end))
-    if look.backwards and look.after is None:
-        nearest = statement.order_by(columns.created_at.asc(), columns.id.asc()).limit(WINDOW)
-    else:
-        newest = statement.order_by(columns.created_at.desc(), columns.id.desc())
-        nearest = newest.limit(look.matches_max + 1)
-    window = nearest.subquery("matched")
+    window = _nearest(statement, look).subquery("matched")
     newest_first = (window.c.created_at.desc(), window.c.id.desc())
     return select(window, func.row_number().over(order_by=newest_first).label("number")).cte(
         "numbered"
     )
 
 
-def _edge_of(numbered: CTE, number: int) -> Subquery:
-    return (
-        select(numbered.c.created_at, numbered.c.id).where(numbered.c.number == number).subquery()
-    )
+def _nearest(statement: "Select[Any]", look: _Look) -> "Select[Any]":
+    if not look.query.replaced:
+        return _cut(statement, look)
+    # The planner takes any word that is not common for one in 200 products, and what stands for a
+    # mistyped word for five of these: it would walk all products by time for words that few have.
+    # So they are looked up first, unordered, and the walk is made where they are not few.
+    looked_up = statement.offset(0).subquery("looked_up")
+    few = select(looked_up).limit(FEW_MAX + 1).cte("few")
+    are_few = select(func.count() <= FEW_MAX).select_from(few).scalar_subquery()
+    walked = _cut(statement.where(~are_few), look).subquery("walked")
+    either = union_all(select(few).where(are_few), select(walked)).subquery("either")
+    return _cut(select(either), look)
+
+
+def _cut(statement: "Select[Any]", look: _Look) -> "Select[Any]":
+    """As many as the window takes and one that follows it, from where it begins."""
+    columns = statement.selected_columns
+    order = (columns.created_at, columns.id)
+    if look.backwards and look.after is None:
+        return statement.order_by(*(column.asc() for column in order)).limit(WINDOW)
+    return statement.order_by(*(column.desc() for column in order)).limit(look.matches_max + 1)
+
+
+def _edge_of(numbered: CTE, number: int) -> list["ScalarSelect[Any]"]:
+    """A product's place by its number; found once, where a join would look for it a row."""
+    return [
+        select(column).where(numbered.c.number == number).scalar_subquery()
+        for column in (numbered.c.created_at, numbered.c.id)
+    ]
 
 
 def _ranked(

@@ -14,11 +14,12 @@ WORDS_MAX: Final = 10
 SIMILARITY_MIN: Final = 0.3
 REPLACEMENTS_MAX: Final = 5
 
-# A candidate shares two neighbouring trigrams with the word: an index look-up each. From six
-# letters on, one error leaves more alike than the first two letters, which too many words share;
-# those alone do not count then. What swaps
-# two neighbouring letters shares few trigrams though it is the most usual error: looked up as is.
-# The last letter there is marks the end of the range of a beginning's words.
+# A word that begins no other is looked for as it is: to gather what begins with a common one takes
+# many times as long. The last letter there is marks the end of the range of a beginning's words.
+# A candidate for what was meant shares two neighbouring trigrams with the word: an index look-up
+# each. From six letters on, one error leaves more alike than the first two letters, which too many
+# words share; those alone do not count then. What swaps two neighbouring letters shares few
+# trigrams though it is the most usual error: looked up as is.
 _MEANT: Final = text(r"""
 WITH words AS MATERIALIZED (
     SELECT w.word COLLATE "C" AS word, '  ' || w.word || ' ' AS padded,
@@ -32,9 +33,8 @@ WITH words AS MATERIALIZED (
     FROM unnest(tsvector_to_array(to_tsvector('simple', search_text(:written)))) AS w (word)
     LIMIT :words
 )
-SELECT w.word, CASE WHEN w.replaceable AND NOT EXISTS (
-    SELECT FROM search_words s WHERE s.word >= w.word AND s.word < w.word || chr(1114111)
-) THEN array(
+SELECT w.word, w.replaceable AND begun = array[w.word] AS whole,
+CASE WHEN w.replaceable AND begun = '{}' THEN array(
     SELECT near.word FROM (
         SELECT s.word, 1.0 AS similarity FROM search_words s WHERE s.word = ANY (w.swapped)
         UNION ALL
@@ -43,6 +43,7 @@ SELECT w.word, CASE WHEN w.replaceable AND NOT EXISTS (
             SELECT DISTINCT s.word, s.trigrams FROM generate_series(w.first, length(w.word)) AS at
             JOIN search_words s
             ON s.trigrams @> array[substr(w.padded, at, 3), substr(w.padded, at + 1, 3)]
+            WHERE s.word !~ '0$'
         ) AS c, LATERAL (
             SELECT count(*)::numeric AS n FROM unnest(c.trigrams) AS t WHERE t = ANY (w.trigrams)
         ) AS shared
@@ -50,7 +51,10 @@ SELECT w.word, CASE WHEN w.replaceable AND NOT EXISTS (
     GROUP BY near.word HAVING max(near.similarity) >= :similarity
     ORDER BY max(near.similarity) DESC, near.word LIMIT :replacements
 ) END AS meant
-FROM words w
+FROM words w, LATERAL (SELECT array(
+    SELECT s.word FROM search_words s
+    WHERE s.word >= w.word AND s.word < w.word || chr(1114111) LIMIT 2
+)) AS known (begun)
 """)
 
 
@@ -62,6 +66,8 @@ class Matching:
     meant: str
     #: Every word as it was written.
     exact: str
+    #: Whether a word is not known, and others stand for it.
+    replaced: bool
 
 
 async def matching(connection: AsyncConnection, written: str) -> Matching:
@@ -75,14 +81,15 @@ async def matching(connection: AsyncConnection, written: str) -> Matching:
     if len(found) > WORDS_MAX:
         raise ValidationFailed.of("q", "too_many", f"must be at most {WORDS_MAX} words")
     return Matching(
-        meant=" & ".join(_any_of(word, meant) for word, meant in found),
-        exact=" & ".join(_quoted(word) for word, _ in found),
+        meant=" & ".join(_any_of(*word) for word in found),
+        exact=" & ".join(_quoted(word) for word, *_ in found),
+        replaced=any(meant for *_, meant in found),
     )
 
 
-def _any_of(word: str, meant: Sequence[str] | None) -> str:
+def _any_of(word: str, whole: bool, meant: Sequence[str] | None) -> str:  # noqa: FBT001 - a column
     if not meant:
-        return f"{_quoted(word)}:*"
+        return _quoted(word) if whole else f"{_quoted(word)}:*"
     return f"({' | '.join(_quoted(other) for other in meant)})"
 
 

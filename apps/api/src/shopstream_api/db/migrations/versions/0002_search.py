@@ -40,6 +40,12 @@ CREATE FUNCTION search_trigrams(word text) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT RETURN array(
     SELECT DISTINCT substr('  ' || word || ' ', at, 3) FROM generate_series(1, length(word) + 1) at
 );
+CREATE FUNCTION search_word(lexeme text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT RETURN (
+    SELECT CASE WHEN length(letters) < 3 THEN NULL
+                WHEN letters = lexeme THEN letters ELSE letters || '0' END
+    FROM substring(lexeme FROM '^[^0-9]{1,40}') AS letters
+);
 """
 
 _TABLES: Final = """
@@ -71,15 +77,18 @@ CREATE INDEX products_updated_at_idx ON products USING brin (updated_at)
     WITH (pages_per_range = 16, autosummarize = on);
 """
 
-# Typing errors are looked for in words of letters only: an article number has no neighbours. In
-# one order everywhere, so that two writers of the same new words do not lock each other out. The
-# settings keep each look-up a descent of the index, also by a plan made when there were few words.
+# Typing errors are looked for in words of letters only: an article number has no neighbours. A word
+# that begins with letters and goes on with a digit, or for longer than 40, stands there as these
+# letters and a zero: so what begins no other word is known. In one order everywhere, so that two
+# writers of the same new words do not lock each other out. The settings keep each look-up a descent
+# of the index, also by a plan made when there were few words.
 _TRIGGERS: Final = """
 CREATE FUNCTION search_words_add(found text[]) RETURNS void LANGUAGE sql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
     INSERT INTO search_words (word)
-    SELECT DISTINCT f.word COLLATE "C" FROM unnest(found) AS f (word)
-    WHERE length(f.word) BETWEEN 3 AND 40 AND f.word !~ '[0-9]'
+    SELECT DISTINCT f.word COLLATE "C"
+    FROM unnest(found) AS l (lexeme), search_word(l.lexeme) AS f (word)
+    WHERE f.word IS NOT NULL
       AND NOT EXISTS (SELECT FROM search_words s WHERE s.word = f.word COLLATE "C")
     ORDER BY 1
     ON CONFLICT DO NOTHING
@@ -117,6 +126,7 @@ DROP TRIGGER products_search_insert ON products;
 DROP FUNCTION search_words_of_updated();
 DROP FUNCTION search_words_of_inserted();
 DROP FUNCTION search_words_add(text[]);
+DROP FUNCTION search_word(text);
 ALTER TABLE products DROP COLUMN search;
 DROP TABLE search_words;
 DROP FUNCTION search_trigrams(text);
