@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from shopstream_api.catalog.schemas import STATUSES
+from shopstream_api.catalog.search import WORDS_MAX
 from shopstream_api.idempotency.service import KEY_LENGTH_MAX
 from shopstream_api.members import SELLER_ID
 from shopstream_api.orders.transitions import TRANSITIONS
@@ -26,7 +27,12 @@ _QUERY: Final[dict[str, tuple[Schema, str]]] = {
     "sellerId": (_TEXT, "Exactly this seller."),
     "customerId": (_TEXT, "Exactly this customer."),
     "category": (_TEXT, "Exactly this category."),
-    "q": (_TEXT, "Words to be found."),
+    "q": (
+        _TEXT,
+        f"At most {WORDS_MAX} words. Each must be found in name, SKU, tags, category or "
+        + "description: whole, as the beginning of a word or, where nothing begins so, mistyped. "
+        + "Best matches first, in place of the newest.",
+    ),
     "priceMin": (_NUMBER, "At least, in major units."),
     "priceMax": (_NUMBER, "At most, in major units."),
     "updatedSince": (
