@@ -15,6 +15,11 @@ Schema = dict[str, Any]
 
 _TEXT: Final[Schema] = {"type": "string", "maxLength": TEXT_LENGTH_MAX, "pattern": r"^[^\x00]*$"}
 _NUMBER: Final[Schema] = {"type": "number", "minimum": -NUMBER_MAX, "maximum": NUMBER_MAX}
+_SEARCHED: Final = (
+    f"At most {WORDS_MAX} words. Each must be found in name, SKU, tags, category or description: "
+    "whole, as the beginning of a word or, where nothing begins so, mistyped. Best matches first, "
+    "in place of the newest."
+)
 _QUERY: Final[dict[str, tuple[Schema, str]]] = {
     "limit": (
         {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
@@ -29,9 +34,7 @@ _QUERY: Final[dict[str, tuple[Schema, str]]] = {
     "category": (_TEXT, "Exactly this category."),
     "q": (
         _TEXT,
-        f"At most {WORDS_MAX} words. Each must be found in name, SKU, tags, category or "
-        + "description: whole, as the beginning of a word or, where nothing begins so, mistyped. "
-        + "Best matches first, in place of the newest.",
+        _SEARCHED,
     ),
     "priceMin": (_NUMBER, "At least, in major units."),
     "priceMax": (_NUMBER, "At most, in major units."),
