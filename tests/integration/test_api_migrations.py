@@ -151,7 +151,9 @@ def test_code_leaves_a_newer_schema_alone_and_takes_it_for_current(url: str) -> 
 def test_an_old_process_serves_on_a_newer_schema(
     components: LocalComponents, migrates: str
 ) -> None:
-    with ApiProcess.beside(components, SHOPSTREAM_RELAY="off", SHOPSTREAM_MIGRATE="true") as api:
+    components.up("postgres")
+    empty = {"DATABASE_URL": components.fresh_database(), "SHOPSTREAM_MIGRATE": "true"}
+    with ApiProcess.beside(components, SHOPSTREAM_RELAY="off", **empty) as api:
         product = api.product()
         api.kill()
         _stamp(api.database_url, NEWER)

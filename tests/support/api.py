@@ -16,6 +16,7 @@ import httpx
 import psycopg
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from tests.support import invariants
+from tests.support.app import migrated_database
 from tests.support.components import LocalComponents
 from tests.support.system import wait_until
 from tests.support.warm import Fork, forks
@@ -47,12 +48,12 @@ class ApiProcess:
 
     @classmethod
     def beside(cls, components: LocalComponents, **environ: str) -> Self:
-        """On a fresh database of the components; not started yet."""
+        """On a fresh, migrated database of the components; not started yet."""
         components.up("postgres")
         return cls(
             {
                 **components.environ_of(),
-                "DATABASE_URL": components.fresh_database(),
+                "DATABASE_URL": migrated_database(components),
                 "KAFKA_TRANSACTIONAL_ID": f"test-{uuid.uuid4().hex}",
                 **environ,
             }

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -128,11 +129,13 @@ def _find_no_sniffio() -> None:
 
 
 def migrated_database(components: LocalComponents) -> str:
-    """URL of a fresh database with today's schema."""
+    """URL of a fresh database with today's schema: a copy of one that was migrated once."""
     components.up("postgres")
-    url = components.fresh_database()
-    migrate(url)
-    return url
+    if components.template is None:
+        url = components.fresh_database()
+        migrate(url)
+        components.template = urlsplit(url).path.removeprefix("/")
+    return components.fresh_database(components.template)
 
 
 @asynccontextmanager

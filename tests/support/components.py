@@ -27,6 +27,8 @@ from shopstream_stack.settings import StackSettings
 from shopstream_stack.system import System
 
 FOLDER_PREFIX = "shopstream-test-"
+#: Longer than any run.
+VACUUM_PAUSE_SECONDS = 86_400
 COMPONENTS = ("kafka", "postgres", "dynamodb", "minio")
 # What a process needs from the machine; nothing else leaks from the caller's shell into a test.
 MACHINE_VARIABLES = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "JAVA_HOME", "SHOPSTREAM_CACHE_DIR")
@@ -79,6 +81,8 @@ class LocalComponents:
         )
         self.system = System(self.settings)
         self._wanted: set[str] = set()
+        #: Name of a database that others are copied from; see `tests.support.app`.
+        self.template: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -146,6 +150,16 @@ class LocalComponents:
             self.system.prepare(missing)
             self.system.start(*missing)
             self._wanted.update(missing)
+        if "postgres" in missing:
+            self._leave_the_rest_alone()
+
+    def _leave_the_rest_alone(self) -> None:
+        """Each database wants a vacuum a minute; with one a test it would never end."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("ALTER SYSTEM SET autovacuum_naptime = {}").format(VACUUM_PAUSE_SECONDS)
+            )
+            connection.execute("SELECT pg_reload_conf()")
 
     def start(self, name: str) -> None:
         """Start a component on its old port and data; returns when it is healthy."""
@@ -175,11 +189,15 @@ class LocalComponents:
             self.resume(name)
         self.system.start(*dead)
 
-    def fresh_database(self) -> str:
-        """URL of a new, empty database on the started server."""
+    def fresh_database(self, template: str = "template1") -> str:
+        """URL of a new database on the started server: empty, or a copy of ``template``."""
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(self.database_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                    sql.Identifier(name), sql.Identifier(template)
+                )
+            )
         return urlunsplit(urlsplit(self.database_url)._replace(path=f"/{name}"))
 
     def _started(self, name: str, variable: str) -> str:
