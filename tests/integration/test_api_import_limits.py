@@ -15,8 +15,9 @@ from tests.support.components import LocalComponents
 from tests.support.imports import NDJSON, counts, ended, errors, ndjson, row, sending, upload
 from tests.support.races import AFTER, BEFORE, hooked, paused, replaced
 
+from shopstream_api.catalog import batch
 from shopstream_api.catalog import service as catalog
-from shopstream_api.catalog.schemas import STOCK_MAX
+from shopstream_api.catalog.schemas import STOCK_MAX, read_new
 from shopstream_api.db.transaction import Transaction
 from shopstream_api.idempotency.service import KEPT
 from shopstream_api.imports import routes, worker
@@ -27,7 +28,7 @@ from shopstream_api.imports.repository import ImportRepository
 from shopstream_api.imports.upload import PIECE_BYTES
 from shopstream_api.imports.upsert import ROWS_A_BREATH
 from shopstream_api.imports.worker import ATTEMPTS_MAX, ImportMetrics, ImportWorker
-from shopstream_api.principal import RequestContext
+from shopstream_api.principal import Principal, RequestContext
 from shopstream_shared.crash import CrashPoints
 
 #: Bytes of one piece of an upload as the server hands it over, at the most.
@@ -236,3 +237,31 @@ def test_a_new_product_may_have_no_more_units_than_one_that_is_posted(api: InPro
     assert counts(shown) == (1, 0, 0, 1)
     ((number, code, detail),) = errors(api, shown["id"])
     assert (number, code, detail.partition(":")[0]) == (2, "validation_failed", "/stock")
+
+
+def test_all_events_of_a_slice_are_counted_by_each(api: InProcess) -> None:
+    known, new = row(uuid.uuid4().hex, stock=5), row(uuid.uuid4().hex)
+    slices = ([known], [known | {"price": 1, "stock": 0}, new, new | {"price": 2}])
+    for rows in slices:
+        ended(api, upload(api, ndjson(rows)))
+    found = api.query(
+        "SELECT count(*), min(txrows), max(txrows) FROM outbox o JOIN products p"
+        " ON p.id::text = o.aggregateid WHERE sku = ANY(%s) GROUP BY txid ORDER BY min(seq)",
+        [known["sku"], new["sku"]],
+    )
+    # The price, the new one, its price, the stock and that it is out.
+    assert found == [(1, 1, 1), (5, 5, 5)]
+
+
+def test_nothing_may_be_recorded_after_events_that_were_written_alone(api: InProcess) -> None:
+    new = read_new(row(uuid.uuid4().hex, price=1), None)
+
+    async def work(tx: Transaction) -> None:
+        draft = catalog.draft(tx, Principal(), new)
+        assert not await batch.create(await tx.driver(), [draft])
+        tx.written()
+        catalog.draft(tx, Principal(), new)
+
+    with pytest.raises(ValueError, match="after the events"):
+        api.run(lambda: api.resources.database.run(RequestContext("late"), work))
+    assert api.query("SELECT count(*) FROM audit_log WHERE request_id = 'late'") == [(0,)]
