@@ -28,7 +28,7 @@ from shopstream_api.outbox.relay.progress import (
     decode_progress,
     encode_progress,
 )
-from shopstream_api.outbox.relay.relay import Relay, RelayOptions
+from shopstream_api.outbox.relay.relay import PAUSE_FREE_ROWS, Relay, RelayOptions, pause_seconds
 from shopstream_api.outbox.relay.status import RelayStatus
 from shopstream_api.outbox.relay.wakeup import Wakeup
 from shopstream_shared.clock import ManualClock
@@ -305,3 +305,19 @@ def test_a_batch_is_whole_only_with_all_rows_of_its_transactions() -> None:
     assert _first_whole(head, more) == 3
     assert _whole(head + more)
     assert _first_whole(head, [row(3, txid=7, txrows=2), row(4)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "pause_ms"),
+    [
+        pytest.param(1, 0, id="an idle shop's"),
+        pytest.param(PAUSE_FREE_ROWS, 0, id="a few"),
+        pytest.param(PAUSE_FREE_ROWS + 10, 10, id="more are coming"),
+        pytest.param(99, 25, id="many more are coming"),
+        pytest.param(100, 0, id="more are there"),
+    ],
+)
+def test_after_a_batch_the_relay_waits_for_what_is_coming_but_not_for_what_is_there(
+    rows: int, pause_ms: int
+) -> None:
+    assert round(pause_seconds(rows, batch_rows=100) * 1_000) == pause_ms

@@ -48,6 +48,12 @@ PING_SECONDS: Final = 1.0
 LAG_SECONDS: Final = 2.0
 #: A relay that does not lead asks again this often.
 STANDBY_SECONDS: Final = 1.0
+#: A batch of more rows than this, which yet was all there was, says that more are coming: the next
+#: waits a millisecond for each, at most PAUSE_SECONDS_MAX. At 100 events a second none waits; at
+#: 1,000 the broker does half the work an event. ADR 0014.
+PAUSE_FREE_ROWS: Final = 4
+PAUSE_SECONDS_A_ROW: Final = 0.001
+PAUSE_SECONDS_MAX: Final = 0.025
 BACKOFF_SECONDS_FIRST: Final = 0.1
 BACKOFF_SECONDS_MAX: Final = 2.0
 
@@ -177,6 +183,7 @@ class Relay:
                 store.poison(blocked)
             elif rows:
                 self._publish(store, log, term, rows)
+                self._stop.wait(pause_seconds(len(rows), self._options.batch_rows))
             else:
                 self._wakeup.wait(POLL_SECONDS)
 
@@ -209,6 +216,13 @@ class Relay:
         if now - self._measured >= LAG_SECONDS:
             self._measured = now
             self._metrics.lag(*store.lag())
+
+
+def pause_seconds(rows: int, batch_rows: int) -> float:
+    """How long to wait after a batch of ``rows``, of at most ``batch_rows``."""
+    if rows >= batch_rows:
+        return 0.0
+    return min(max(0, rows - PAUSE_FREE_ROWS) * PAUSE_SECONDS_A_ROW, PAUSE_SECONDS_MAX)
 
 
 def _is_of(outbox: str, record: bytes) -> bool:
