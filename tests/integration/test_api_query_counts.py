@@ -137,7 +137,7 @@ SCENES: Final[dict[str, tuple[Scene, int]]] = {
     "listProducts searching": (_get("/products?sellerId={seller}&q=red+mgu"), 2),
     "createProduct": (_creating, 1),
     "createProduct once": (_creating_once, 7),
-    "createProducts": (_bulk, 7),
+    "createProducts": (_bulk, 6),
     "getProduct": (_product("GET", "/products/{id}"), 1),
     "patchProduct": (_product("PATCH", "/products/{id}", json={"name": "x"}), 3),
     "replaceProduct": (

@@ -16,6 +16,7 @@ import psycopg
 from tests.support.app import InProcess
 
 from shopstream_api.db.transaction import Database
+from shopstream_api.db.wire import Statement, Wire
 
 #: The list of the request under way, for the tasks that requests share.
 _shared: list[list[str]] = []
@@ -29,6 +30,7 @@ def watched() -> Iterator[None]:
         patch.object(psycopg.AsyncCursor, "execute", _noting("execute")),
         patch.object(psycopg.AsyncCursor, "executemany", _noting("executemany")),
         patch.object(psycopg.AsyncCursor, "copy", _noting("copy")),
+        patch.object(Wire, "run", _noting_wire(Wire.run)),
         patch.object(Database, "direct", _sharing(Database.direct)),
     ):
         yield
@@ -61,6 +63,17 @@ def _sharing(original: Callable[..., Any]) -> Callable[..., Any]:
             _sent.reset(token)
 
     return sharing
+
+
+def _noting_wire(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def noting(wire: Wire, statement: Statement, parameters: Any) -> Any:
+        sent = _sent.get()
+        if sent is not None:
+            sent.append(statement.text)
+        return original(wire, statement, parameters)
+
+    return noting
 
 
 def _noting(name: str) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from shopstream_api.catalog.models import ProductRow
 from shopstream_api.db import arrays
-from shopstream_api.db.direct import DriverConnection
+from shopstream_api.db.wire import Statement, Statements
 from shopstream_api.outbox.writer import (
     AGGREGATE_TYPES,
     FROM_AUDITS,
@@ -49,7 +49,9 @@ SELECT id, seller_id, name, description, sku, category, tags::text[], price_mino
 FROM i ORDER BY seller_id, sku, n
 ON CONFLICT (seller_id, sku) WHERE deleted_at IS NULL AND sku IS NOT NULL DO NOTHING
 RETURNING id"""
-_CREATE: Final = f"""
+_CREATE: Final = Statement(
+    "products_create",
+    f"""
 WITH i AS (
     SELECT * FROM unnest(
         {NEW_PRODUCTS},
@@ -72,7 +74,8 @@ WITH i AS (
     FROM k
 ), {FROM_EVENTS}, w AS ({FROM_AUDITS})
 SELECT id FROM i WHERE id NOT IN (SELECT id FROM p)
-"""  # noqa: S608 - put together from constants
+""",  # noqa: S608 - put together from constants
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +91,16 @@ class Draft:
     audit: AuditEntry
 
 
-async def create(connection: DriverConnection, drafts: Sequence[Draft]) -> set[UUID]:
+async def create(statements: Statements, drafts: Sequence[Draft]) -> set[UUID]:
     """Insert all whose sku is free; returns the ids of those whose sku is taken.
 
-    In autocommit the rows are committed on return; else they belong to the connection's transaction
-    (`Transaction.driver`), and so does telling the relay. Raises psycopg.Error, having written
-    nothing.
+    In autocommit the rows are committed on return; else they belong to the connection's
+    transaction, and so does telling the relay. Raises psycopg.Error, having written nothing.
     """
     if not 1 <= len(drafts) <= ROWS_MAX:
         msg = f"{len(drafts)} products in one statement; 1 to {ROWS_MAX}"
         raise ValueError(msg)
-    cursor = await connection.execute(_CREATE, _parameters(drafts), prepare=True, binary=True)
-    return {found[0] for found in await cursor.fetchall()}
+    return {found[0] for found in await statements.run(_CREATE, _parameters(drafts))}
 
 
 def _parameters(drafts: Sequence[Draft]) -> dict[str, arrays.Array]:

@@ -59,7 +59,7 @@ class CoalescedCatalog:
     async def _create_together(self, items: Sequence[Creation]) -> list[Draft | Exception]:
         drafts = [item.draft for item in items]
 
-        refused = await self._database.direct(lambda connection: batch.create(connection, drafts))
+        refused = await self._database.direct(lambda wire: batch.create(wire, drafts))
         if len(refused) < len(drafts):
             self._database.committed()
         if not refused:
@@ -72,9 +72,7 @@ class CoalescedCatalog:
         )
 
     async def _read_together(self, ids: Sequence[UUID]) -> list[Shown | Exception]:
-        found, position = await self._database.direct(
-            lambda connection: shown_together(connection, ids)
-        )
+        found, position = await self._database.direct(lambda wire: shown_together(wire, ids))
         return [(found.get(product_id), position) for product_id in ids]
 
     async def _read_alone(self, product_id: UUID) -> Shown:

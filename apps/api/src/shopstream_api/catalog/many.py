@@ -10,7 +10,7 @@ from uuid import UUID
 from shopstream_api.catalog.batch import INSERT_NEW, NEW_NAMES, NEW_PRODUCTS, details, new_products
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, row_of
 from shopstream_api.db import arrays
-from shopstream_api.db.direct import DriverConnection
+from shopstream_api.db.wire import DriverConnection
 
 #: A product as sellers name it: their id and its sku.
 SkuKey = tuple[str, str]

@@ -12,7 +12,7 @@ from shopstream_api.catalog.errors import DuplicateSku
 from shopstream_api.catalog.filters import LIVE, ProductFilter
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
 from shopstream_api.db import arrays
-from shopstream_api.db.direct import DriverConnection
+from shopstream_api.db.wire import Statement, Statements
 from shopstream_api.outbox.models import stream_position
 from shopstream_api.paging import Page, Paging, keyset, page_of
 
@@ -32,11 +32,14 @@ _SHOWN: Final = (
     .where(stream_position.c.shard == 0)
 )
 # The same for many, by the driver's own means: the left join keeps the position's row there.
-_SHOWN_TOGETHER: Final = f"""
+_SHOWN_TOGETHER: Final = Statement(
+    "products_shown",
+    f"""
 SELECT {", ".join(f"p.{column.name}" for column in ROW_COLUMNS)}, s.stream_id
-FROM stream_position s LEFT JOIN products p ON p.id = ANY(%s) AND p.deleted_at IS NULL
+FROM stream_position s LEFT JOIN products p ON p.id = ANY(%(ids)s) AND p.deleted_at IS NULL
 WHERE s.shard = 0
-"""  # noqa: S608 - put together from constants
+""",  # noqa: S608 - put together from constants
+)
 
 
 class ProductRepository:
@@ -97,13 +100,10 @@ class ProductRepository:
 
 
 async def shown_together(
-    connection: DriverConnection, ids: Iterable[UUID]
+    statements: Statements, ids: Iterable[UUID]
 ) -> tuple[dict[UUID, ProductRow], str | None]:
     """Those of the products that there are, and the stream position of the same snapshot."""
-    cursor = await connection.execute(
-        _SHOWN_TOGETHER, (arrays.uuids(ids),), prepare=True, binary=True
-    )
-    found = await cursor.fetchall()
+    found = await statements.run(_SHOWN_TOGETHER, {"ids": arrays.uuids(ids)})
     position = found[0][-1] if found else None
     return {row[0]: row_of(row) for row in found if row[0] is not None}, position
 

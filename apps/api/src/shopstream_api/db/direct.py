@@ -9,13 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-import psycopg
-from psycopg.pq import TransactionStatus
-from psycopg.rows import TupleRow
-
 from shopstream_api.db.connect import STATEMENT_TIMEOUT_MS
-
-DriverConnection = psycopg.AsyncConnection[TupleRow]
+from shopstream_api.db.wire import DriverConnection, Wire
 
 #: The server ends a statement before this; a server that is gone without a word cannot.
 STATEMENT_SECONDS_MAX: Final = STATEMENT_TIMEOUT_MS / 1_000 + 2
@@ -29,40 +24,35 @@ class DirectConnections:
     ) -> None:
         self._connect = connect
         self._age_seconds_max = age_seconds_max
-        self._idle: list[tuple[DriverConnection, float]] = []
+        self._idle: list[tuple[Wire, float]] = []
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[DriverConnection]:
+    async def connection(self) -> AsyncIterator[Wire]:
         """One connection; after any fault it is not used again.
 
         Raises psycopg.Error, TimeoutError when the statement takes STATEMENT_SECONDS_MAX.
         """
-        connection, made = await self._taken()
+        wire, made = await self._taken()
         try:
             async with asyncio.timeout(STATEMENT_SECONDS_MAX):
-                yield connection
+                yield wire
         except BaseException:
-            lost = connection.broken
-            await connection.close()
+            lost = wire.broken
+            await wire.close()
             if lost:
                 # What ended this one, a restart for one, will hardly have left the others.
                 await self.close()
             raise
-        if connection.info.transaction_status is TransactionStatus.IDLE:
-            self._idle.append((connection, made))
-        else:
-            await connection.close()
+        self._idle.append((wire, made))
 
-    async def _taken(self) -> tuple[DriverConnection, float]:
+    async def _taken(self) -> tuple[Wire, float]:
         now = time.monotonic()
         while self._idle:
-            connection, made = self._idle.pop()
-            if not connection.closed and now - made < self._age_seconds_max:
-                return connection, made
-            await connection.close()
-        connection = await self._connect()
-        await connection.set_autocommit(True)
-        return connection, now
+            wire, made = self._idle.pop()
+            if not wire.closed and now - made < self._age_seconds_max:
+                return wire, made
+            await wire.close()
+        return Wire(await self._connect()), now
 
     async def close(self) -> None:
         """Close those at rest."""

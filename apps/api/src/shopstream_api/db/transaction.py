@@ -12,8 +12,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shopstream_api.db.connect import REQUEST_OPTIONS, connect_async, conninfo
-from shopstream_api.db.direct import DirectConnections, DriverConnection
+from shopstream_api.db.direct import DirectConnections
 from shopstream_api.db.record import Record
+from shopstream_api.db.wire import DriverConnection, Statements
 from shopstream_api.errors import Unavailable
 from shopstream_api.outbox.writer import write
 from shopstream_api.principal import RequestContext
@@ -138,7 +139,7 @@ class Database:
         async with self._turn():
             return await self._repeated(lambda: self._once(context, work))
 
-    async def direct(self, statement: Callable[[DriverConnection], Awaitable[T]]) -> T:
+    async def direct(self, statement: Callable[[Statements], Awaitable[T]]) -> T:
         """Run one statement in autocommit, without the pool; as `run` in all else.
 
         Who leaves events behind says so by `committed`. A refusal by the server is psycopg.Error:
@@ -158,9 +159,9 @@ class Database:
         finally:
             self._turns.release()
 
-    async def _directly(self, statement: Callable[[DriverConnection], Awaitable[T]]) -> T:
-        async with self._direct.connection() as connection:
-            return await statement(connection)
+    async def _directly(self, statement: Callable[[Statements], Awaitable[T]]) -> T:
+        async with self._direct.connection() as wire:
+            return await statement(wire)
 
     def record(self, context: RequestContext) -> Record:
         """What a command leaves behind, for a statement that writes it itself."""

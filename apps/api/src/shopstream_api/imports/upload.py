@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from shopstream_api.catalog.batch import ROWS_MAX
-from shopstream_api.db.direct import DriverConnection
+from shopstream_api.db.wire import DriverConnection
 from shopstream_api.idempotency.errors import KeyInFlight
 from shopstream_api.idempotency.service import Key
 from shopstream_api.imports.models import CSV

@@ -21,6 +21,7 @@ from shopstream_api.catalog.many import SkuKey
 from shopstream_api.catalog.models import ProductRow
 from shopstream_api.catalog.schemas import NewProduct
 from shopstream_api.db.transaction import Transaction
+from shopstream_api.db.wire import OnDriver
 from shopstream_api.errors import ShopError
 from shopstream_api.imports.rows import Row
 from shopstream_api.principal import Principal
@@ -114,7 +115,7 @@ async def _plan(
 async def _create(tx: Transaction, drafts: Sequence[Draft]) -> None:
     """All rows are new products: one statement writes them with all that they leave behind."""
     if drafts:
-        _require_free(await batch.create(await tx.driver(), drafts))
+        _require_free(await batch.create(OnDriver(await tx.driver()), drafts))
         tx.written()
 
 
