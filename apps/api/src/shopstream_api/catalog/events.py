@@ -7,10 +7,11 @@ from shopstream_shared.events.codec import encode_payload
 
 def changed(record: Record, event_type: str, row: ProductRow) -> bytes:
     """Record the event of a created or changed product; returns its body, the event's data."""
-    body = encode_payload(row.shown())
+    shown = row.shown()
+    body = encode_payload(shown)
     record.emit(
         event_type,
-        subject=str(row.id),
+        subject=shown.id,
         seller_id=row.seller_id,
         sequence=row.version,
         at=row.updated_at,

@@ -20,7 +20,7 @@ from shopstream_api.errors import Forbidden, NotFound, VersionRequired
 from shopstream_api.idempotency.repository import Answer
 from shopstream_api.preconditions import none_match
 from shopstream_api.principal import Principal
-from shopstream_api.web.body import JSON, MERGE_PATCH, read_json
+from shopstream_api.web.body import JSON, MERGE_PATCH, read_bytes, read_from, read_json
 from shopstream_api.web.openapi import PAGED, Operation, routes
 from shopstream_api.web.query import Query, page_body
 from shopstream_api.web.respond import (
@@ -66,11 +66,11 @@ class ProductRoutes:
         principal = principal_of(request)
         if "idempotency-key" in request.headers:
             return await self._create_keyed(request, principal)
-        new = None
+        body, new = await read_bytes(request), None
         if request.headers.get("content-type") == JSON:
-            new = quick.read_new(await request.body(), principal.seller_id)
+            new = quick.read_new(body, principal.seller_id)
         if new is None:
-            new = read_new(await read_json(request), principal.seller_id)
+            new = read_new(read_from(body, request), principal.seller_id)
         made = await self._coalesced.create(context_of(request), principal, new)
         return response_of(_created(request, made))
 
@@ -235,7 +235,7 @@ def _writes(made: ProductRoutes) -> tuple[Operation, ...]:
 
 
 def _created(request: Request, made: Draft) -> Answer:
-    location = f"{request.scope['path']}/{made.row.id}"
+    location = f"{request.scope['path']}/{made.event.subject}"
     return json_answer(201, made.body, {"etag": made.row.etag, "location": location})
 
 

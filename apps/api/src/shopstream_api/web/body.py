@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from shopstream_api.exact_json import parse
 from shopstream_api.web.errors import MalformedJson, UnsupportedMediaType
@@ -17,7 +17,27 @@ async def read_json(request: Request, *types: str, empty: object = ...) -> objec
     ``empty`` is the value of an empty body where one is allowed. Raises MalformedJson,
     UnsupportedMediaType and, from the stream, BodyTooLarge.
     """
-    body = await request.body()
+    return read_from(await read_bytes(request), request, *types, empty=empty)
+
+
+async def read_bytes(request: Request) -> bytes:
+    """The body, of which nothing has been read yet.
+
+    The framework's own way goes through an asynchronous generator, also for the one piece in which
+    a small body comes. Raises BodyTooLarge, ClientDisconnect.
+    """
+    pieces: list[bytes] = []
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def read_from(body: bytes, request: Request, *types: str, empty: object = ...) -> object:
+    """`read_json` of a body that was read already."""
     if not body:
         if empty is not ...:
             return empty

@@ -2,12 +2,12 @@
 
 import re
 import time
+from collections.abc import Mapping
 from http import HTTPMethod
 from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -87,7 +87,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        context = self._context(scope)
+        # Of a header sent twice the first one counts, as everywhere else.
+        sent = dict(reversed(scope["headers"]))
+        context = self._context(sent)
         scope.setdefault("state", {})["context"] = context
         # Nothing else is ever bound, so what a connection's last request left is overwritten.
         structlog.contextvars.bind_contextvars(
@@ -108,7 +110,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, _bounded(scope, receive), answered)
+            await self._app(scope, _bounded(scope, sent, receive), answered)
         except ClientDisconnect:
             # Nobody is there to be answered, and it is no fault of ours.
             status = status or _CLIENT_GONE
@@ -122,9 +124,7 @@ class RequestMiddleware:
         finally:
             self._metrics.observe(scope, status or 500, time.monotonic() - started)
 
-    def _context(self, scope: Scope) -> RequestContext:
-        # Of a header sent twice the first one counts, as everywhere else.
-        sent = dict(reversed(scope["headers"]))
+    def _context(self, sent: Mapping[bytes, bytes]) -> RequestContext:
         request_id = _taken(sent.get(b"x-request-id")) or self._ids.new_id()
         traceparent = sent.get(b"traceparent", b"").decode("latin-1")
         return RequestContext(
@@ -144,12 +144,12 @@ def _taken(sent: bytes | None) -> str | None:
     return sent.decode() if sent is not None and _REQUEST_ID.fullmatch(sent) else None
 
 
-def _bounded(scope: Scope, receive: Receive) -> Receive:
+def _bounded(scope: Scope, sent: Mapping[bytes, bytes], receive: Receive) -> Receive:
     """Count the body as it comes, announced or chunked; raises BodyTooLarge where it is read."""
     if scope["path"] in STREAMED:
         return receive
-    announced = Headers(scope=scope).get("content-length", "")
-    too_large = announced.isdecimal() and int(announced) > BODY_BYTES_MAX
+    announced = sent.get(b"content-length", b"")
+    too_large = announced.isdigit() and int(announced) > BODY_BYTES_MAX
     read = 0
 
     async def counted() -> Message:
