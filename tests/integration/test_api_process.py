@@ -3,6 +3,7 @@
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 from tests.support.api import COMMAND, ApiProcess
 from tests.support.components import LocalComponents
 from tests.support.system import wait_until
+from tests.support.warm import forks
 
 NOWHERE = "127.0.0.1:1"
 
@@ -159,13 +161,15 @@ def test_a_put_must_name_its_version_where_that_is_asked_for(components: LocalCo
         ("SHOPSTREAM_HOST", "0.0.0.0"),
     ],
 )
-def test_a_wrong_variable_is_one_clear_line_and_exit_2(variable: str, value: str) -> None:
+def test_a_wrong_variable_is_one_clear_line_and_exit_2(
+    tmp_path: Path, variable: str, value: str
+) -> None:
     environ = {"DATABASE_URL": "postgresql://u:hidden@127.0.0.1:1/app", variable: value}
-    result = subprocess.run(
-        [COMMAND], env=environ, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = forks("shopstream_api.main").start([COMMAND], environ, output.fileno())
+        assert process.wait(60) == 2
+    (line,) = log.read_text().splitlines()
     assert line.startswith("error: ")
     assert "hidden" not in line
     if variable != "SHOPSTREAM_HOST":
