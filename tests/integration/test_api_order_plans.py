@@ -11,12 +11,14 @@ from tests.support.app import InProcess, in_process, migrated_database
 from tests.support.components import LocalComponents
 from tests.support.reads import fill, rows_read, walk
 
-ROWS: Final = 60_000
-SELLERS: Final = 500
-CUSTOMERS: Final = 2_000
+ROWS: Final = 30_000
+SELLERS: Final = 250
+CUSTOMERS: Final = 1_000
 #: Few orders have this status, all of one seller; the others share the rest.
 RARE: Final = "refunded"
 RARE_EVERY: Final = 5_000
+#: Has every other order, all of them paid.
+BIG: Final = "big"
 PRODUCT: Final = "0192f5c0-7a10-7c3e-9a44-0b5f6a1d2e01"
 LIMIT: Final = 20
 #: psycopg prepares a statement it has run 5 times, the server then weighs a generic plan.
@@ -31,9 +33,10 @@ CREATE TEMP TABLE seed AS
 SELECT n, at, CAST(lpad(to_hex(CAST(extract(epoch FROM at) * 1000 AS bigint)), 12, '0')
                    || '7' || lpad(to_hex(n % 4096), 3, '0') || '8' || lpad(to_hex(n), 15, '0')
               AS uuid) AS id,
-       's' || n % {SELLERS} AS seller, 'c' || n % {CUSTOMERS} AS customer,
-       CASE WHEN n % {RARE_EVERY} = 9 THEN '{RARE}'
-            ELSE (ARRAY['pending', 'paid', 'shipped', 'cancelled'])[1 + n % 4] END AS status
+       CASE WHEN n % 2 = 0 THEN '{BIG}' ELSE 's' || n % {SELLERS} END AS seller,
+       'c' || n % {CUSTOMERS} AS customer,
+       CASE WHEN n % {RARE_EVERY} = 9 THEN '{RARE}' WHEN n % 2 = 0 THEN 'paid'
+            ELSE (ARRAY['pending', 'paid', 'shipped', 'cancelled'])[1 + n / 2 % 4] END AS status
 FROM (SELECT n, date_trunc('month', now()) + n * interval '3 months' / {ROWS} AS at
       FROM generate_series(1, {ROWS}) AS n) AS numbered;
 INSERT INTO orders (id, seller_id, customer_id, status, currency, subtotal_minor, tax_minor,
@@ -76,6 +79,8 @@ def api(session_components: LocalComponents) -> Iterator[InProcess]:
         f"/orders?status={RARE}",
         f"/orders?sellerId=s9&status={RARE}",
         "/orders?sellerId=s9&status=paid",
+        f"/orders?sellerId={BIG}&status=paid",
+        f"/orders?sellerId={BIG}&status=pending",
         "/orders?sellerId=nobody",
         "/orders?sellerId=s9&customerId=nobody",
     ],

@@ -6,7 +6,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from psycopg.types.numeric import Int8
-from sqlalchemy import bindparam, func, select, true
+from sqlalchemy import Select, Text, bindparam, func, literal, select, true
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -89,14 +89,33 @@ class OrderFilter:
     #: The caller's own seller: orders of others are not there for it.
     owner: str | None = None
 
-    def conditions(self) -> list[Any]:
-        wanted = (
-            (orders.c.customer_id, self.customer_id),
-            (orders.c.seller_id, self.seller_id),
-            (orders.c.status, self.status),
-            (orders.c.seller_id, self.owner),
+    def select(self, paging: Paging) -> "Select[Any]":
+        """The orders that are wanted; in `keyset`'s order, after what is the same in all of them.
+
+        A seller's orders in one status may be none where the shares of both let the planner expect
+        many: it would walk another index until it has a page, past all there is. It takes "one of a
+        list of one" for no constant, so an order that begins with the two is had from their own
+        index alone.
+        """
+        sellers = [seller for seller in (self.seller_id, self.owner) if seller is not None]
+        pinned = bool(sellers) and self.status is not None and self.customer_id is None
+        wanted = [(orders.c.seller_id, seller) for seller in sellers]
+        wanted += [
+            (column, value)
+            for column, value in (
+                (orders.c.status, self.status),
+                (orders.c.customer_id, self.customer_id),
+            )
+            if value is not None
+        ]
+        found = select(*_COLUMNS).where(
+            *(column == (_one_of(value) if pinned else value) for column, value in wanted)
         )
-        return [column == value for column, value in wanted if value is not None]
+        return paging.outer_order(found, orders.c.seller_id, orders.c.status) if pinned else found
+
+
+def _one_of(value: str) -> Any:
+    return func.any(literal([value], postgresql.ARRAY(Text)))
 
 
 class OrderRepository:
@@ -142,8 +161,7 @@ class OrderRepository:
 
     async def page(self, wanted: OrderFilter, paging: Paging) -> tuple[Page[OrderRow], str | None]:
         """One page, newest first, and the stream position of the same snapshot."""
-        inner = select(*_COLUMNS).where(*wanted.conditions())
-        rows = keyset(inner, paging, orders.c.created_at, orders.c.id).subquery()
+        rows = keyset(wanted.select(paging), paging, orders.c.created_at, orders.c.id).subquery()
         statement = (
             select(rows, stream_position.c.stream_id)
             .select_from(stream_position.outerjoin(rows, true()))
