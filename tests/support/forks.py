@@ -33,33 +33,31 @@ def run(module: str, link: socket.socket) -> None:
             return
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            output, report = descriptors
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.close(output)
             service = os.fork()
             if service:
-                _tell_the_end(service, descriptors)
+                _tell_the_end(service, report)
+            os.close(report)
             link.close()
-            _become(json.loads(message), descriptors)
+            _become(json.loads(message))
             _main(module)
             return
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _tell_the_end(service: int, descriptors: list[int]) -> NoReturn:
-    output, report = descriptors
-    os.close(output)
+def _tell_the_end(service: int, report: int) -> NoReturn:
     os.write(report, f"{service}\n".encode())
     _, status = os.waitpid(service, 0)
     os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
 
 
-def _become(request: dict[str, Any], descriptors: list[int]) -> None:
+def _become(request: dict[str, Any]) -> None:
     """Give the fork what a new process would have had from its start."""
-    output, _ = descriptors
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    for descriptor in descriptors:
-        os.close(descriptor)
     os.environ.clear()  # noqa: TID251 - a new process's environment, not a setting
     os.environ.update(request["environ"])  # noqa: TID251 - the same
     sys.argv[:] = request["argv"]
