@@ -97,19 +97,20 @@ class OrderFilter:
         list of one" for no constant, so an order that begins with the two is had from their own
         index alone.
         """
-        sellers = [seller for seller in (self.seller_id, self.owner) if seller is not None]
-        pinned = bool(sellers) and self.status is not None and self.customer_id is None
-        wanted = [(orders.c.seller_id, seller) for seller in sellers]
-        wanted += [
-            (column, value)
-            for column, value in (
-                (orders.c.status, self.status),
-                (orders.c.customer_id, self.customer_id),
-            )
-            if value is not None
-        ]
+        wanted = (
+            (orders.c.seller_id, self.seller_id),
+            (orders.c.seller_id, self.owner),
+            (orders.c.status, self.status),
+            (orders.c.customer_id, self.customer_id),
+        )
+        seller = self.seller_id or self.owner
+        pinned = None not in {seller, self.status} and self.customer_id is None
         found = select(*_COLUMNS).where(
-            *(column == (_one_of(value) if pinned else value) for column, value in wanted)
+            *(
+                column == (_one_of(value) if pinned else value)
+                for column, value in wanted
+                if value is not None
+            )
         )
         return paging.outer_order(found, orders.c.seller_id, orders.c.status) if pinned else found
 
