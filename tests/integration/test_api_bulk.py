@@ -1,5 +1,6 @@
 """Many products in one request: each row answered for itself, or all or nothing."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import Iterator
@@ -9,6 +10,10 @@ import httpx
 import pytest
 from tests.support.app import InProcess, in_process
 from tests.support.components import LocalComponents
+from tests.support.races import Breaths, replaced
+
+from shopstream_api.catalog import service as catalog
+from shopstream_api.catalog.many import ROWS_A_BREATH
 
 SELLER = "seller1"
 
@@ -164,3 +169,22 @@ def test_a_key_is_required_and_repeats_the_answer_byte_for_byte(api: InProcess) 
     assert again.headers["idempotent-replayed"] == "true"
     assert _bulk(api, rows[:1], key="again").json()["code"] == "idempotency_key_reused"
     assert _count(api) == before
+
+
+def test_others_have_their_turn_while_rows_are_made_products(api: InProcess) -> None:
+    breaths, draft = Breaths(), catalog.draft
+
+    def drafted(*arguments: Any) -> Any:
+        breaths.did()
+        return draft(*arguments)
+
+    async def scene() -> httpx.Response:
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        sent = api.client.post("/products/bulk", json={"items": [_row()] * 100}, headers=headers)
+        answer = asyncio.create_task(sent)
+        await breaths.watch(answer.done)
+        return await answer
+
+    with replaced(catalog, "draft", drafted):
+        assert len(_results(api.run(scene))) == 100
+    assert breaths.most == ROWS_A_BREATH

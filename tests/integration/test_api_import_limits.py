@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -13,12 +13,14 @@ from prometheus_client import CollectorRegistry
 from tests.support.app import InProcess, in_process, later
 from tests.support.components import LocalComponents
 from tests.support.imports import NDJSON, counts, ended, errors, ndjson, row, sending, upload
-from tests.support.races import AFTER, BEFORE, hooked, paused, replaced
+from tests.support.races import AFTER, BEFORE, Breaths, hooked, paused, replaced
 
 from shopstream_api.catalog import batch
 from shopstream_api.catalog import service as catalog
+from shopstream_api.catalog.many import ROWS_A_BREATH
 from shopstream_api.catalog.schemas import STOCK_MAX, read_new
 from shopstream_api.db.transaction import Transaction
+from shopstream_api.db.wire import OnDriver
 from shopstream_api.idempotency.service import KEPT
 from shopstream_api.imports import routes, worker
 from shopstream_api.imports import service as imports
@@ -26,7 +28,6 @@ from shopstream_api.imports.models import Counts, ImportRow
 from shopstream_api.imports.records import Records
 from shopstream_api.imports.repository import ImportRepository
 from shopstream_api.imports.upload import PIECE_BYTES
-from shopstream_api.imports.upsert import ROWS_A_BREATH
 from shopstream_api.imports.worker import ATTEMPTS_MAX, ImportMetrics, ImportWorker
 from shopstream_api.principal import Principal, RequestContext
 from shopstream_shared.crash import CrashPoints
@@ -41,24 +42,8 @@ def api(session_components: LocalComponents) -> Iterator[InProcess]:
         yield app
 
 
-class _Breaths:
-    """How much is done between two turns of the loop, at the most."""
-
-    def __init__(self) -> None:
-        self.most = self._now = 0
-
-    def did(self, amount: int = 1) -> None:
-        self._now += amount
-        self.most = max(self.most, self._now)
-
-    async def watch(self, until: Callable[[], bool]) -> None:
-        while not until():
-            self._now = 0
-            await asyncio.sleep(0)
-
-
 def test_others_have_their_turn_while_a_file_is_read(api: InProcess) -> None:
-    breaths, feed = _Breaths(), Records.feed
+    breaths, feed = Breaths(), Records.feed
 
     def fed(self: Records, data: bytes) -> list[bytes | None]:
         breaths.did(len(data))
@@ -76,7 +61,7 @@ def test_others_have_their_turn_while_a_file_is_read(api: InProcess) -> None:
 def test_others_have_their_turn_while_rows_are_worked(
     api: InProcess, owner: Any, name: str
 ) -> None:
-    breaths, original = _Breaths(), getattr(owner, name)
+    breaths, original = Breaths(), getattr(owner, name)
 
     def did(*arguments: Any) -> Any:
         breaths.did()
@@ -258,7 +243,7 @@ def test_nothing_may_be_recorded_after_events_that_were_written_alone(api: InPro
 
     async def work(tx: Transaction) -> None:
         draft = catalog.draft(tx, Principal(), new)
-        assert not await batch.create(await tx.driver(), [draft])
+        assert not await batch.create(OnDriver(await tx.driver()), [draft])
         tx.written()
         catalog.draft(tx, Principal(), new)
 

@@ -120,6 +120,22 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, original)
 
 
+class Breaths:
+    """How much is done between two turns of the loop, at the most."""
+
+    def __init__(self) -> None:
+        self.most = self._now = 0
+
+    def did(self, amount: int = 1) -> None:
+        self._now += amount
+        self.most = max(self.most, self._now)
+
+    async def watch(self, until: Callable[[], bool]) -> None:
+        while not until():
+            self._now = 0
+            await asyncio.sleep(0)
+
+
 async def blocked(database_url: str, sessions: int = 1) -> None:
     """Wait until so many sessions of the database wait for another's lock."""
     async with (

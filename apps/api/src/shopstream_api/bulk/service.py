@@ -1,5 +1,6 @@
 """Create the products of a bulk request, inside the caller's transaction."""
 
+import asyncio
 from collections.abc import Sequence
 
 from shopstream_api.bulk.errors import RowsRefused
@@ -7,6 +8,7 @@ from shopstream_api.bulk.schemas import BulkRequest
 from shopstream_api.catalog import batch, service
 from shopstream_api.catalog.batch import Draft
 from shopstream_api.catalog.errors import DuplicateSku
+from shopstream_api.catalog.many import ROWS_A_BREATH
 from shopstream_api.catalog.schemas import NewProduct
 from shopstream_api.db.transaction import Transaction
 from shopstream_api.db.wire import OnDriver
@@ -21,10 +23,11 @@ async def create(tx: Transaction, principal: Principal, request: BulkRequest) ->
 
     Raises RowsRefused when the request is atomic and a sku is taken.
     """
-    results: list[Result] = [
-        service.draft(tx, principal, item) if isinstance(item, NewProduct) else item
-        for item in request.items
-    ]
+    results: list[Result] = []
+    for n, item in enumerate(request.items, 1):
+        if n % ROWS_A_BREATH == 0:
+            await asyncio.sleep(0)
+        results.append(service.draft(tx, principal, item) if isinstance(item, NewProduct) else item)
     drafts = [result for result in results if isinstance(result, Draft)]
     if not drafts:
         return results

@@ -12,6 +12,9 @@ from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, row_of
 from shopstream_api.db import arrays
 from shopstream_api.db.wire import DriverConnection
 
+#: Rows between two breaths: some milliseconds, so that requests are not held up.
+ROWS_A_BREATH: Final = 20
+
 #: A product as sellers name it: their id and its sku.
 SkuKey = tuple[str, str]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from shopstream_api.catalog.many import ROWS_A_BREATH
 from shopstream_api.db.transaction import Transaction
 from shopstream_api.errors import ShopError
 from shopstream_api.imports.models import Counts, ImportRow, RowError
@@ -12,7 +13,7 @@ from shopstream_api.imports.records import Record
 from shopstream_api.imports.repository import ImportRepository
 from shopstream_api.imports.rows import Row, read_row
 from shopstream_api.imports.upload import decode_slice
-from shopstream_api.imports.upsert import ROWS_A_BREATH, upsert
+from shopstream_api.imports.upsert import upsert
 from shopstream_api.principal import Principal
 from shopstream_api.stock.service import StockService
 

@@ -17,7 +17,7 @@ from msgspec import UnsetType
 
 from shopstream_api.catalog import batch, many, service
 from shopstream_api.catalog.batch import Draft
-from shopstream_api.catalog.many import SkuKey
+from shopstream_api.catalog.many import ROWS_A_BREATH, SkuKey
 from shopstream_api.catalog.models import ProductRow
 from shopstream_api.catalog.schemas import NewProduct
 from shopstream_api.db.transaction import Transaction
@@ -26,9 +26,6 @@ from shopstream_api.errors import ShopError
 from shopstream_api.imports.rows import Row
 from shopstream_api.principal import Principal
 from shopstream_api.stock.service import StockService, require_room
-
-#: Rows between two breaths: some milliseconds, so that requests are not held up.
-ROWS_A_BREATH: Final = 20
 
 #: The rows were read for the seller whose import it is.
 _ANYONE: Final = Principal()
