@@ -1,6 +1,7 @@
 """Each library of the design is in real use, not only in the lock file."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ LIBRARIES = {
 }
 
 
+@cache
 def imported_modules(source: Path) -> set[str]:
     """Top-level names of all that a file imports, inside functions too."""
     found: set[str] = set()
@@ -34,6 +36,7 @@ def imported_modules(source: Path) -> set[str]:
     return {name.partition(".")[0] for name in found}
 
 
+@cache
 def sources(folder: str) -> list[Path]:
     return [path for path in (ROOT / folder).rglob("*.py") if "node_modules" not in path.parts]
 
