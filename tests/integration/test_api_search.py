@@ -161,7 +161,7 @@ def test_too_many_words_are_refused(api: InProcess) -> None:
     assert answer.json()["errors"][0]["pointer"].endswith("q")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60))
 def test_no_text_is_an_error(api: InProcess, written: str) -> None:
     answer = api.get("/products", params={"q": written})

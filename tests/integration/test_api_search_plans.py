@@ -121,10 +121,12 @@ def test_the_last_page_reads_as_little_as_the_first(api: InProcess) -> None:
         "/products?updatedSince=2025-05-20T00:00:00Z&status=draft",
         "/products?status=draft&category=music&priceMin=100&priceMax=101",
         "/products?sellerId=seeded-1&category=travel&status=draft",
-        # A word of every product, a beginning of many, a typing error, none, an article's number.
+        # A word of every product, a beginning of many, a typing error in a common word and one in a
+        # rare, none, an article's number.
         "/products?q=sku",
         "/products?q=c",
         "/products?q=keybord",
+        "/products?q=qukela",
         "/products?q=zzyzzx",
         "/products?q=SKU-00004711",
         "/products?q=wireless+keyboard",

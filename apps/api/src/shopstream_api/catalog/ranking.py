@@ -47,7 +47,7 @@ from shopstream_api.paging import (
 )
 
 #: Ranking them takes some milliseconds, and who looks further narrows the search instead.
-WINDOW: Final = 1_000
+WINDOW: Final = 700
 #: A window grows when products change to match, or lie in a slow transaction: never beyond this.
 GROWN_MAX: Final = 2 * WINDOW
 #: So many matches are sorted in less time than a walk by time takes to meet a window of them.
