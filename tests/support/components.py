@@ -77,6 +77,8 @@ class LocalComponents:
                 # A killed process needs no disk flush; only a dead machine would.
                 "SHOPSTREAM_POSTGRES_FSYNC": "false",
                 "SHOPSTREAM_QUICK_JAVA": "true",
+                # The whole archive is waited for at the end of each test of the system.
+                "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1",
             }
         )
         self.system = System(self.settings)
