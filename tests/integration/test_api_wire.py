@@ -179,3 +179,13 @@ async def test_a_cancelled_statement_leaves_no_connection_with_half_an_answer(
         await task
     assert connections._idle == []
     assert await _pid(connections) != pid
+
+
+async def test_what_is_in_use_when_all_are_closed_is_closed_after_its_statement(
+    connections: DirectConnections,
+) -> None:
+    async with connections.connection() as wire:
+        await connections.close()
+        assert await wire.run(DIVIDE, ONE) == [(1,)]
+    assert wire.closed
+    assert connections._idle == []

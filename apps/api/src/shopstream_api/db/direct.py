@@ -25,6 +25,7 @@ class DirectConnections:
         self._connect = connect
         self._age_seconds_max = age_seconds_max
         self._idle: list[tuple[Wire, float]] = []
+        self._closed = False
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Wire]:
@@ -41,9 +42,12 @@ class DirectConnections:
             await wire.close()
             if lost:
                 # What ended this one, a restart for one, will hardly have left the others.
-                await self.close()
+                await self._forget()
             raise
-        self._idle.append((wire, made))
+        if self._closed:
+            await wire.close()
+        else:
+            self._idle.append((wire, made))
 
     async def _taken(self) -> tuple[Wire, float]:
         now = time.monotonic()
@@ -55,6 +59,10 @@ class DirectConnections:
         return Wire(await self._connect()), now
 
     async def close(self) -> None:
-        """Close those at rest."""
+        """Close those at rest now, and those in use when their statement has ended."""
+        self._closed = True
+        await self._forget()
+
+    async def _forget(self) -> None:
         while self._idle:
             await self._idle.pop()[0].close()
