@@ -23,7 +23,7 @@ from shopstream_api.outbox.relay.postgres import PostgresStore
 from shopstream_api.stock.low_stock import LEVELS_MAX
 from shopstream_shared.clock import ManualClock
 
-ROWS: Final = 40_000
+ROWS: Final = 10_000
 START: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 #: psycopg prepares a statement it has run 5 times, the server then weighs a generic plan.
 TURNS: Final = 14
@@ -62,7 +62,7 @@ _PRODUCTS: Final = """
 INSERT INTO products (id, seller_id, name, tags, price_minor, price, currency, status,
                       initial_stock, stock, reserved, version, inventory_version, created_at,
                       updated_at)
-SELECT gen_random_uuid(), 's' || n %% 30, 'x', '{}', 5, 0.05, 'USD', 'active', stock, stock, 0, 1,
+SELECT gen_random_uuid(), 's' || n %% 15, 'x', '{}', 5, 0.05, 'USD', 'active', stock, stock, 0, 1,
        0, at, at
 FROM (SELECT n, n %% (2 * %(threshold)s) AS stock, %(now)s - n * interval '1 s' AS at
       FROM generate_series(1, %(rows)s) AS n) AS made
