@@ -24,6 +24,8 @@ from shopstream_api.stock.low_stock import LEVELS_MAX
 from shopstream_shared.clock import ManualClock
 
 ROWS: Final = 10_000
+#: So many that a page of one seller is a small part of its products.
+PRODUCTS: Final = 40_000
 START: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 #: psycopg prepares a statement it has run 5 times, the server then weighs a generic plan.
 TURNS: Final = 14
@@ -62,7 +64,7 @@ _PRODUCTS: Final = """
 INSERT INTO products (id, seller_id, name, tags, price_minor, price, currency, status,
                       initial_stock, stock, reserved, version, inventory_version, created_at,
                       updated_at)
-SELECT gen_random_uuid(), 's' || n %% 15, 'x', '{}', 5, 0.05, 'USD', 'active', stock, stock, 0, 1,
+SELECT gen_random_uuid(), 's' || n %% 30, 'x', '{}', 5, 0.05, 'USD', 'active', stock, stock, 0, 1,
        0, at, at
 FROM (SELECT n, n %% (2 * %(threshold)s) AS stock, %(now)s - n * interval '1 s' AS at
       FROM generate_series(1, %(rows)s) AS n) AS made
@@ -132,7 +134,12 @@ def test_imports_are_claimed_without_reading_those_that_have_ended(api: InProces
 @pytest.mark.parametrize("path", ["/inventory/low-stock", "/inventory/low-stock?sellerId=s3"])
 def test_a_page_of_low_stock_with_a_high_threshold_is_met_soon(api: InProcess, path: str) -> None:
     _turns(lambda: api.get(path).status_code)
-    fill(api.database_url, _PRODUCTS, _values(api, threshold=THRESHOLD), vacuumed="products")
+    fill(
+        api.database_url,
+        _PRODUCTS,
+        _values(api, rows=PRODUCTS, threshold=THRESHOLD),
+        vacuumed="products",
+    )
     before = rows_read(api, "^products$")
     rows = walk(api, path, TURNS)
     assert len(rows) == (TURNS - 1) * LIMIT
