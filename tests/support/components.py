@@ -79,6 +79,8 @@ class LocalComponents:
                 "SHOPSTREAM_QUICK_JAVA": "true",
                 # The whole archive is waited for at the end of each test of the system.
                 "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1",
+                # A few streams need no ten seconds to be sent elsewhere one after the other.
+                "SHOPSTREAM_DRAIN_SECONDS": "2",
             }
         )
         self.system = System(self.settings)
