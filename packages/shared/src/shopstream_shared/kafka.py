@@ -62,7 +62,8 @@ class KafkaConnection:
             "acks": "all",
             "partitioner": PARTITIONER,
             "compression.type": "lz4",
-            "linger.ms": 0,
+            # Records of one batch go out together; who flushes, as the relay does, waits for none.
+            "linger.ms": 5,
             "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
         }
 

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +52,7 @@ def create_products(place: Place, seller: str, count: int, *, stock: int) -> lis
 def measure_creates(place: Place, plan: Plan, results: Results) -> None:
     """Adds two rows a number of connections: relay publishing, relay paused."""
     floor = _fastest_floor(place, plan, results)
+    _warm_up(place, plan)
     for relay in (True, False):
         for connections in plan.connections:
             title = f"POST /products, {connections} connections, relay " + (
@@ -60,6 +61,14 @@ def measure_creates(place: Place, plan: Plan, results: Results) -> None:
             with place.system.reporter.step(title):
                 turns = _take_turns(place, plan, floor, connections, relay=relay)
             results.rows.append(_row(title, connections, turns))
+
+
+def _warm_up(place: Place, plan: Plan) -> None:
+    warm = replace(plan, seconds=plan.broker_warmup_seconds)
+    with place.system.reporter.step("Warming the broker up"):
+        place.start_relay()
+        _load(place, warm, plan.connections[-1], new_seller("warm"))
+        place.drain()
 
 
 def _spec(place: Place, body: str, *, connections: int) -> LoadSpec:

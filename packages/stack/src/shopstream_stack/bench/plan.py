@@ -13,6 +13,8 @@ class Plan:
     rounds: int
     seconds: float
     warmup_seconds: float
+    #: Of the broker, whose machine code is made while it works.
+    broker_warmup_seconds: float
     #: Of POST /products.
     connections: tuple[int, ...]
     read_connections: int
@@ -29,6 +31,7 @@ FULL: Final = Plan(
     rounds=3,
     seconds=6.0,
     warmup_seconds=1.5,
+    broker_warmup_seconds=20.0,
     connections=(8, 32, 64),
     read_connections=32,
     page_connections=4,
@@ -42,6 +45,7 @@ QUICK: Final = Plan(
     rounds=1,
     seconds=0.5,
     warmup_seconds=0.1,
+    broker_warmup_seconds=0.5,
     connections=(8,),
     read_connections=8,
     page_connections=2,
