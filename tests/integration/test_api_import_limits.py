@@ -22,8 +22,7 @@ from shopstream_api.catalog.schemas import STOCK_MAX, read_new
 from shopstream_api.db.transaction import Transaction
 from shopstream_api.db.wire import OnDriver
 from shopstream_api.idempotency.service import KEPT
-from shopstream_api.imports import routes, worker
-from shopstream_api.imports import service as imports
+from shopstream_api.imports import prepare, routes, worker
 from shopstream_api.imports.models import Counts, ImportRow
 from shopstream_api.imports.records import Records
 from shopstream_api.imports.repository import ImportRepository
@@ -57,7 +56,7 @@ def test_others_have_their_turn_while_a_file_is_read(api: InProcess) -> None:
     assert breaths.most == PIECE_BYTES
 
 
-@pytest.mark.parametrize(("owner", "name"), [(imports, "read_row"), (catalog, "draft")])
+@pytest.mark.parametrize(("owner", "name"), [(prepare, "read_row"), (catalog, "draft")])
 def test_others_have_their_turn_while_rows_are_worked(
     api: InProcess, owner: Any, name: str
 ) -> None:

@@ -19,6 +19,10 @@ class Record:
         self._clock = clock
         self._ids = ids
 
+    def another(self) -> "Record":
+        """An empty one of the same request."""
+        return Record(self.context, self._clock, self._ids)
+
     def new_id(self) -> str:
         return self._ids.new_id()
 

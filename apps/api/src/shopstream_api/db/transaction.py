@@ -72,8 +72,11 @@ class Transaction(Record):
             self._written = written
             raise
 
-    def written(self) -> None:
-        """All that is recorded has been written by a statement of the command's own."""
+    def written(self, record: Record | None = None) -> None:
+        """All that is recorded, here and in ``record``, a statement of the command has written."""
+        if record is not None:
+            self.events += record.events
+            self.audits += record.audits
         self._written = len(self.events), len(self.audits)
 
     async def flush(self) -> None:

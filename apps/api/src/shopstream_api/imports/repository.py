@@ -107,6 +107,17 @@ class ImportRepository:
         records: bytes | None = found.scalar_one_or_none()
         return records
 
+    async def slice_at(self, import_id: UUID, first_row: int) -> bytes | None:
+        """The slice that begins with this row; it stays."""
+        slices = import_slices.c
+        found = await self._connection.execute(
+            select(slices.records).where(
+                slices.import_id == import_id, slices.first_row == first_row
+            )
+        )
+        records: bytes | None = found.scalar_one_or_none()
+        return records
+
     async def advance(self, import_id: UUID, by: Counts, at: datetime) -> None:
         """Add to the counters."""
         await self._connection.execute(

@@ -1,20 +1,20 @@
 """Use cases of imports. Each runs inside the caller's transaction."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
+from uuid import UUID
 
-from shopstream_api.catalog.many import ROWS_A_BREATH
+from shopstream_api.db.record import Record
 from shopstream_api.db.transaction import Transaction
 from shopstream_api.errors import ShopError
+from shopstream_api.imports import prepare
 from shopstream_api.imports.models import Counts, ImportRow, RowError
-from shopstream_api.imports.records import Record
+from shopstream_api.imports.prepare import Slice
 from shopstream_api.imports.repository import ImportRepository
-from shopstream_api.imports.rows import Row, read_row
-from shopstream_api.imports.upload import decode_slice
 from shopstream_api.imports.upsert import upsert
-from shopstream_api.principal import Principal
 from shopstream_api.stock.service import StockService
 
 #: Characters kept of what is wrong with one row.
@@ -26,12 +26,17 @@ async def accept(tx: Transaction, row: ImportRow) -> None:
     await ImportRepository(tx.connection).add(row, tx.now())
 
 
-@dataclass(frozen=True, slots=True)
 class WorkSlice:
-    """``code_of`` names what is wrong with a row, as problems are named."""
+    """Works slices, one at a time. ``code_of`` names what is wrong with a row, as problems do.
 
-    stock: StockService
-    code_of: Callable[[ShopError], str]
+    While the server writes the new products of one slice the next one is made ready. At most one is
+    kept, of the import and after so many rows as its key says.
+    """
+
+    def __init__(self, stock: StockService, code_of: Callable[[ShopError], str]) -> None:
+        self._stock = stock
+        self._code_of = code_of
+        self._ahead: dict[tuple[UUID, int], Slice] = {}
 
     async def __call__(self, tx: Transaction, row: ImportRow) -> Counts | None:
         """Apply the next slice of a claimed import and move its counters.
@@ -44,37 +49,53 @@ class WorkSlice:
             await repository.finish(row, "done", tx.now())
             return None
         tx.context = row.context
-        records = decode_slice(encoded)
-        rows, refused = await _read(row, records)
-        outcome = await upsert(tx, rows, self.stock, row.id)
-        refused |= outcome.refused
+        before = row.counts.read
+        taken = self._ahead.pop((row.id, before), None)
+        self._ahead.clear()
+        taken = taken or await prepare.read(encoded, row, before)
+        after = before + taken.count
+        following = None
+        if 0 < row.counts.created == before - row.counts.failed:
+            # Only new products so far: it pays to expect more of them.
+            following = await repository.slice_at(row.id, after + 1)
+        async with self._preparing(tx.another(), following, row, after):
+            outcome = await upsert(tx, taken, self._stock, row.id)
+        refused = taken.refused | outcome.refused
         counts = Counts(outcome.created, outcome.updated, outcome.unchanged, len(refused))
         await repository.add_errors(
             row.id,
             [
-                RowError(number, self.code_of(error), _kept(error.detail))
+                RowError(number, self._code_of(error), _kept(error.detail))
                 for number, error in sorted(refused.items())
             ],
         )
         await repository.advance(row.id, counts, tx.now())
         return counts
 
-
-async def _read(
-    row: ImportRow, records: Sequence[Record]
-) -> tuple[list[Row], dict[int, ShopError]]:
-    """The rows of a slice, and by its number what is wrong with each that cannot be read."""
-    principal = Principal(row.seller_id)
-    rows: list[Row] = []
-    refused: dict[int, ShopError] = {}
-    for number, record in enumerate(records, row.counts.read + 1):
-        if number % ROWS_A_BREATH == 0:
-            await asyncio.sleep(0)
+    @asynccontextmanager
+    async def _preparing(
+        self, record: Record, encoded: bytes | None, row: ImportRow, before: int
+    ) -> AsyncIterator[None]:
+        """Meanwhile make the next slice ready, if there is one; it is there when this is left."""
+        if encoded is None:
+            yield
+            return
+        task = asyncio.create_task(_prepared(record, encoded, row, before), name="next slice")
         try:
-            rows.append(read_row(number, record, row.header, principal))
-        except ShopError as error:
-            refused[number] = error
-    return rows, refused
+            yield
+        except BaseException:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+        [made] = await asyncio.gather(task, return_exceptions=True)
+        # What is wrong with it is met again, and counted, when it is the next one's turn.
+        if isinstance(made, Slice):
+            self._ahead[row.id, before] = made
+
+
+async def _prepared(record: Record, encoded: bytes, row: ImportRow, before: int) -> Slice:
+    found = await prepare.read(encoded, row, before)
+    return replace(found, new=await prepare.drafted(record, found.rows))
 
 
 def _kept(detail: str) -> str:

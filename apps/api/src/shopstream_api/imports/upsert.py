@@ -1,4 +1,4 @@
-"""Apply rows of a file to the catalogue, inside the caller's transaction.
+"""Apply a slice of a file to the catalogue, inside the caller's transaction.
 
 Set by set: existing products are locked together, new ones inserted together. Rows of one sku are
 applied in their order, so each set has a sku once and the rest wait for the next set. A sku that
@@ -9,26 +9,20 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Final
 from uuid import UUID
 
 import psycopg
-from msgspec import UnsetType
 
 from shopstream_api.catalog import batch, many, service
 from shopstream_api.catalog.batch import Draft
 from shopstream_api.catalog.many import ROWS_A_BREATH, SkuKey
 from shopstream_api.catalog.models import ProductRow
-from shopstream_api.catalog.schemas import NewProduct
 from shopstream_api.db.transaction import Transaction
 from shopstream_api.db.wire import OnDriver
 from shopstream_api.errors import ShopError
+from shopstream_api.imports.prepare import Drafted, Slice, draft_of, drafted, units_of
 from shopstream_api.imports.rows import Row
-from shopstream_api.principal import Principal
-from shopstream_api.stock.service import StockService, require_room
-
-#: The rows were read for the seller whose import it is.
-_ANYONE: Final = Principal()
+from shopstream_api.stock.service import StockService
 
 
 @dataclass(slots=True)
@@ -50,23 +44,20 @@ class _Set:
     levels: list[tuple[ProductRow, int]] = field(default_factory=list)
 
 
-async def upsert(
-    tx: Transaction, rows: Sequence[Row], stock: StockService, import_id: UUID
-) -> Outcome:
-    """Create or replace the products of these rows; stock they name is set through the ledger.
+async def upsert(tx: Transaction, taken: Slice, stock: StockService, import_id: UUID) -> Outcome:
+    """Create or replace the products of its rows; stock they name is set through the ledger.
 
     Raises psycopg.errors.SerializationFailure when another transaction has taken a sku meanwhile.
     """
     outcome = Outcome()
-    count = len(rows)
+    rows: Sequence[Row] = taken.rows
     while rows:
         now, rows = _one_of_each(rows)
         found = await many.locked(await tx.driver(), list(now))
-        planned = await _plan(tx, now, found, outcome)
-        if len(now) == count and not found:
-            await _create(tx, planned.drafts)
+        if len(now) == len(taken.rows) and not found:
+            await _create(tx, taken.new or await drafted(tx.another(), taken.rows), outcome)
         else:
-            await _write(tx, planned, stock, import_id)
+            await _write(tx, await _plan(tx, now, found, outcome), stock, import_id)
     return outcome
 
 
@@ -88,13 +79,12 @@ async def _plan(
             await asyncio.sleep(0)
         before = found.get(key)
         try:
-            units = _units(row, before)
+            units = units_of(row, before)
         except ShopError as error:
             outcome.refused[row.number] = error
             continue
         if before is None:
-            new = NewProduct(row.details, units, row.seller_id)
-            planned.drafts.append(service.draft(tx, _ANYONE, new))
+            planned.drafts.append(draft_of(tx, row, units))
             outcome.created += 1
             continue
         after = service.revise(tx, before, replace(before, **service.columns(row.details)))
@@ -109,11 +99,13 @@ async def _plan(
     return planned
 
 
-async def _create(tx: Transaction, drafts: Sequence[Draft]) -> None:
+async def _create(tx: Transaction, new: Drafted, outcome: Outcome) -> None:
     """All rows are new products: one statement writes them with all that they leave behind."""
-    if drafts:
-        _require_free(await batch.create(OnDriver(await tx.driver()), drafts))
-        tx.written()
+    if new.drafts:
+        _require_free(await batch.create(OnDriver(await tx.driver()), new.drafts))
+        tx.written(new.record)
+    outcome.created += len(new.drafts)
+    outcome.refused |= new.refused
 
 
 async def _write(tx: Transaction, planned: _Set, stock: StockService, import_id: UUID) -> None:
@@ -130,11 +122,3 @@ def _require_free(taken: AbstractSet[UUID]) -> None:
     """What the look has not found is there now: done again, the look finds it."""
     if taken:
         raise psycopg.errors.SerializationFailure("a sku was taken between look and insert")
-
-
-def _units(row: Row, before: ProductRow | None) -> int:
-    """The stock that the product is to have. Raises ValidationFailed when there is no room."""
-    if isinstance(row.stock, UnsetType):
-        return 0 if before is None else before.stock
-    require_room(before, row.stock, "/stock")
-    return row.stock
