@@ -18,7 +18,7 @@ class Plan:
     #: Of POST /products.
     connections: tuple[int, ...]
     read_connections: int
-    #: Of lists and search: few, as latency is asked for, not throughput.
+    #: Of lists and search: a core each, as latency is asked for, not throughput.
     page_connections: int
     page_seconds: float
     order_connections: int
@@ -34,7 +34,7 @@ FULL: Final = Plan(
     broker_warmup_seconds=20.0,
     connections=(8, 32, 64),
     read_connections=32,
-    page_connections=4,
+    page_connections=2,
     page_seconds=4.0,
     order_connections=32,
     products=1_000_000,
