@@ -79,8 +79,11 @@ def test_topics_missing_at_start_show_in_health_and_appear_by_themselves(brokers
         waiting.cut()
 
     with StreamService(brokers, healthy=False, SHOPSTREAM_HEARTBEAT_SECONDS="0.5") as service:
-        answer = service.wait_health(503, seconds_max=45)
-        assert "shop.products" in answer.json()["checks"]["kafka"]["message"]
+        service.wait_health(503, seconds_max=45)
+        wait_until(
+            lambda: "shop.products" in service.get("/health").json()["checks"]["kafka"]["message"],
+            "the missing topics are named",
+        )
         assert service.get("/health/live").status_code == 200
         asyncio.run(run(service))
         service.wait_health(200)

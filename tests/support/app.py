@@ -135,7 +135,11 @@ def migrated_database(components: LocalComponents) -> str:
         url = components.fresh_database()
         migrate(url)
         components.template = urlsplit(url).path.removeprefix("/")
-    return components.fresh_database(components.template)
+    url = components.fresh_database(components.template)
+    with psycopg.connect(url, autocommit=True) as connection:
+        # A copy is another outbox, and says so: else the progress of one would delete the other's.
+        connection.execute("UPDATE relay_state SET outbox_id = gen_random_uuid()")
+    return url
 
 
 @asynccontextmanager
