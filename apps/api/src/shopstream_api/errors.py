@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class ShopError(Exception):
         self.detail = detail
         self.faults = tuple(faults)
         self.extra: Mapping[str, object] = extra or {}
+
+    def without_frames(self) -> Self:
+        """To be kept: its frames hold what they worked on, and often the keeper (a cycle)."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class BusinessError(ShopError):

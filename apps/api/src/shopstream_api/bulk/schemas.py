@@ -49,7 +49,7 @@ def _row(index: int, item: object, principal: Principal) -> NewProduct | ShopErr
             [replace(fault, pointer=f"{pointer}{fault.pointer}") for fault in error.faults]
         )
     except ShopError as error:
-        return error
+        return error.without_frames()
     return new
 
 

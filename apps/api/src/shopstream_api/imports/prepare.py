@@ -58,7 +58,7 @@ async def read(encoded: bytes, row: ImportRow, before: int) -> Slice:
         try:
             rows.append(read_row(number, record, row.header, principal))
         except ShopError as error:
-            refused[number] = error
+            refused[number] = error.without_frames()
     return Slice(len(records), rows, refused)
 
 
@@ -72,7 +72,7 @@ async def drafted(record: Record, rows: Sequence[Row]) -> Drafted:
         try:
             drafts.append(draft_of(record, row, units_of(row, None)))
         except ShopError as error:
-            refused[row.number] = error
+            refused[row.number] = error.without_frames()
     return Drafted(record, drafts, refused)
 
 

@@ -81,7 +81,7 @@ async def _plan(
         try:
             units = units_of(row, before)
         except ShopError as error:
-            outcome.refused[row.number] = error
+            outcome.refused[row.number] = error.without_frames()
             continue
         if before is None:
             planned.drafts.append(draft_of(tx, row, units))
