@@ -178,7 +178,7 @@ def make(world: World, *, transactional_id: str = "t", batch_rows: int = 100) ->
         open_store=lambda: Store(world),
         open_log=lambda heartbeat: Log(world, heartbeat),
         options=RelayOptions(transactional_id, batch_rows),
-        wakeup=Wakeup(),
+        waits=Wakeup(),
         status=RelayStatus(),
         metrics=RelayMetrics(CollectorRegistry(), ManualClock(datetime.now(UTC))),
         crash=CrashPoints(),

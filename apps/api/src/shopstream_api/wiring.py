@@ -60,7 +60,7 @@ def make_relay(
         open_store=lambda: PostgresStore(url),
         open_log=lambda heartbeat: KafkaLog(connection, heartbeat),
         options=RelayOptions(settings.transactional_id, settings.relay_batch_rows),
-        wakeup=wakeup,
+        waits=wakeup,
         status=status,
         metrics=metrics,
         crash=CrashPoints(settings.crash_at),

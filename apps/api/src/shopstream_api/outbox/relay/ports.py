@@ -1,4 +1,4 @@
-"""What the relay needs of the world. Everything it does happens through these two ports.
+"""What the relay needs of the world. Everything it does happens through these three ports.
 
 All calls block. Calls that may wait long take no time-out of their own: the adapter bounds each
 step to about a second and calls the relay's heartbeat between steps, which may raise to end the
@@ -132,4 +132,30 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Drop the producer as it is, without a word to the broker; never raises."""
+        ...
+
+
+class Waits(Protocol):
+    """The relay's clock and its own waits, each of which a stop ends at once."""
+
+    def now(self) -> float:
+        """Seconds of a clock that never goes back."""
+        ...
+
+    def stop(self) -> None:
+        """Ask the relay to end."""
+        ...
+
+    def stopped(self) -> bool: ...
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long."""
+        ...
+
+    def clear(self) -> None:
+        """Forget wake-ups; the relay does so before it looks, so that none is lost."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a wake-up, at most so long."""
         ...

@@ -1,4 +1,4 @@
-"""The relay's protocol, free of PostgreSQL and Kafka: one loop over two ports.
+"""The relay's protocol, free of PostgreSQL and Kafka: one loop over three ports.
 
 Guarantee: every committed outbox row is on the log exactly once, for a reader of committed
 records, in ``seq`` order within its aggregate, wherever a process is killed. A batch is:
@@ -14,8 +14,6 @@ progress record is final (rule 7), delete the rows it lists. Nothing is ever dec
 One leader at a time by a lock (rule 9) is for economy only; fencing keeps two leaders harmless.
 """
 
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +27,7 @@ from shopstream_api.outbox.relay.ports import (
     Row,
     RowsRefused,
     StoreFailed,
+    Waits,
 )
 from shopstream_api.outbox.relay.progress import (
     UnreadableProgress,
@@ -36,7 +35,6 @@ from shopstream_api.outbox.relay.progress import (
     encode_progress,
 )
 from shopstream_api.outbox.relay.status import RelayStatus
-from shopstream_api.outbox.relay.wakeup import Wakeup
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.logs import get_logger
 from shopstream_shared.stream_id import StreamPosition
@@ -81,7 +79,7 @@ class Relay:
         open_store: Callable[[], OutboxStore],
         open_log: Callable[[Callable[[], None]], EventLog],
         options: RelayOptions,
-        wakeup: Wakeup,
+        waits: Waits,
         status: RelayStatus,
         metrics: RelayMetrics,
         crash: CrashPoints,
@@ -89,23 +87,21 @@ class Relay:
         self._open_store = open_store
         self._open_log = open_log
         self._options = options
-        self._wakeup = wakeup
+        self._waits = waits
         self._status = status
         self._metrics = metrics
         self._crash = crash
-        self._stop = threading.Event()
         self._refused: dict[int, str] = {}
         self._pinged = self._measured = 0.0
 
     def stop(self) -> None:
         """Ask the loop to end; a waiting Kafka call ends within its step of about a second."""
-        self._stop.set()
-        self._wakeup.wake()
+        self._waits.stop()
 
     def run(self) -> None:
         """Lead, fail, begin again, until stopped. Raises nothing: the process never dies of it."""
         backoff = BACKOFF_SECONDS_FIRST
-        while not self._stop.is_set():
+        while not self._waits.stopped():
             try:
                 self._term()
             except Stopping:
@@ -120,7 +116,7 @@ class Relay:
                 continue
             if self._status.led_since_failure():
                 backoff = BACKOFF_SECONDS_FIRST
-            self._stop.wait(backoff)
+            self._waits.pause(backoff)
             backoff = min(backoff * 2, BACKOFF_SECONDS_MAX)
         self._status.stopped()
 
@@ -137,7 +133,7 @@ class Relay:
         try:
             if not store.try_lead():
                 self._status.standby()
-                self._stop.wait(STANDBY_SECONDS)
+                self._waits.pause(STANDBY_SECONDS)
                 return
             log = self._open_log(lambda: self._heartbeat(store))
             try:
@@ -175,7 +171,7 @@ class Relay:
 
     def _serve(self, store: OutboxStore, log: EventLog, term: "_Term") -> None:
         while True:
-            self._wakeup.clear()
+            self._waits.clear()
             self._heartbeat(store)
             rows = store.take(self._options.batch_rows)
             blocked = {row.seq: "waits for an earlier event" for row in rows if row.blocked}
@@ -183,15 +179,15 @@ class Relay:
                 store.poison(blocked)
             elif rows:
                 self._publish(store, log, term, rows)
-                self._stop.wait(pause_seconds(len(rows), self._options.batch_rows))
+                self._waits.pause(pause_seconds(len(rows), self._options.batch_rows))
             else:
-                self._wakeup.wait(POLL_SECONDS)
+                self._waits.wait(POLL_SECONDS)
 
     def _publish(
         self, store: OutboxStore, log: EventLog, term: "_Term", rows: Sequence[Row]
     ) -> None:
         seqs = [row.seq for row in rows]
-        started = time.monotonic()
+        started = self._waits.now()
         self._crash.reach("relay.before_produce")
         log.begin()
         offsets = log.produce(rows, encode_progress(term.outbox, seqs))
@@ -203,13 +199,13 @@ class Relay:
         self._crash.reach("relay.before_delete")
         store.settle(seqs, term.encode())
         self._crash.reach("relay.after_delete")
-        self._metrics.published(len(rows), time.monotonic() - started)
+        self._metrics.published(len(rows), self._waits.now() - started)
 
     def _heartbeat(self, store: OutboxStore) -> None:
         """Called from the loop and from inside long waits; raises Stopping or StoreFailed."""
-        if self._stop.is_set():
+        if self._waits.stopped():
             raise Stopping
-        now = time.monotonic()
+        now = self._waits.now()
         if now - self._pinged >= PING_SECONDS:
             self._pinged = now
             store.ping()

@@ -1,20 +1,34 @@
 """How a commit wakes the relay: an event in this process, NOTIFY from others, polling beneath."""
 
 import threading
+import time
 
 
 class Wakeup:
-    """A flag that any thread may raise and only the relay lowers."""
+    """The `Waits` of a relay's thread; any thread may wake it or stop it."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
 
     def wake(self) -> None:
-        self._event.set()
+        self._woken.set()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._woken.set()
+
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        self._stopped.wait(seconds)
 
     def clear(self) -> None:
-        """Lower the flag; the relay does so before it looks, so no wake-up is lost."""
-        self._event.clear()
+        self._woken.clear()
 
     def wait(self, seconds: float) -> None:
-        self._event.wait(seconds)
+        self._woken.wait(seconds)
