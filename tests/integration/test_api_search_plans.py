@@ -121,6 +121,9 @@ def test_the_last_page_reads_as_little_as_the_first(api: InProcess) -> None:
         "/products?updatedSince=2025-05-20T00:00:00Z&status=draft",
         "/products?status=draft&category=music&priceMin=100&priceMax=101",
         "/products?sellerId=seeded-1&category=travel&status=draft",
+        "/products?sellerId=seeded-0&status=archived",
+        "/products?sellerId=seeded-900&status=draft",
+        "/products?sellerId=nobody&status=archived",
         # A word of every product, a beginning of many, a typing error in a common word and one in a
         # rare, none, an article's number.
         "/products?q=sku",
