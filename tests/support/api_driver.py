@@ -23,7 +23,7 @@ _TABLES: Final = (
     "SELECT string_agg(quote_ident(relname), ', ') FROM pg_class"
     " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
     " AND NOT relispartition"
-    " AND relname NOT IN ('alembic_version', 'relay_state', 'stream_position')"
+    " AND relname NOT IN ('alembic_version', 'outbox_shards', 'relay_state', 'stream_position')"
 )
 
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode

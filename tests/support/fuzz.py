@@ -33,7 +33,7 @@ from shopstream_api.web.openapi import WORDS
 #: Enough for create, order, confirm, pay, ship, refund with detours.
 CHAIN_STEPS_MAX: Final = 15
 #: Tables with the rows that migrations put there.
-KEPT: Final = ("alembic_version", "relay_state", "stream_position")
+KEPT: Final = ("alembic_version", "outbox_shards", "relay_state", "stream_position")
 
 
 @schemathesis.serializer("application/x-ndjson")
