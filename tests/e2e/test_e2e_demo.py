@@ -53,7 +53,8 @@ def test_the_demo_holds_and_leaves_a_journal_of_all_it_did(system: LocalSystem) 
     assert [line["resumed"] for line in lines if line["kind"] == "connected"].count(True) >= 1
     written = {line["answer"].get("id") for line in lines if line["kind"] == "write"}
     heard = {line["subject"] for line in lines if line["kind"] == "received"}
-    assert heard <= written
+    # Others may write at the same time; what this run wrote was heard.
+    assert written - {None} <= heard
     assert len({line["eventId"] for line in lines if line["kind"] == "received"}) > 100
 
 

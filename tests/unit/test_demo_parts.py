@@ -27,7 +27,6 @@ from shopstream_stack.demo.evidence import (
     WatcherReading,
     topic_of,
 )
-from shopstream_stack.demo.journal import Journal
 from shopstream_stack.demo.judge import Row
 from shopstream_stack.demo.oracle import Exchange, ExpectedEvent, Oracle
 from shopstream_stack.demo.report import latency_of, percentile, rest_rows, show
@@ -36,6 +35,7 @@ from shopstream_stack.demo.run import seed_address
 from shopstream_stack.demo.target import Target
 from shopstream_stack.demo.wire import wire_faults
 from shopstream_stack.errors import StackError
+from shopstream_stack.journal import Journal
 from shopstream_stack.settings import StackSettings
 
 NOW = datetime(2026, 11, 21, 5, tzinfo=UTC)
@@ -99,7 +99,6 @@ def test_a_break_in_the_chain_is_named_and_a_neighbouring_partition_is_none() ->
 
 
 def test_the_journal_holds_acknowledged_writes_and_received_events(tmp_path: Path) -> None:
-    watcher = WatcherReading("c", "everything", types=("order.*",))
     with Journal.open(tmp_path / "journal", "demo-1", ManualClock(NOW)) as journal:
         for status in (201, 409):
             journal.write(
@@ -110,12 +109,14 @@ def test_the_journal_holds_acknowledged_writes_and_received_events(tmp_path: Pat
                     answer={"id": "p", "version": 1, "name": "Mug"},
                 )
             )
-        journal.client(watcher)
-        journal.connected(watcher, resumed=False)
-        journal.received(watcher, EVENT)
+        journal.client("c", types=("order.*",))
+        journal.connected("c", resumed=False)
+        journal.received("c", EVENT)
+        journal.gap("c", "stream.gap evicted")
         # Written through at once: a killed run leaves what it knew.
         lines = [json.loads(line) for line in journal.path.read_text().splitlines()]
-    assert [line["kind"] for line in lines] == ["run", "write", "client", "connected", "received"]
+    kinds = "run write client connected received gap"
+    assert [line["kind"] for line in lines] == kinds.split()
     assert lines[1]["answer"] == {"id": "p", "version": 1}
     assert (lines[4]["client"], lines[4]["eventId"]) == ("c", "id-1")
     assert {line["at"] for line in lines} == {"2026-11-21T05:00:00.000000Z"}

@@ -11,8 +11,8 @@ from typing import Final
 from urllib.parse import urlencode
 
 from shopstream_stack.demo.evidence import NotAnEvent, Receipt, SeenEvent, WatcherReading
-from shopstream_stack.demo.journal import Journal
 from shopstream_stack.demo.oracle import ExpectedEvent
+from shopstream_stack.journal import Journal
 from shopstream_stack.sse_client import SseClient
 from shopstream_stack.sse_parser import SseEvent
 
@@ -48,7 +48,8 @@ class Watcher:
 
     async def run(self) -> None:
         """Receive until closed."""
-        self._journal.client(self.reading)
+        reading = self.reading
+        self._journal.client(reading.name, types=reading.types, seller_id=reading.seller_id)
         async with contextlib.aclosing(self.client.events()) as events:
             async for event in events:
                 self._take(event)
@@ -64,9 +65,10 @@ class Watcher:
         elif event.type == "stream.open":
             resumed = bool(json.loads(event.data)["resumed"])
             self.reading.opens.append(resumed)
-            self._journal.connected(self.reading, resumed=resumed)
+            self._journal.connected(self.reading.name, resumed=resumed)
         elif event.type in {"stream.gap", "stream.lagged"}:
             self.reading.gaps.append(f"{event.type} {event.data}")
+            self._journal.gap(self.reading.name, f"{event.type} {event.data}")
 
     def _take_message(self, event: SseEvent) -> None:
         at = time.monotonic()
@@ -75,9 +77,10 @@ class Watcher:
         except NotAnEvent as error:
             self.reading.gaps.append(f"unreadable: {error}")
             return
+        # All of it: a journal that leaves others' events out could not show what is missing.
+        self._journal.received(self.reading.name, seen)
         if self._keep(seen):
             self.reading.receipts.append(Receipt(seen, at, self.client.connects))
-            self._journal.received(self.reading, seen)
 
 
 class Crowd:

@@ -12,8 +12,8 @@ import httpx
 import msgspec
 
 from shopstream_stack.demo.evidence import Key
-from shopstream_stack.demo.journal import Journal
 from shopstream_stack.demo.oracle import Exchange, Oracle
+from shopstream_stack.journal import Journal
 
 #: The product that the migration guide creates, to the byte.
 SEED_BODY: Final = '{"name":"Test Product","price":99.99,"stock":10,"sellerId":"seller1"}'

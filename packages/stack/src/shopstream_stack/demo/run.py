@@ -17,7 +17,6 @@ from shopstream_stack.demo.archive_reader import ArchiveReader
 from shopstream_stack.demo.collect import Beginning, Collector, Readers
 from shopstream_stack.demo.crowd import Crowd, demo_readings, watching
 from shopstream_stack.demo.evidence import Readback, SeenEvent, WatcherReading
-from shopstream_stack.demo.journal import Journal
 from shopstream_stack.demo.judge import Row, judge
 from shopstream_stack.demo.log_reader import LogReader
 from shopstream_stack.demo.oracle import Oracle
@@ -27,6 +26,7 @@ from shopstream_stack.demo.rest import REQUEST_SECONDS_MAX, SEED_ADDRESS, Rest
 from shopstream_stack.demo.scenario import sellers_of, steady, tell_all
 from shopstream_stack.demo.table_reader import TableReader
 from shopstream_stack.demo.target import Target
+from shopstream_stack.journal import Journal
 
 #: The seller of the guide's curl: anyone may have used that name before us.
 SEED_SELLER: Final = "seller1"
