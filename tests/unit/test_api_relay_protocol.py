@@ -20,6 +20,7 @@ from shopstream_api.outbox.relay.ports import (
     Row,
     RowsRefused,
     StoreFailed,
+    Topics,
 )
 from shopstream_api.outbox.relay.postgres import _first_whole, _whole
 from shopstream_api.outbox.relay.progress import (
@@ -33,8 +34,8 @@ from shopstream_api.outbox.relay.status import RelayStatus
 from shopstream_api.outbox.relay.wakeup import Wakeup
 from shopstream_shared.clock import ManualClock
 from shopstream_shared.crash import CrashPoints
-from shopstream_shared.stream_id import EPOCH_BYTES
-from shopstream_shared.topics import PRODUCTS, STREAM_TOPICS
+from shopstream_shared.kafka import TopicState
+from shopstream_shared.topics import PRODUCTS, RELAY_PROGRESS, STREAM_TOPICS
 
 OUTBOX = "0190-outbox"
 
@@ -57,6 +58,10 @@ class World:
     fenced_ids: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     settled: int = 0
+    topics: dict[str, TopicState] = field(
+        default_factory=lambda: dict.fromkeys((*STREAM_TOPICS, RELAY_PROGRESS), TopicState("1", 1))
+    )
+    stored: dict[str, TopicState] = field(default_factory=dict)
     leader: object | None = None
 
     def fail(self, name: str) -> bool:
@@ -104,6 +109,10 @@ class Store:
     def remember_transactional_id(self, transactional_id: str) -> None:
         self._world.transactional_id = transactional_id
 
+    def topics(self, found: Topics) -> Topics:
+        self._world.stored = {**found, **self._world.stored}
+        return self._world.stored
+
     def lag(self) -> tuple[int, int | None]:
         return len(self._world.outbox), None
 
@@ -122,13 +131,10 @@ class Log:
         self._epoch = 0
         self._open: tuple[list[Row], bytes] = ([], b"")
 
-    def epoch(self) -> bytes:
-        if self._world.fail("epoch"):
-            raise LogFailed("epoch")
-        return bytes(EPOCH_BYTES)
-
-    def partitions(self) -> Mapping[str, int]:
-        return dict.fromkeys(STREAM_TOPICS, 1)
+    def topics(self) -> Topics:
+        if self._world.fail("topics"):
+            raise LogFailed("topics")
+        return dict(self._world.topics)
 
     def fence(self, transactional_id: str) -> None:
         if self._world.fail("fence"):
@@ -202,7 +208,7 @@ def drain(world: World, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     assert turns <= 100
 
 
-FAILURES = ("take", "settle", "epoch", "fence", "produce", "commit lost", "answer lost")
+FAILURES = ("take", "settle", "topics", "fence", "produce", "commit lost", "answer lost")
 
 
 @pytest.mark.parametrize("second", FAILURES)
@@ -264,6 +270,35 @@ def test_the_progress_of_another_outbox_deletes_nothing(monkeypatch: pytest.Monk
     world.progress.append(("t", encode_progress("another", [1, 2])))
     drain(world, make(world), monkeypatch)
     assert [r.seq for r in world.log] == [1, 2]
+
+
+@pytest.mark.parametrize("topic", [PRODUCTS, RELAY_PROGRESS])
+def test_nothing_is_published_to_a_topic_made_again(
+    monkeypatch: pytest.MonkeyPatch, topic: str
+) -> None:
+    """Rule 13: with its progress topic made again it would be told that nothing was published."""
+    world = World([row(1)], failures=["answer lost"])
+    relay = make(world)
+    make_again = Log.topics
+
+    def topics(log: Log) -> Topics:
+        if world.log:
+            world.topics[topic] = TopicState("2", 1)
+            world.progress.clear()
+        return make_again(log)
+
+    pauses: list[float] = []
+
+    def pause(_self: Wakeup, seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) > 3:
+            relay.stop()
+
+    monkeypatch.setattr(Log, "topics", topics)
+    monkeypatch.setattr(Wakeup, "pause", pause)
+    relay.run()
+    assert [r.seq for r in world.log] == [1]
+    assert [r.seq for r in world.outbox] == [1]
 
 
 def test_a_row_that_is_refused_for_good_is_set_aside_and_the_rest_goes_on(

@@ -1,6 +1,6 @@
 """Kafka client settings, in one place, so that all clients agree on what must agree."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -83,25 +83,48 @@ class KafkaConnection:
         }
 
 
-def topic_ids(admin: AdminClient, topics: tuple[str, ...]) -> Mapping[str, str]:
-    """Kafka's topic ids by name: the epoch of each topic (protocol rule 13).
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic's Kafka id, which never comes back, and how many partitions it has."""
 
-    Raises KafkaException when the broker cannot be reached, a topic does not exist, or the broker
-    gives topics no ids (before Kafka 2.8 and Redpanda 25.3): without them a topic made again could
-    not be told from the old one.
+    id: str
+    partitions: int
+
+
+def topic_states(admin: AdminClient, topics: Collection[str]) -> Mapping[str, TopicState]:
+    """Those of the topics that exist, with their epochs (protocol rule 13).
+
+    Raises KafkaException when the broker cannot be reached, or gives topics no ids (before Kafka
+    2.8 and Redpanda 25.3): without them a topic made again could not be told from the old one.
     """
     futures = admin.describe_topics(
         TopicCollection(list(topics)), request_timeout=METADATA_TIMEOUT_SECONDS
     )
-    ids: dict[str, str] = {}
+    states: dict[str, TopicState] = {}
     for topic, future in futures.items():
-        description = answer(future)
-        ids[topic] = str(description.topic_id)
-        if ids[topic] == NO_TOPIC_ID:
+        try:
+            description = answer(future)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+            continue
+        states[topic] = TopicState(str(description.topic_id), len(description.partitions))
+        if states[topic].id == NO_TOPIC_ID:
             # The library's name for what a broker cannot do.
             code = KafkaError._UNSUPPORTED_FEATURE  # noqa: SLF001 - public in all but the underscore
             raise KafkaException(KafkaError(code, f"the broker has no id for topic {topic}"))
-    return ids
+    return states
+
+
+def topic_ids(admin: AdminClient, topics: tuple[str, ...]) -> Mapping[str, str]:
+    """Kafka's topic ids by name. Raises as `topic_states` does, and when a topic is missing."""
+    states = topic_states(admin, topics)
+    for topic in topics:
+        if topic not in states:
+            raise KafkaException(
+                KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, f"topic {topic} does not exist")
+            )
+    return {topic: state.id for topic, state in states.items()}
 
 
 def answer(future: "Future[T]", timeout_seconds: float = METADATA_TIMEOUT_SECONDS) -> T:
@@ -122,6 +145,8 @@ __all__ = [
     "TRANSACTION_TIMEOUT_MS",
     "Config",
     "KafkaConnection",
+    "TopicState",
     "answer",
     "topic_ids",
+    "topic_states",
 ]

@@ -12,6 +12,8 @@ ORDERS: Final = "shop.orders"
 INVENTORY: Final = "shop.inventory"
 DEAD_LETTER: Final = "shop.dead-letter"
 RELAY_PROGRESS: Final = "shop.relay-progress"
+#: Made by the first `topics apply`; where it is missing no topic ever got more partitions.
+BOUNDARIES: Final = "shop.boundaries"
 
 #: What the browser stream carries and the archive keeps, in the order of a stream id's vector.
 STREAM_TOPICS: Final = (PRODUCTS, ORDERS, INVENTORY)

@@ -5,7 +5,7 @@ the leader's session stays alive (protocol rule 9) and a stop is never kept wait
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from confluent_kafka import (
@@ -19,16 +19,22 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from shopstream_api.outbox.relay.ports import Fenced, LogFailed, Position, Row, RowsRefused
+from shopstream_api.outbox.relay.ports import (
+    Fenced,
+    LogFailed,
+    Position,
+    Row,
+    RowsRefused,
+    Topics,
+)
 from shopstream_shared.kafka import (
     METADATA_TIMEOUT_SECONDS,
     TRANSACTION_TIMEOUT_MS,
     KafkaConnection,
     answer,
-    topic_ids,
+    topic_states,
 )
-from shopstream_shared.stream_id import epoch_of
-from shopstream_shared.topics import RELAY_PROGRESS, STREAM_TOPICS
+from shopstream_shared.topics import BOUNDARIES, RELAY_PROGRESS, STREAM_TOPICS
 
 STEP_SECONDS: Final = 1.0
 #: Longer than the transaction time-out: by then the coordinator has settled what was open.
@@ -75,21 +81,16 @@ class KafkaLog:
         self._failed: KafkaError | None = None
         self._offsets: dict[tuple[str, int], int] = {}
 
-    def partitions(self) -> Mapping[str, int]:
+    def topics(self) -> Topics:
+        wanted = (*STREAM_TOPICS, RELAY_PROGRESS)
         try:
-            found = self._admin.list_topics(timeout=STEP_SECONDS).topics
+            found = topic_states(self._admin, (*wanted, BOUNDARIES))
         except KafkaException as error:
             raise _failure(error) from error
-        missing = [topic for topic in (*STREAM_TOPICS, RELAY_PROGRESS) if topic not in found]
+        missing = [topic for topic in wanted if topic not in found]
         if missing:
             raise LogFailed(f"topics do not exist yet: {', '.join(missing)}")
-        return {topic: len(found[topic].partitions) for topic in STREAM_TOPICS}
-
-    def epoch(self) -> bytes:
-        try:
-            return epoch_of(topic_ids(self._admin, STREAM_TOPICS))
-        except KafkaException as error:
-            raise _failure(error) from error
+        return found
 
     def fence(self, transactional_id: str) -> None:
         self.close()
@@ -125,8 +126,9 @@ class KafkaLog:
     def end_position(self) -> Position:
         wanted = {
             TopicPartition(topic, partition): _LATEST
-            for topic, count in self.partitions().items()
-            for partition in range(count)
+            for topic, state in self.topics().items()
+            if topic in STREAM_TOPICS
+            for partition in range(state.partitions)
         }
         try:
             futures = self._admin.list_offsets(wanted, request_timeout=METADATA_TIMEOUT_SECONDS)

@@ -9,7 +9,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from shopstream_shared.kafka import TopicState
+
 Position = Mapping[tuple[str, int], int]
+Topics = Mapping[str, TopicState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,10 @@ class OutboxStore(Protocol):
         """Store the id now in use."""
         ...
 
+    def topics(self, found: Topics) -> Topics:
+        """The topics as stored; of ``found``, those not known yet are stored as they are."""
+        ...
+
     def lag(self) -> tuple[int, int | None]:
         """How many rows wait (counted up to a bound), and the time of the oldest in epoch ms."""
         ...
@@ -101,12 +108,8 @@ class EventLog(Protocol):
         """Make a producer of this id the only living one; settles what an earlier left open."""
         ...
 
-    def epoch(self) -> bytes:
-        """The epoch of the stream topics."""
-        ...
-
-    def partitions(self) -> Mapping[str, int]:
-        """How many partitions each stream topic has."""
+    def topics(self) -> Topics:
+        """The topics that a relay uses, as the broker has them now."""
         ...
 
     def read_progress(self, ours: Callable[[bytes], bool]) -> bytes | None:

@@ -9,8 +9,9 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from shopstream_api.db.connect import connect, conninfo
-from shopstream_api.outbox.relay.ports import Row, StoreFailed
+from shopstream_api.outbox.relay.ports import Row, StoreFailed, Topics
 from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX
+from shopstream_shared.kafka import TopicState
 
 #: First key of the advisory locks of relays; the second is the shard.
 LEADER_LOCK: Final = 0x72656C61  # "rela"
@@ -63,6 +64,12 @@ WHERE o.txid = f.txid AND o.seq <> ALL(%(seqs)s)
 _LAG: Final = """
 SELECT count(*), min(time_ms) FROM (SELECT time_ms FROM outbox WHERE shard = %s LIMIT %s) AS waiting
 """
+# Only what is not there yet is written: nothing, in all terms but the first.
+_NOTE_TOPICS: Final = """
+INSERT INTO relay_topics (topic, topic_id, partitions)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::integer[]) ON CONFLICT DO NOTHING
+"""
+_TOPICS: Final = "SELECT topic, topic_id, partitions FROM relay_topics"
 
 _headers: Final = msgspec.json.Decoder(list[tuple[str, str]])
 
@@ -123,6 +130,19 @@ class PostgresStore:
             "UPDATE relay_state SET transactional_id = %(id)s WHERE shard = %(shard)s",
             {"id": transactional_id, "shard": self._shard},
         )
+
+    def topics(self, found: Topics) -> Topics:
+        with _failures():
+            self._connection.execute(
+                _NOTE_TOPICS,
+                (
+                    list(found),
+                    [state.id for state in found.values()],
+                    [state.partitions for state in found.values()],
+                ),
+            )
+            rows = self._connection.execute(_TOPICS).fetchall()
+        return {topic: TopicState(topic_id, partitions) for topic, topic_id, partitions in rows}
 
     def lag(self) -> tuple[int, int | None]:
         with _failures():

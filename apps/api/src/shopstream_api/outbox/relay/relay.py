@@ -11,6 +11,7 @@ records, in ``seq`` order within its aggregate, wherever a process is killed. A 
 Whatever fails ends the term: session and producer are dropped, and the next term begins with
 `_recover`, which asks the log, not memory, what was committed: fence (rule 5), wait until the
 progress record is final (rule 7), delete the rows it lists. Nothing is ever decided from an error.
+Topics that were made again, or got more partitions past the tools, stop it (rules 13, 14).
 One leader at a time by a lock (rule 9) is for economy only; fencing keeps two leaders harmless.
 """
 
@@ -27,6 +28,7 @@ from shopstream_api.outbox.relay.ports import (
     Row,
     RowsRefused,
     StoreFailed,
+    Topics,
     Waits,
 )
 from shopstream_api.outbox.relay.progress import (
@@ -35,15 +37,18 @@ from shopstream_api.outbox.relay.progress import (
     encode_progress,
 )
 from shopstream_api.outbox.relay.status import RelayStatus
+from shopstream_api.outbox.relay.topics import TopicsChanged, require_same
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.logs import get_logger
-from shopstream_shared.stream_id import StreamPosition
+from shopstream_shared.stream_id import StreamPosition, epoch_of
 
 #: Without a wake-up the outbox is still looked at this often.
 POLL_SECONDS: Final = 0.25
 #: Rule 9: the leader's session would be ended by the server after 5 s of silence.
 PING_SECONDS: Final = 1.0
 LAG_SECONDS: Final = 2.0
+#: Rule 13: a topic made again under a leading relay is noticed within this time.
+TOPICS_SECONDS: Final = 1.0
 #: A relay that does not lead asks again this often.
 STANDBY_SECONDS: Final = 1.0
 #: A batch of more rows than this, which yet was all there was, says that more are coming: the next
@@ -92,7 +97,7 @@ class Relay:
         self._metrics = metrics
         self._crash = crash
         self._refused: dict[int, str] = {}
-        self._pinged = self._measured = 0.0
+        self._pinged = self._measured = self._compared = 0.0
 
     def stop(self) -> None:
         """Ask the loop to end; a waiting Kafka call ends within its step of about a second."""
@@ -106,7 +111,13 @@ class Relay:
                 self._term()
             except Stopping:
                 break
-            except (StoreFailed, LogFailed, RowsRefused, UnreadableProgress) as error:
+            except (
+                StoreFailed,
+                LogFailed,
+                RowsRefused,
+                UnreadableProgress,
+                TopicsChanged,
+            ) as error:
                 self._failed(error)
             except Exception as error:  # noqa: BLE001 - logged; the relay goes on whatever it was
                 _log.exception("relay failed in an unforeseen way")
@@ -148,10 +159,9 @@ class Relay:
     def _recover(self, store: OutboxStore, log: EventLog) -> "_Term":
         """Learn from the log what is published, whoever published it, and delete that."""
         self._status.starting()
-        partitions = log.partitions()
         wanted = self._options.transactional_id
         outbox, used = store.identity()
-        term = _Term(outbox, log.epoch(), partitions)
+        require_same(store, log)
         if used is not None and used != wanted:
             # Rule 5: the progress of an id is final only once that id is fenced.
             log.fence(used)
@@ -161,7 +171,10 @@ class Relay:
         # An outbox that no relay has ever led has nothing on the log.
         record = log.read_progress(partial(_is_of, outbox)) if used is not None else None
         published = decode_progress(record)[1] if record is not None else ()
-        term.advance(log.end_position())
+        ends = log.end_position()
+        # Rule 13, again: an id never returns, so all was read from the topics that we know.
+        term = _Term(outbox, require_same(store, log))
+        term.advance(ends)
         store.settle(published, term.encode())
         if self._refused:
             moved = store.poison(self._refused)
@@ -173,6 +186,7 @@ class Relay:
         while True:
             self._waits.clear()
             self._heartbeat(store)
+            self._look_at_topics(store, log)
             rows = store.take(self._options.batch_rows)
             blocked = {row.seq: "waits for an earlier event" for row in rows if row.blocked}
             if blocked:
@@ -201,6 +215,12 @@ class Relay:
         self._crash.reach("relay.after_delete")
         self._metrics.published(len(rows), self._waits.now() - started)
 
+    def _look_at_topics(self, store: OutboxStore, log: EventLog) -> None:
+        now = self._waits.now()
+        if now - self._compared >= TOPICS_SECONDS:
+            self._compared = now
+            require_same(store, log)
+
     def _heartbeat(self, store: OutboxStore) -> None:
         """Called from the loop and from inside long waits; raises Stopping or StoreFailed."""
         if self._waits.stopped():
@@ -228,10 +248,10 @@ def _is_of(outbox: str, record: bytes) -> bool:
 class _Term:
     """What one term knows: its outbox, and the next offsets over all stream partitions."""
 
-    def __init__(self, outbox: str, epoch: bytes, partitions: Mapping[str, int]) -> None:
+    def __init__(self, outbox: str, topics: Topics) -> None:
         self.outbox = outbox
-        self._epoch = epoch
-        self._partitions = partitions
+        self._epoch = epoch_of({topic: state.id for topic, state in topics.items()})
+        self._partitions = {topic: state.partitions for topic, state in topics.items()}
         self._offsets: dict[tuple[str, int], int] = {}
 
     def advance(self, offsets: Mapping[tuple[str, int], int]) -> None:
