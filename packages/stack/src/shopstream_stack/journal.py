@@ -5,6 +5,7 @@ JSON Lines in ``journal/<run>.jsonl`` of the data directory. Each line has ``kin
 - ``run``: the run's id, the journal's format and when it began;
 - ``write``: an answer of the 2xx kind with method, path, status and what the answer says of ids
   and versions;
+- ``unanswered``: a write that was given up without an answer: it may have happened or not;
 - ``client``: an SSE client with its filter; it has no filter but the ones named here, and all that
   it receives is noted;
 - ``connected``: whether its connection was resumed; ``gap``: it was told that it misses something;
@@ -87,6 +88,10 @@ class Journal:
             replayed=exchange.replayed,
             answer=_slim(exchange.answer or {}),
         )
+
+    def unanswered(self, method: str, path: str) -> None:
+        """Note a write that nobody answered, however often it was sent."""
+        self._line("unanswered", method=method, path=path)
 
     def client(
         self,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +26,9 @@ PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}{listeners}
+advertised.listeners=PLAINTEXT://{host}:{port}{advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
@@ -76,7 +78,16 @@ logger.utils.level=WARN
 """
 
 
-def kafka(settings: StackSettings, cache: Cache) -> ProcessSpec:
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One more listener, for clients that are told to come by another port: a proxy's."""
+
+    name: str
+    port: int
+    advertised_port: int
+
+
+def kafka(settings: StackSettings, cache: Cache, doors: Sequence[Door] = ()) -> ProcessSpec:
     """The broker; its data lives in `kafka` under the data folder."""
     home = settings.data / "kafka"
     classpath = f"{cache.jars('kafka')}/*"
@@ -91,7 +102,7 @@ def kafka(settings: StackSettings, cache: Cache) -> ProcessSpec:
         health.kafka_serves(f"{LOOPBACK}:{settings.kafka_port}")
 
     def prepare() -> None:
-        _configure(home, settings.kafka_port)
+        _configure(home, settings.kafka_port, doors)
         if not (home / "data" / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             argv = [java, *tools.QUICK_JAVA, *classes, logs, "kafka.tools.StorageTool", "format"]
@@ -119,7 +130,7 @@ def properties_value(text: str) -> str:
     return "".join(chr(unit) if unit in _ASCII else f"\\u{unit:04x}" for unit in pairs)
 
 
-def _configure(home: Path, port: int) -> None:
+def _configure(home: Path, port: int, doors: Sequence[Door]) -> None:
     # Nobody outside the process speaks to the controller, so any free port will do.
     with reserved_ports() as ports:
         properties = PROPERTIES.format(
@@ -127,6 +138,11 @@ def _configure(home: Path, port: int) -> None:
             port=port,
             controller_port=ports.take(),
             data=properties_value(str(home / "data")),
+            listeners="".join(f",{door.name}://{LOOPBACK}:{door.port}" for door in doors),
+            advertised="".join(
+                f",{door.name}://{LOOPBACK}:{door.advertised_port}" for door in doors
+            ),
+            protocols="".join(f",{door.name}:PLAINTEXT" for door in doors),
         )
     write_atomically(home / "server.properties", properties)
     write_atomically(home / "log4j2.properties", LOG4J)

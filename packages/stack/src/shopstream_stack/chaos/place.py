@@ -1,0 +1,201 @@
+"""The system that chaos is made in: every component and service, two API processes, a standby.
+
+``api`` (with the relay in it) and ``relay`` (alone) reach PostgreSQL and Kafka through links of
+their own; ``api-2`` has no relay and reaches both directly, as does everything else.
+"""
+
+import contextlib
+import shutil
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+
+from shopstream_stack import health
+from shopstream_stack.chaos.conversation import KafkaConversation, PostgresConversation
+from shopstream_stack.chaos.link import Link
+from shopstream_stack.components.kafka import Door, kafka
+from shopstream_stack.errors import StackError
+from shopstream_stack.ports import LOOPBACK, PortReservations
+from shopstream_stack.process import PortUse, ProcessSpec
+from shopstream_stack.settings import COMPONENT_VARIABLES, StackSettings
+from shopstream_stack.system import System
+
+COMPONENTS: Final = ("kafka", "postgres", "dynamodb", "minio")
+#: Started first: it makes the tables and topics that the others want to see.
+FIRST_SERVICES: Final = ("api", "notifications", "analytics")
+SERVICES: Final = (*FIRST_SERVICES, "api-2", "relay")
+APIS: Final = ("api", "api-2")
+RELAYS: Final = ("api", "relay")
+#: Of the caller's variables these are taken over; with others it would be another system.
+_TAKEN: Final = (
+    *COMPONENT_VARIABLES,
+    "SHOPSTREAM_CACHE_DIR",
+    "SHOPSTREAM_POSTGRES_FSYNC",
+    "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS",
+)
+_PORTS: Final = (
+    *("API", "NOTIFICATIONS", "ANALYTICS", "WEB", "KAFKA", "POSTGRES", "DYNAMODB"),
+    *("DYNAMODB_ADMIN", "MINIO", "MINIO_CONSOLE"),
+)
+#: Short enough that orders expire while faults come.
+RESERVATION_SECONDS: Final = 20
+CONNECT_SECONDS_MAX: Final = 2
+
+
+def chaos_settings(settings: StackSettings, ports: PortReservations) -> StackSettings:
+    """Settings of a system beside the one of ``settings``: other ports, a folder below its own."""
+    return StackSettings.load(
+        {
+            **{name: settings.environ[name] for name in _TAKEN if name in settings.environ},
+            **{f"SHOPSTREAM_{name}_PORT": str(ports.take()) for name in _PORTS},
+            "SHOPSTREAM_QUICK_JAVA": "true",
+            "SHOPSTREAM_RESERVATION_SECONDS": str(RESERVATION_SECONDS),
+            "SHOPSTREAM_DRAIN_SECONDS": "2",
+            "SHOPSTREAM_DATA_DIR": str(settings.data / "chaos" / "system"),
+        }
+    )
+
+
+@dataclass(slots=True)
+class Place:
+    """The running system. Methods that start, stop or ask block; call them off the loop."""
+
+    system: System
+    ports: Mapping[str, int]
+    #: By process and server: ``api-kafka``, ``relay-postgres``.
+    links: Mapping[str, Link] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.links = {
+            **{
+                f"{name}-postgres": Link(
+                    self.ports[f"{name}-postgres"],
+                    self.system.settings.postgres_port,
+                    PostgresConversation,
+                )
+                for name in RELAYS
+            },
+            **{
+                f"{name}-kafka": Link(
+                    self.ports[f"{name}-kafka"], self.ports[f"{name}-door"], KafkaConversation
+                )
+                for name in RELAYS
+            },
+        }
+
+    def url(self, name: str) -> str:
+        """Base address of a service."""
+        named = {"api-2": self.ports["api-2"], "relay": self.ports["relay"]}
+        if name in named:
+            return f"http://{LOOPBACK}:{named[name]}"
+        return self.system.service_urls()[name]
+
+    @property
+    def brokers(self) -> str:
+        """The broker, past all links."""
+        return self.system.settings.addresses["KAFKA_BROKERS"]
+
+    def spec(self, name: str) -> ProcessSpec:
+        """How to start ``name``."""
+        if name == "kafka":
+            return kafka(self.system.settings, self.system.cache, self._doors())
+        if name == "api":
+            return self._linked(self.system.spec(name), name)
+        if name == "api-2":
+            return self._second(name, "PORT", {"SHOPSTREAM_RELAY": "off"})
+        if name == "relay":
+            relay = self._second(name, "SHOPSTREAM_RELAY_PORT", {})
+            return self._linked(replace(relay, argv=(*relay.argv, "relay")), name)
+        return self.system.spec(name)
+
+    def start(self, name: str) -> None:
+        """Start it unless it runs; returns when it is healthy. Raises StartFailedError."""
+        self.system.runner.start(self.spec(name))
+
+    def spawn(self, name: str) -> None:
+        """Start it without waiting."""
+        self.system.runner.spawn(self.spec(name))
+
+    def stop(self, name: str) -> None:
+        """End it as an operator would; returns when it is gone."""
+        # PostgreSQL waits for its clients on SIGTERM; SIGINT is its fast shutdown.
+        how = signal.SIGINT if name == "postgres" else signal.SIGTERM
+        self.system.runner.stop(name, how=how, seconds_max=self.system.stop_seconds_max(name))
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Raises StackError when it is dead."""
+        self.system.runner.send_signal(name, number)
+
+    def runs(self, name: str) -> bool:
+        return self.system.runner.living(name) is not None
+
+    def log_path(self, name: str) -> Path:
+        return self.system.runner.log_path(name)
+
+    def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
+        """A connection past all links. Raises psycopg.Error."""
+        return psycopg.connect(
+            self.system.settings.postgres_url, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX
+        )
+
+    def _second(self, name: str, variable: str, own: Mapping[str, str]) -> ProcessSpec:
+        """Another process of the API's program, at a port of its own."""
+        api, port = self.system.spec("api"), self.ports[name]
+        return replace(
+            api,
+            name=name,
+            environ={**api.environ, variable: str(port), **own},
+            ports=(PortUse(port, variable),),
+            check=lambda: health.http_answers(f"{self.url(name)}/health"),
+        )
+
+    def _linked(self, spec: ProcessSpec, name: str) -> ProcessSpec:
+        parts = urlsplit(self.system.settings.postgres_url)
+        login = parts.netloc.rpartition("@")[0]
+        database = parts._replace(netloc=f"{login}@{LOOPBACK}:{self.ports[f'{name}-postgres']}")
+        own = {
+            "DATABASE_URL": urlunsplit(database),
+            "KAFKA_BROKERS": f"{LOOPBACK}:{self.ports[f'{name}-kafka']}",
+        }
+        return replace(spec, environ={**spec.environ, **own})
+
+    def _doors(self) -> list[Door]:
+        return [
+            Door(name.upper(), self.ports[f"{name}-door"], self.ports[f"{name}-kafka"])
+            for name in RELAYS
+        ]
+
+
+@contextmanager
+def running(system: System, ports: PortReservations) -> Iterator[Place]:
+    """The place on an empty folder, nothing started yet; at the end nothing of it is left."""
+    own = ("api-2", "relay", *(f"{n}-{p}" for n in RELAYS for p in ("postgres", "kafka", "door")))
+    place = Place(system, {name: ports.take() for name in own})
+    _forget(place)  # a run that was killed may have left processes and data
+    system.prepare(COMPONENTS)
+    system.settings.data.mkdir(parents=True)
+    try:
+        yield place
+    finally:
+        # A second Ctrl-C must not leave half of it running.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _forget(place)
+
+
+def _forget(place: Place) -> None:
+    for name in (*SERVICES, *COMPONENTS):
+        with contextlib.suppress(StackError):
+            # One that stands still would hear no SIGTERM.
+            place.signal(name, signal.SIGCONT)
+    for name in ("relay", "api-2"):
+        place.system.runner.stop(name)
+    place.system.stop_all()
+    place.system.forget()
+    shutil.rmtree(place.system.settings.data, ignore_errors=True)  # the whole folder is ours

@@ -1,0 +1,93 @@
+"""Follows the log as any consumer of committed records would, on a thread of its own."""
+
+import threading
+from collections import Counter
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from shopstream_shared.clock import Clock, epoch_ms
+from shopstream_shared.kafka import KafkaConnection
+from shopstream_stack.demo.evidence import WatcherReading
+from shopstream_stack.demo.log_reader import LogReader
+from shopstream_stack.demo.oracle import ExpectedEvent
+
+POLL_SECONDS: Final = 0.1
+MESSAGES_MAX: Final = 1_000
+JOIN_SECONDS_MAX: Final = 10.0
+
+
+class Tail:
+    """What has become visible on the stream topics since ``start``.
+
+    Attributes are written by the thread alone and replaced whole or only grow, so that others may
+    read them at any time.
+    """
+
+    def __init__(self, brokers: str, clock: Clock) -> None:
+        self._clock = clock
+        self._reader = LogReader(brokers)
+        self._config = KafkaConnection(brokers, "shopstream-chaos").consumer("shopstream-chaos")
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="chaos-tail", daemon=True)
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self.published = 0
+        #: Time of the newest event seen, in epoch milliseconds.
+        self.newest_ms = 0
+        #: The longest wait from an event's time to its arrival here since it was last taken.
+        self._slowest_seconds = 0.0
+
+    def start(self) -> None:
+        """Begin where the topics end now. Raises KafkaException."""
+        self._ends = self._reader.ends()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+        if self._thread.is_alive():
+            self._thread.join(JOIN_SECONDS_MAX)
+
+    def matching(self, reading: WatcherReading) -> int:
+        """How many events a client with this filter must have by now."""
+        return sum(
+            count
+            for (event_type, seller), count in list(self._counts.items())
+            if reading.wants(ExpectedEvent("", "", 0, event_type, seller))
+        )
+
+    def take_slowest(self) -> float:
+        """From commit to here, in seconds, the slowest since the last call."""
+        slowest, self._slowest_seconds = self._slowest_seconds, 0.0
+        return slowest
+
+    def _run(self) -> None:
+        consumer = Consumer(self._config)
+        try:
+            consumer.assign([TopicPartition(t, p, at) for (t, p), at in self._ends.items()])
+            while not self._end.is_set():
+                # One poll with the time-out: consume() would wait for a full list.
+                for message in consumer.consume(1, POLL_SECONDS) + consumer.consume(
+                    MESSAGES_MAX, 0
+                ):
+                    self._take(message)
+        finally:
+            consumer.close()
+
+    def _take(self, message: Message) -> None:
+        error = message.error()
+        if error is not None:
+            if error.fatal():
+                raise KafkaException(error)
+            return  # a broker that is away; the client goes on by itself
+        headers = dict(message.headers() or ())
+        event_type, seller = (_text(headers.get(name)) for name in ("ce_type", "ce_sellerid"))
+        at_ms = message.timestamp()[1]
+        self._counts[event_type, seller] += 1
+        self.published += 1
+        self.newest_ms = max(self.newest_ms, at_ms)
+        waited_ms = epoch_ms(self._clock.now()) - at_ms
+        self._slowest_seconds = max(self._slowest_seconds, waited_ms / 1_000)
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""
