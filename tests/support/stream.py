@@ -5,7 +5,7 @@ own, ``Socket`` one connection whose bytes go through the parser of the SSE clie
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from shopstream_notifications.playback import Beginning, Playback
 from shopstream_notifications.records import Offsets, Part, Record
 from shopstream_notifications.replay import Slice
 from shopstream_notifications.source import Batch, Started
+from shopstream_shared.boundaries import Boundary
 from shopstream_shared.clock import ManualClock
 from shopstream_shared.topics import STREAM_TOPICS
 from shopstream_stack.sse_parser import SseEvent, SseParser
@@ -82,6 +83,9 @@ class History:
 
     def at_time(self, parts: Iterable[Part], timestamp_ms: int) -> dict[Part, int]:
         return {part: min(timestamp_ms, len(self.records[part])) for part in parts}
+
+    def boundaries(self) -> Sequence[Boundary]:
+        return ()
 
     async def read(self, wanted: Filter, begin: Offsets, stop: Offsets) -> Slice:
         """At most three records a part and slice, so that replays take several."""

@@ -8,9 +8,9 @@ the process.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, TypeVar
 
@@ -24,7 +24,15 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from shopstream_notifications.records import Part
-from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, NO_TOPIC_ID, KafkaConnection
+from shopstream_shared import boundaries
+from shopstream_shared.boundaries import Boundary
+from shopstream_shared.kafka import (
+    METADATA_TIMEOUT_SECONDS,
+    NO_TOPIC_ID,
+    KafkaConnection,
+    TopicState,
+)
+from shopstream_shared.log_range import committed_records
 from shopstream_shared.stream_id import epoch_of
 from shopstream_shared.topics import STREAM_TOPICS
 
@@ -32,6 +40,8 @@ K = TypeVar("K")
 
 #: librdkafka writes to stderr past the structured log; we log its errors ourselves.
 QUIET: Final = {"log_level": 0}
+#: Of the reader of boundaries, which commits nothing.
+BOUNDARIES_GROUP: Final = "notifications-boundaries"
 #: How late a question notices that the service ends.
 LOOK_SECONDS: Final = 0.1
 #: The offset that stands for "no record is that young".
@@ -71,30 +81,16 @@ class Broker:
 
     def topology(self) -> Topology:
         """Raises BrokerUnavailable or TopicsMissing."""
-        futures = self._ask(
-            lambda: self._admin.describe_topics(
-                TopicCollection(list(STREAM_TOPICS)), request_timeout=METADATA_TIMEOUT_SECONDS
-            )
-        )
-        ids: dict[str, str] = {}
-        parts: list[Part] = []
-        missing: list[str] = []
-        for topic in STREAM_TOPICS:
-            try:
-                description = self._answer(futures[topic])
-            except (KafkaException, TimeoutError) as error:
-                if not _says(error, KafkaError.UNKNOWN_TOPIC_OR_PART):
-                    raise BrokerUnavailable(_text(error)) from error
-                missing.append(topic)
-                continue
-            ids[topic] = str(description.topic_id)
-            parts += [(topic, p) for p in range(len(description.partitions))]
+        states = self._states(STREAM_TOPICS)
+        missing = [topic for topic in STREAM_TOPICS if topic not in states]
         if missing:
             raise TopicsMissing(f"topics do not exist yet: {', '.join(missing)}")
+        ids = {topic: state.id for topic, state in states.items()}
         if NO_TOPIC_ID in ids.values():
             raise BrokerUnavailable(
                 "the broker gives topics no ids, so ids of streams mean nothing"
             )
+        parts = [(t, p) for t in STREAM_TOPICS for p in range(states[t].partitions)]
         return Topology(epoch_of(ids), tuple(parts))
 
     def ends(self, parts: Iterable[Part]) -> dict[Part, int]:
@@ -121,6 +117,42 @@ class Broker:
             part: ends[part] if offset == _NOT_FOUND else min(offset, ends[part])
             for part, offset in found.items()
         }
+
+    def boundaries(self) -> Sequence[Boundary]:
+        """Where the topics got more partitions, oldest first (protocol rule 14)."""
+        states = self._states((*STREAM_TOPICS, boundaries.PART[0]))
+        if boundaries.PART[0] not in states:
+            return ()
+        begin, end = self.starts([boundaries.PART]), self.ends([boundaries.PART])
+        connection = replace(self._connection, client_id=BOUNDARIES_GROUP)
+        try:
+            messages = committed_records(connection, begin, end, step=self._still_open)
+            return boundaries.fold(messages, states)
+        except KafkaException as error:
+            raise BrokerUnavailable(_text(error)) from error
+
+    def _still_open(self) -> None:
+        if self._closed.is_set():
+            raise BrokerUnavailable("the service ends")
+
+    def _states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
+        """Those of the topics that exist. Raises BrokerUnavailable."""
+        names = list(topics)
+        futures = self._ask(
+            lambda: self._admin.describe_topics(
+                TopicCollection(names), request_timeout=METADATA_TIMEOUT_SECONDS
+            )
+        )
+        states: dict[str, TopicState] = {}
+        for topic in names:
+            try:
+                found = self._answer(futures[topic])
+            except (KafkaException, TimeoutError) as error:
+                if not _says(error, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                    raise BrokerUnavailable(_text(error)) from error
+            else:
+                states[topic] = TopicState(str(found.topic_id), len(found.partitions))
+        return states
 
     def _offsets(
         self, parts: Iterable[Part], spec: OffsetSpec, isolation: IsolationLevel

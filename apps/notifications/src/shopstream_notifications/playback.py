@@ -7,7 +7,8 @@ that id a client cut before its first event would lose what follows.
 Resume is exact on any replica (rule 25). The client's vector ``own`` is the only state:
 
 1. below the log's base in some partition → cold slices from the broker up to the base, each event
-   with the id of ``own`` after it;
+   with the id of ``own`` after it; up to the boundary first where a topic got more partitions
+   (rule 14);
 2. attach at the latest log index at or below ``own``; skip records below ``own``; until the log's
    position is at or above it everywhere, ids are ``own``, the component-wise maximum of the two;
 3. from there on the shared frames, like everybody else.
@@ -18,7 +19,7 @@ says exactly what is missing, so there is neither a gap nor an overlap to merge.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, Protocol, TypeVar
@@ -32,6 +33,7 @@ from shopstream_notifications.log import EventLog
 from shopstream_notifications.pulse import PROGRESS_SECONDS
 from shopstream_notifications.records import Offsets, Part, Record
 from shopstream_notifications.replay import Evicted, Slice
+from shopstream_shared.boundaries import Boundary, up_to
 from shopstream_shared.stream_id import MalformedStreamId, StreamPosition
 
 #: While the broker is away a replay asks again this often.
@@ -82,6 +84,8 @@ class Positions(Protocol):
 
     def at_time(self, parts: Iterable[Part], timestamp_ms: int) -> dict[Part, int]: ...
 
+    def boundaries(self) -> Sequence[Boundary]: ...
+
 
 class Replays(Protocol):
     """Where records come from that have left the shared log."""
@@ -104,6 +108,7 @@ class Playback:
         self._broker = broker
         self._replays = replays
         self._on_new_parts = on_new_parts
+        self._boundaries: tuple[Mapping[str, int], Sequence[Boundary]] = ({}, ())
 
     async def begin(self, client: Client, beginning: Beginning) -> None:
         """Open the stream for a client that has its preamble.
@@ -209,10 +214,11 @@ class Playback:
         self, client: Client, log: EventLog, own: dict[Part, int], told: "_Told"
     ) -> None:
         """Read a slice towards the log's base, send what matches, move ``own``."""
-        base = log.base()
-        begin = {part: own.get(part, 0) for part in base if own.get(part, 0) < base[part]}
+        # Rule 14: where a topic got more partitions, all from before it comes first.
+        stop = up_to(await self._known_boundaries(log), own, log.base())
+        begin = {part: own.get(part, 0) for part in stop if own.get(part, 0) < stop[part]}
         try:
-            found = await self._replays.read(client.filter, begin, base)
+            found = await self._replays.read(client.filter, begin, stop)
         except BrokerUnavailable:
             await asyncio.sleep(RETRY_SECONDS)
             return
@@ -221,6 +227,13 @@ class Playback:
         if told.is_due(time.monotonic()):
             pieces.append(sse.id_only(log.encode(own)))
         await _write(client, pieces)
+
+    async def _known_boundaries(self, log: EventLog) -> Sequence[Boundary]:
+        """Asked for again when there are more partitions: each boundary is there before those."""
+        partitions = log.partitions
+        if self._boundaries[0] != partitions:
+            self._boundaries = (partitions, await self._asked(self._broker.boundaries))
+        return self._boundaries[1]
 
     async def _with_own_ids(
         self, client: Client, log: EventLog, own: dict[Part, int], index: int

@@ -1,0 +1,104 @@
+"""Read a known range of the log once, as tools do that look something up.
+
+Guarantee of `committed_records`: every committed record of each part's [begin, end), each once and
+in the order of its part; nothing of what was aborted. Parts come in no order among each other.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Final
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer
+
+Part = tuple[str, int]
+
+#: A range that brings nothing for this long finds the broker away.
+SILENCE_SECONDS_MAX: Final = 30.0
+_POLL_SECONDS: Final = 0.2
+_RECORDS_A_POLL: Final = 1_000
+
+
+def log_offsets(
+    admin: AdminClient, parts: Collection[Part], spec: OffsetSpec, *, committed: bool = False
+) -> dict[Part, int]:
+    """The offset that ``spec`` means in each part. Raises KafkaException.
+
+    ``committed``: as a reader of committed records sees the log, whose end is the last stable
+    offset; -1 for a time after which there is no record.
+    """
+    if not parts:
+        return {}
+    futures = admin.list_offsets(
+        {TopicPartition(*part): spec for part in parts},
+        isolation_level=(
+            IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        ),
+        request_timeout=METADATA_TIMEOUT_SECONDS,
+    )
+    return {
+        (where.topic, where.partition): int(answer(future).offset)
+        for where, future in futures.items()
+    }
+
+
+def log_ends(
+    admin: AdminClient, parts: Collection[Part], *, committed: bool = False
+) -> dict[Part, int]:
+    """Where the next record of each part will go, or may be read. Raises KafkaException."""
+    latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # untyped there
+    return log_offsets(admin, parts, latest, committed=committed)
+
+
+def committed_records(
+    connection: KafkaConnection,
+    begin: Mapping[Part, int],
+    end: Mapping[Part, int],
+    *,
+    step: Callable[[], None] = lambda: None,
+) -> Iterator[Message]:
+    """The records of [begin, end) of each part of ``begin``; ``step`` may raise to end the wait.
+
+    Nothing below ``end`` may be in an open transaction, or it waits for its outcome. Raises
+    KafkaException, also when the broker sends nothing for SILENCE_SECONDS_MAX.
+    """
+    open_parts = {part for part, offset in begin.items() if offset < end[part]}
+    if not open_parts:
+        return
+    config = {**connection.consumer(connection.client_id), "enable.partition.eof": True}
+    consumer = Consumer({**config, "auto.offset.reset": "earliest"})
+    try:
+        consumer.assign([TopicPartition(*part, begin[part]) for part in open_parts])
+        heard = time.monotonic()
+        while open_parts:
+            step()
+            for message in consumer.consume(_RECORDS_A_POLL, _POLL_SECONDS):
+                heard = time.monotonic()
+                part = (message.topic() or "", message.partition() or 0)
+                offset = message.offset() or 0
+                error = message.error()
+                if error is None:
+                    if offset < end[part]:
+                        yield message
+                    if offset + 1 >= end[part]:
+                        open_parts.discard(part)
+                elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                    raise KafkaException(error)
+                # Markers and aborted records are no messages: only this says that all was read.
+                elif offset >= end[part]:
+                    open_parts.discard(part)
+            if time.monotonic() - heard > SILENCE_SECONDS_MAX:
+                raise KafkaException(
+                    KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - the library's name
+                )
+    finally:
+        consumer.close()
