@@ -29,7 +29,8 @@ ANSWER_SECONDS_MAX: Final = 90.0
 PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 1.0
 PRODUCTS_MAX: Final = 30
-OPEN_ORDERS_MAX: Final = 20
+#: So few that an order's next step comes before it expires, mostly.
+OPEN_ORDERS_MAX: Final = 6
 FAULTS_KEPT_MAX: Final = 50
 
 #: Refusals that a fair caller meets: stock runs out, orders expire, products go.

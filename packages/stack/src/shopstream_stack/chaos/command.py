@@ -1,0 +1,92 @@
+"""`shopstream chaos`: a system of its own, a load, faults, `verify`; nothing stays running."""
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from shopstream_shared.clock import SystemClock
+from shopstream_stack.chaos.place import Place, running
+from shopstream_stack.chaos.report import VERIFY, Verdict, show
+from shopstream_stack.chaos.schedule import Fault
+from shopstream_stack.chaos.storm import Outcome, Plan, storm
+from shopstream_stack.errors import StackError
+from shopstream_stack.ports import PortReservations
+from shopstream_stack.system import System
+
+EXIT_WRONG: Final = 1
+VERIFY_SECONDS_MAX: Final = 900.0
+LOGS: Final = "logs"
+
+
+def chaos(
+    system: System,
+    ports: PortReservations,
+    console: Console,
+    *,
+    seed: int,
+    seconds: float,
+    writes_per_second: float,
+    faults: tuple[Fault, ...],
+) -> int:
+    """The exit code: 0 only if `verify` holds and every recovery was in time.
+
+    Raises StackError when the system cannot be started or does not stay up.
+    """
+    # Told to end, it still stops what it has started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    clock = SystemClock()
+    run = f"chaos-{clock.now():%Y%m%d-%H%M%S-%f}"
+    # Beside the system's folder, which is emptied at the end.
+    folder = system.settings.data.parent / run
+    plan = Plan(
+        run=run,
+        seed=seed,
+        seconds=seconds,
+        writes_per_second=writes_per_second,
+        schedule=faults,
+        folder=folder,
+        clock=clock,
+        reporter=system.reporter,
+    )
+    with running(system, ports) as place:
+        folder.mkdir(parents=True)
+        try:
+            verdict = _judged(place, plan)
+        finally:
+            shutil.copytree(place.log_path("api").parent, folder / LOGS, dirs_exist_ok=True)
+    show(console, verdict)
+    return 0 if verdict.holds else EXIT_WRONG
+
+
+def _judged(place: Place, plan: Plan) -> Verdict:
+    try:
+        outcome = asyncio.run(storm(place, plan))
+    except ExceptionGroup as group:
+        raise StackError(
+            "; ".join(f"{type(one).__name__}: {one}" for one in group.exceptions)
+        ) from group
+    with plan.reporter.step("Verifying"):
+        code = verify(place, outcome, plan.folder)
+    return Verdict(plan, outcome, code)
+
+
+def verify(place: Place, outcome: Outcome, folder: Path) -> int:
+    """The exit code of `shopstream verify` over the place, with the run's journal.
+
+    A process of its own: it is judged by what anyone would run. Its words go to our output.
+    """
+    command = Path(sys.executable).with_name("shopstream")
+    arguments = ["verify", "--journal", str(outcome.journal), "--json", str(folder / VERIFY)]
+    done = subprocess.run(  # noqa: S603 - the argv is ours
+        [str(command), *arguments],
+        env=dict(place.system.settings.environ),
+        timeout=VERIFY_SECONDS_MAX,
+        check=False,
+    )
+    return done.returncode

@@ -1,0 +1,200 @@
+"""Makes one fault, ends it, and measures how long the system took to be as before."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+from shopstream_stack.chaos import recovery
+from shopstream_stack.chaos.link import Link
+from shopstream_stack.chaos.place import APIS, RELAYS, Place
+from shopstream_stack.chaos.probe import Probe, log_bytes
+from shopstream_stack.chaos.recovery import Measure, Recovery
+from shopstream_stack.chaos.schedule import FAULTS, Fault
+from shopstream_stack.demo.crowd import until
+from shopstream_stack.errors import StackError
+
+LEADER: Final = "leader"
+_TERMINATE: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+
+Make = Callable[[Recovery], Awaitable[None]]
+
+
+class Inflict:
+    """Makes faults, one at a time. ``busy`` holds the processes that are dead on purpose."""
+
+    def __init__(self, place: Place, probe: Probe, began: float) -> None:
+        self.busy: set[str] = set()
+        self._place = place
+        self._probe = probe
+        self._began = began
+        self._makers: Mapping[str, Make] = {
+            "kill": self._kill,
+            "terminate": self._terminate,
+            "stop": self._stop,
+            "broker-kill": partial(self._component, self._place.system.kill),
+            "broker-restart": partial(self._component, self._place.stop),
+            "database-terminate": self._end_sessions,
+            "database-restart": partial(self._component, self._place.stop),
+            "database-kill": partial(self._component, self._place.system.kill),
+            "latency": self._latency,
+            "cut": self._cut,
+            "half-open": self._half_open,
+            "answer-lost": self._answer_lost,
+        }
+        unmade = FAULTS.keys() ^ self._makers.keys()
+        if unmade:
+            raise StackError(f"no way to make or no row in FAULTS: {', '.join(sorted(unmade))}")
+
+    async def __call__(self, fault: Fault) -> Recovery:
+        """Make the fault and wait until it is over; never raises because of what it did."""
+        target = fault.target
+        if target.startswith(LEADER):
+            target = target.replace(LEADER, await self._probe.leader(), 1)
+        found = Recovery(fault, target, began=self._now())
+        try:
+            await self._makers[fault.kind](found)
+        except StackError as error:
+            found.wrong.append(str(error))
+        found.ended = self._now()
+        return found
+
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+    async def _kill(self, found: Recovery) -> None:
+        with self._dead_on_purpose(found.target):
+            since = time.monotonic()
+            await asyncio.to_thread(self._place.system.kill, found.target)
+            await asyncio.to_thread(self._place.spawn, found.target)
+            await self._back(
+                found, since, recovery.SERVES_SECONDS_MAX, recovery.PUBLISHES_SECONDS_MAX
+            )
+
+    async def _terminate(self, found: Recovery) -> None:
+        name, since = found.target, time.monotonic()
+        with self._dead_on_purpose(name):
+            self._place.signal(name, signal.SIGTERM)
+            gone = await self._probe.gone(name, since, recovery.WAIT_SECONDS_MAX)
+            found.measures.append(Measure("ends", gone, recovery.ENDS_SECONDS_MAX))
+            await asyncio.to_thread(self._place.stop, name)  # its pid file, or what hangs
+            since = time.monotonic()
+            await asyncio.to_thread(self._place.spawn, name)
+            await self._back(found, since)
+
+    async def _stop(self, found: Recovery) -> None:
+        name = found.target
+        leads = name in RELAYS and await self._probe.leader() == name
+        mark = log_bytes(self._place, name)
+        self._place.signal(name, signal.SIGSTOP)
+        since = time.monotonic()
+        try:
+            if leads:
+                bar = recovery.TAKEOVER_SECONDS_MAX
+                other = await self._probe.publishes(since, recovery.WAIT_SECONDS_MAX)
+                found.measures.append(Measure("another publishes", other, bar))
+            await asyncio.sleep(max(0.0, since + found.fault.seconds - time.monotonic()))
+        finally:
+            self._place.signal(name, signal.SIGCONT)
+        since = time.monotonic()
+        if leads:
+            await self._fenced(found, mark, since)
+        await self._back(found, since)
+
+    async def _fenced(self, found: Recovery, mark: int, since: float) -> None:
+        """The woken leader must say that its term ended: it published nothing more."""
+        bar = recovery.FENCED_SECONDS_MAX
+        reason = await self._probe.term_ended(found.target, mark, since, bar)
+        seconds = time.monotonic() - since if reason else None
+        found.measures.append(Measure("the woken one gives up", seconds, bar))
+        found.notes.append(reason or "the woken leader noticed nothing")
+
+    async def _component(self, end: Callable[[str], object], found: Recovery) -> None:
+        with self._dead_on_purpose(found.target):
+            await asyncio.to_thread(end, found.target)
+            await asyncio.sleep(found.fault.seconds)
+            await asyncio.to_thread(self._place.start, found.target)
+        await self._back(found, time.monotonic())
+
+    async def _end_sessions(self, found: Recovery) -> None:
+        def end_all() -> int:
+            with self._place.connect() as session:
+                return len(session.execute(_TERMINATE).fetchall())
+
+        found.notes.append(f"{await asyncio.to_thread(end_all)} sessions ended")
+        await self._back(found, time.monotonic())
+
+    async def _latency(self, found: Recovery) -> None:
+        with self._bad(found) as link:
+            link.slow(found.fault.parameters["delay_seconds"])
+            await asyncio.sleep(found.fault.seconds)
+        await self._back(found, time.monotonic())
+
+    async def _half_open(self, found: Recovery) -> None:
+        with self._bad(found) as link:
+            found.notes.append(f"{link.connections} connections silent")
+            link.go_silent()
+            await asyncio.sleep(found.fault.seconds)
+        await self._back(found, time.monotonic())
+
+    async def _cut(self, found: Recovery) -> None:
+        parameters = found.fault.parameters
+        with self._bad(found) as link:
+            before = link.cuts
+            link.cut_after(int(parameters["bytes"]), int(parameters["times"]))
+            await self._until_happened(found, lambda: link.cuts - before, "connections cut")
+        await self._back(found, time.monotonic())
+
+    async def _answer_lost(self, found: Recovery) -> None:
+        with self._bad(found) as link:
+            before = link.lost
+            link.lose_answers(int(found.fault.parameters["times"]))
+            await self._until_happened(found, lambda: link.lost - before, "answers lost")
+        await self._back(found, time.monotonic())
+
+    async def _until_happened(self, found: Recovery, count: Callable[[], int], what: str) -> None:
+        """Wait until it happened as often as planned, at most as long as planned."""
+        times = found.fault.parameters["times"]
+        await until(lambda: count() >= times, found.fault.seconds)
+        found.notes.append(f"{count()} {what}")
+        if not count():
+            found.wrong.append("the fault never happened")
+
+    async def _back(
+        self,
+        found: Recovery,
+        since: float,
+        serves_max: float = recovery.OTHERS_SECONDS_MAX,
+        publishes_max: float = recovery.OTHERS_SECONDS_MAX,
+    ) -> None:
+        """Measure until the API serves, the target's own process if it is one, and events flow."""
+        most = recovery.WAIT_SECONDS_MAX
+        name = found.target if found.target in APIS else APIS[0]
+        asked = [self._probe.publishes(since, most)]
+        if found.target != "relay":
+            asked.append(self._probe.serves(name, since, most))
+        publishes, *serves = await asyncio.gather(*asked)
+        found.measures += [Measure(f"{name} serves", one, serves_max) for one in serves]
+        found.measures.append(Measure("events are published", publishes, publishes_max))
+
+    @contextmanager
+    def _dead_on_purpose(self, name: str) -> Iterator[None]:
+        self.busy.add(name)
+        try:
+            yield
+        finally:
+            self.busy.discard(name)
+
+    @contextmanager
+    def _bad(self, found: Recovery) -> Iterator[Link]:
+        link = self._place.links[found.target]
+        try:
+            yield link
+        finally:
+            link.heal()

@@ -1,0 +1,152 @@
+"""What can be seen of the system from outside: who serves, who publishes, when it does again."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from shopstream_shared.clock import Clock, epoch_ms
+from shopstream_stack.chaos.place import RELAYS, Place
+from shopstream_stack.chaos.tail import Tail
+from shopstream_stack.process import NotHealthyError
+
+POLL_SECONDS: Final = 0.02
+#: One probe of a process; a stopped one does not answer at all.
+ANSWER_SECONDS_MAX: Final = 0.5
+#: Two looks at the counters so far apart tell who publishes.
+LOOK_SECONDS: Final = 0.5
+LEADER_SECONDS_MAX: Final = 15.0
+HEALTHY_SECONDS_MAX: Final = 60.0
+PUBLISHED: Final = "shopstream_relay_events_total"
+#: What a relay logs when its term was ended by somebody else.
+TERM_ENDED: Final = "relay begins again"
+
+
+class Probe:
+    """Asks from one event loop. Times are seconds; None means: not in the time given."""
+
+    def __init__(self, place: Place, tail: Tail, client: httpx.AsyncClient, clock: Clock) -> None:
+        self._place = place
+        self._tail = tail
+        self._client = client
+        self._clock = clock
+
+    async def leader(self) -> str:
+        """Whose relay publishes now; "api" when nobody does for LEADER_SECONDS_MAX."""
+        end = time.monotonic() + LEADER_SECONDS_MAX
+        before = await self._counters()
+        while time.monotonic() < end:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = await self._counters()
+            for name, count in now.items():
+                if count > before.get(name, count):
+                    return name
+            before = now
+        return RELAYS[0]
+
+    async def _counters(self) -> Mapping[str, float]:
+        found = {name: await self._published_by(name) for name in RELAYS}
+        return {name: count for name, count in found.items() if count is not None}
+
+    async def _published_by(self, name: str) -> float | None:
+        text = await self._get(f"{self._place.url(name)}/metrics")
+        if text is None:
+            return None
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == PUBLISHED
+        )
+
+    async def _get(self, url: str) -> str | None:
+        try:
+            answer = await self._client.get(url, timeout=ANSWER_SECONDS_MAX)
+        except httpx.HTTPError:
+            return None
+        return answer.text if answer.is_success else None
+
+    async def serves(self, name: str, since: float, seconds_max: float) -> float | None:
+        """How long after ``since`` (monotonic) this process answers a list of products."""
+        url = f"{self._place.url(name)}/products?limit=1"
+
+        async def answered() -> bool:
+            return await self._get(url) is not None
+
+        return await _when(answered, since, seconds_max)
+
+    async def publishes(self, since: float, seconds_max: float) -> float | None:
+        """How long after ``since`` an event that is younger than ``since`` is on the log."""
+        at_ms = epoch_ms(self._clock.now()) - (time.monotonic() - since) * 1_000
+
+        async def seen() -> bool:
+            return self._tail.newest_ms > at_ms
+
+        return await _when(seen, since, seconds_max)
+
+    async def gone(self, name: str, since: float, seconds_max: float) -> float | None:
+        """How long after ``since`` the process has ended."""
+
+        async def ended() -> bool:
+            return not self._place.runs(name)
+
+        return await _when(ended, since, seconds_max)
+
+    async def term_ended(self, name: str, log_bytes: int, since: float, seconds_max: float) -> str:
+        """Why the relay of ``name`` gave up its term after its log had ``log_bytes``; "" if not."""
+        reason = ""
+
+        async def said() -> bool:
+            nonlocal reason
+            reason = _line_after(self._place, name, log_bytes)
+            return bool(reason)
+
+        await _when(said, since, seconds_max)
+        return reason
+
+    async def healthy(self, names: tuple[str, ...]) -> list[str]:
+        """Those that do not become healthy in HEALTHY_SECONDS_MAX, each with its reason."""
+        sick = dict.fromkeys(names, "not asked")
+
+        async def all_well() -> bool:
+            for name in list(sick):
+                try:
+                    await asyncio.to_thread(self._place.spec(name).check)
+                except NotHealthyError as error:
+                    sick[name] = str(error)
+                    return False
+                del sick[name]
+            return True
+
+        await _when(all_well, time.monotonic(), HEALTHY_SECONDS_MAX)
+        return [f"{name}: {reason}" for name, reason in sick.items()]
+
+
+def log_bytes(place: Place, name: str) -> int:
+    """How long a process's log is now."""
+    path = place.log_path(name)
+    return path.stat().st_size if path.exists() else 0
+
+
+def _line_after(place: Place, name: str, start: int) -> str:
+    with place.log_path(name).open("rb") as log:
+        log.seek(start)
+        for line in log:
+            if TERM_ENDED.encode() in line:
+                said = json.loads(line)
+                return f"{said['kind']}: {said['reason']}"
+    return ""
+
+
+async def _when(
+    holds: Callable[[], Awaitable[bool]], since: float, seconds_max: float
+) -> float | None:
+    while not await holds():
+        if time.monotonic() - since > seconds_max:
+            return None
+        await asyncio.sleep(POLL_SECONDS)
+    return time.monotonic() - since

@@ -1,0 +1,111 @@
+"""What a run prints and leaves: the table of faults, the picture, the JSON, the verdict."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from shopstream_stack.chaos import picture
+from shopstream_stack.chaos.recovery import Measure, Recovery
+from shopstream_stack.chaos.storm import Outcome, Plan
+from shopstream_stack.process import write_atomically
+
+REPORT: Final = "report.json"
+PICTURE: Final = "timeline.png"
+VERIFY: Final = "verify.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A whole run: what chaos saw itself, and what `verify` said (its exit code; 0 = holds)."""
+
+    plan: Plan
+    outcome: Outcome
+    verify_code: int
+
+    @property
+    def holds(self) -> bool:
+        return (
+            self.verify_code == 0
+            and not self.outcome.wrong
+            and all(found.holds for found in self.outcome.recoveries)
+        )
+
+    @property
+    def title(self) -> str:
+        plan = self.plan
+        return f"chaos, seed {plan.seed}, {plan.seconds:g} s, {len(plan.schedule)} faults"
+
+    def as_json(self) -> Mapping[str, Any]:
+        plan, outcome = self.plan, self.outcome
+        return {
+            "run": plan.run,
+            "seed": plan.seed,
+            "seconds": plan.seconds,
+            "writesPerSecond": plan.writes_per_second,
+            "journal": outcome.journal.name,
+            "totals": dict(outcome.totals),
+            "faults": [found.as_json() for found in outcome.recoveries],
+            "wrong": outcome.wrong,
+            "verify": {"exitCode": self.verify_code, "report": _read(plan.folder / VERIFY)},
+            "holds": self.holds,
+            "timeline": [sample.as_json() for sample in outcome.samples],
+        }
+
+
+def show(console: Console, verdict: Verdict) -> None:
+    """Write the run's files and print everything."""
+    plan, outcome = verdict.plan, verdict.outcome
+    if outcome.samples:
+        picture.save(plan.folder / PICTURE, outcome.samples, outcome.recoveries, verdict.title)
+        columns = min(console.width, 140)
+        print_plain(console, picture.on_terminal(outcome.samples, outcome.recoveries, columns))
+    write_atomically(plan.folder / REPORT, json.dumps(verdict.as_json(), indent=1) + "\n")
+    console.print(faults_table(outcome.recoveries, verdict.title))
+    totals = ", ".join(f"{count} {what}" for what, count in outcome.totals.items())
+    print_plain(console, f"Load: {totals}")
+    for text in outcome.wrong:
+        console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    said = "holds" if verdict.verify_code == 0 else f"exit code {verdict.verify_code}"
+    print_plain(console, f"verify: {said}. All files of this run: {plan.folder}")
+    if verdict.holds:
+        console.print("Everything holds.", style="bold green")
+    else:
+        console.print("Something is WRONG, see above.", style="bold red")
+
+
+def faults_table(recoveries: list[Recovery], title: str) -> Table:
+    """A row a fault, with how long each recovery took beside its bar."""
+    table = Table(title=title, title_justify="left")
+    for column in ("#", "at", "fault", "target", "recovered after (bar)", "notes", "verdict"):
+        table.add_column(column, overflow="fold")
+    for number, found in enumerate(recoveries, start=1):
+        table.add_row(
+            str(number),
+            f"{found.began:.1f}",
+            found.fault.kind,
+            found.target,
+            "\n".join(_measured(measure) for measure in found.measures),
+            escape("\n".join([*found.notes, *found.wrong])),
+            "[green]holds[/]" if found.holds else "[bold red]WRONG[/]",
+        )
+    return table
+
+
+def print_plain(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _measured(measure: Measure) -> str:
+    seconds = "never" if measure.seconds is None else f"{measure.seconds:.1f} s"
+    colour = "" if measure.holds else "[bold red]"
+    return f"{colour}{measure.what}: {seconds} ({measure.bar_seconds:g})"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None

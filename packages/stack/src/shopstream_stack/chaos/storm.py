@@ -1,0 +1,278 @@
+"""One run: start everything, load it, make the faults, wait until all has arrived, verify."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+from string import ascii_lowercase
+from typing import Final
+
+import httpx
+
+from shopstream_shared.clock import Clock
+from shopstream_stack.chaos.inflict import Inflict
+from shopstream_stack.chaos.load import REQUEST_SECONDS_MAX, Caller, Shop, keep_going
+from shopstream_stack.chaos.place import APIS, COMPONENTS, FIRST_SERVICES, SERVICES, Place
+from shopstream_stack.chaos.probe import Probe
+from shopstream_stack.chaos.recovery import Recovery
+from shopstream_stack.chaos.schedule import Fault
+from shopstream_stack.chaos.tail import Tail
+from shopstream_stack.chaos.timeline import Counts, Sample, Timeline
+from shopstream_stack.console import Reporter
+from shopstream_stack.demo.crowd import Crowd, watching
+from shopstream_stack.demo.evidence import SeenEvent, WatcherReading
+from shopstream_stack.errors import StackError
+from shopstream_stack.journal import Journal
+from shopstream_stack.system import side_by_side
+
+SELLERS: Final = 6
+#: A client is cut this often, each in its turn, whatever else happens.
+CUT_SECONDS: Final = 5.0
+#: Processes that die though nobody killed them: started again so often, then the run ends.
+DEATHS_MAX: Final = 5
+SUPERVISE_SECONDS: Final = 0.5
+#: After the load: until the outbox is empty, the log complete and all clients have all of it.
+DRAIN_SECONDS_MAX: Final = 120.0
+DRAIN_POLL_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is to do; ``folder`` is where it leaves what it found."""
+
+    run: str
+    seed: int
+    seconds: float
+    writes_per_second: float
+    schedule: tuple[Fault, ...]
+    folder: Path
+    clock: Clock
+    reporter: Reporter
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run found, before `verify` has spoken."""
+
+    journal: Path
+    recoveries: list[Recovery] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    totals: Mapping[str, int] = field(default_factory=dict)
+    #: Anything else that must not be: deaths, gaps, answers outside the contract, no drain.
+    wrong: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Run:
+    """All that lives for the length of the load."""
+
+    plan: Plan
+    place: Place
+    tail: Tail
+    crowd: Crowd
+    caller: Caller
+    outcome: Outcome
+    probe: Probe
+    timeline: Timeline
+    inflict: Inflict
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def go(self) -> None:
+        """Load and faults, then the wait for the last event."""
+        plan = self.plan
+        async with asyncio.TaskGroup() as tasks:
+            for side in (self._cut_clients(), self._supervise(), self.timeline.run(self.stop)):
+                tasks.create_task(side)
+            load = asyncio.Event()
+            workers = [
+                tasks.create_task(keep_going(shop, load, plan.writes_per_second / SELLERS))
+                for shop in self._shops()
+            ]
+            await self._faults()
+            left = self.timeline.began + plan.seconds - time.monotonic()
+            await asyncio.sleep(max(0.0, left))
+            with plan.reporter.step("Faults are over: until all is healthy, written and arrived"):
+                self.outcome.wrong += await self.probe.healthy(SERVICES)
+                load.set()
+                await asyncio.wait(workers)
+                await self._drain()
+            self.stop.set()
+
+    def _shops(self) -> list[Shop]:
+        names = sellers(self.plan.run)
+        seed = self.plan.seed
+        return [
+            Shop(self.caller, name, Random(f"{seed} {number}"))  # noqa: S311 - repeatable on purpose
+            for number, name in enumerate(names)
+        ]
+
+    async def _faults(self) -> None:
+        for fault in self.plan.schedule:
+            due = self.timeline.began + fault.at
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            with self.plan.reporter.step(f"{fault.kind} {fault.target}"):
+                found = await self.inflict(fault)
+                found.wrong += await self.probe.healthy(SERVICES)
+            self.outcome.recoveries.append(found)
+
+    async def _cut_clients(self) -> None:
+        turn = 0
+        while not self.stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CUT_SECONDS):
+                    await self.stop.wait()
+            self.crowd.watchers[turn % len(self.crowd.watchers)].cut()
+            turn += 1
+
+    async def _supervise(self) -> None:
+        """Start again whoever died by itself, and remember it. Raises StackError at DEATHS_MAX."""
+        deaths = 0
+        while not self.stop.is_set():
+            for name in (*COMPONENTS, *SERVICES):
+                if name in self.inflict.busy or await asyncio.to_thread(self.place.runs, name):
+                    continue
+                if name in self.inflict.busy:
+                    continue  # killed while we asked
+                deaths += 1
+                self.outcome.wrong.append(f"{name} ended by itself; see its log")
+                if deaths > DEATHS_MAX:
+                    raise StackError(f"{deaths} processes ended by themselves, the last is {name}")
+                await asyncio.to_thread(self.place.start, name)
+            await asyncio.sleep(SUPERVISE_SECONDS)
+
+    async def _drain(self) -> None:
+        end = time.monotonic() + DRAIN_SECONDS_MAX
+        while missing := await self._missing():
+            if time.monotonic() > end:
+                self.outcome.wrong.append(f"not within {DRAIN_SECONDS_MAX:g} s: {missing}")
+                return
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+
+    async def _missing(self) -> str:
+        """What has not arrived yet, in words."""
+        waiting, audited = await asyncio.to_thread(self._stored)
+        if waiting:
+            return f"{waiting} rows wait in the outbox"
+        if self.tail.published != audited:
+            return f"{audited} events are stored, {self.tail.published} are on the log"
+        for reading in self.crowd.readings:
+            wanted = self.tail.matching(reading)
+            if len(reading.receipts) != wanted:
+                return f"{reading.name} has {len(reading.receipts)} of {wanted} events"
+        return ""
+
+    def _stored(self) -> tuple[int, int]:
+        statement = "SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM event_audit)"
+        with self.place.connect() as session:
+            row = session.execute(statement.encode()).fetchone()
+        return (0, 0) if row is None else (int(str(row[0])), int(str(row[1])))
+
+    def conclude(self) -> None:
+        """Put together what is not known before the end."""
+        outcome, caller = self.outcome, self.caller
+        outcome.samples = self.timeline.samples
+        readings = self.crowd.readings
+        outcome.wrong += [f"answer outside the contract: {fault}" for fault in caller.faults]
+        outcome.wrong += [f"{one.name}: {gap}" for one in readings for gap in one.gaps]
+        outcome.totals = {
+            "acknowledged": caller.acknowledged,
+            "refused": caller.refused,
+            "repeated": caller.repeated,
+            "given up": caller.given_up,
+            "published": self.tail.published,
+            "delivered": sum(len(one.receipts) for one in readings),
+            "clients": len(readings),
+            "connections": sum(len(one.opens) for one in readings),
+        }
+
+
+async def storm(place: Place, plan: Plan) -> Outcome:
+    """Start the system, run the plan; the system is left running for `verify`.
+
+    Raises StackError (in a group) when it cannot start or keeps dying, NotOpen, KafkaException.
+    """
+    async with _prepared(place, plan) as run:
+        try:
+            await run.go()
+        finally:
+            run.conclude()
+    return run.outcome
+
+
+@asynccontextmanager
+async def _prepared(place: Place, plan: Plan) -> AsyncIterator[_Run]:
+    async with AsyncExitStack() as stack:
+        for link in place.links.values():
+            await stack.enter_async_context(link.open())
+        await asyncio.to_thread(start_all, place, plan.reporter)
+        tail = Tail(place.brokers, plan.clock)
+        await asyncio.to_thread(tail.start)
+        stack.push_async_callback(asyncio.to_thread, tail.stop)
+        journal = stack.enter_context(Journal.open(plan.folder, plan.run, plan.clock))
+        client = await stack.enter_async_context(httpx.AsyncClient(timeout=REQUEST_SECONDS_MAX))
+        probing = await stack.enter_async_context(httpx.AsyncClient())
+        crowd = await stack.enter_async_context(
+            watching(place.url("notifications"), readings(plan.run), journal, _all)
+        )
+        caller = Caller(client, [place.url(name) for name in APIS], journal)
+        began = time.monotonic()
+        probe = Probe(place, tail, probing, plan.clock)
+        yield _Run(
+            plan=plan,
+            place=place,
+            tail=tail,
+            crowd=crowd,
+            caller=caller,
+            outcome=Outcome(journal.path),
+            probe=probe,
+            timeline=Timeline(
+                place, began, lambda: _counts(caller, tail, crowd), tail.take_slowest
+            ),
+            inflict=Inflict(place, probe, began),
+        )
+
+
+def start_all(place: Place, reporter: Reporter) -> None:
+    """Everything, healthy: what is used before what uses it. Raises StartFailedError."""
+    for names in (COMPONENTS, FIRST_SERVICES, ("api-2", "relay")):
+        with reporter.step(f"Starting {', '.join(names)}"):
+            side_by_side([partial(place.start, name) for name in names])
+
+
+def sellers(run: str) -> list[str]:
+    """The run's own."""
+    return [f"{run}-{letter}" for letter in ascii_lowercase[:SELLERS]]
+
+
+def readings(run: str) -> list[WatcherReading]:
+    """A handful of clients with different filters, each of which is cut and resumes."""
+    first, second, *_ = sellers(run)
+    stock = ("inventory.*", "product.low_stock", "product.out_of_stock")
+    kinds: Sequence[tuple[str, tuple[str, ...], str | None]] = [
+        ("everything", (), None),
+        ("everything too", (), None),
+        ("orders", ("order.*",), None),
+        ("products", ("product.*",), None),
+        ("stock", stock, None),
+        ("one seller", (), first),
+        ("orders of one seller", ("order.created", "order.paid"), second),
+    ]
+    return [WatcherReading(name, name, types, seller) for name, types, seller in kinds]
+
+
+def _all(event: SeenEvent) -> bool:
+    return True
+
+
+def _counts(caller: Caller, tail: Tail, crowd: Crowd) -> Counts:
+    return Counts(
+        acknowledged=caller.acknowledged,
+        published=tail.published,
+        delivered=sum(len(reading.receipts) for reading in crowd.readings),
+        repeated=caller.repeated,
+    )

@@ -1,0 +1,85 @@
+"""A sample each second of what the run does, for the picture and the report."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import psycopg
+
+from shopstream_stack.chaos.place import Place
+
+SAMPLE_SECONDS: Final = 1.0
+#: A day of samples: more is not kept.
+SAMPLES_MAX: Final = 86_400
+_WAITING: Final = "SELECT count(*) FROM outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What has happened since the beginning."""
+
+    acknowledged: int
+    published: int
+    delivered: int
+    repeated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One second; rates are a second's. ``waiting`` (rows of the outbox) is None when the database
+    did not answer, ``lag_seconds`` is the slowest event's way from commit to the log."""
+
+    at: float
+    acknowledged: float
+    published: float
+    delivered: float
+    repeated: float
+    waiting: int | None
+    lag_seconds: float
+
+    def as_json(self) -> Mapping[str, Any]:
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Takes the samples; ``began`` is the moment (monotonic) they count from."""
+
+    place: Place
+    began: float
+    counts: Callable[[], Counts]
+    take_lag: Callable[[], float]
+    samples: list[Sample] = field(default_factory=list)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sample until told to stop."""
+        before, last = self.counts(), time.monotonic()
+        while not stop.is_set() and len(self.samples) < SAMPLES_MAX:
+            await asyncio.sleep(max(0.0, last + SAMPLE_SECONDS - time.monotonic()))
+            waiting = await asyncio.to_thread(self._waiting)
+            now, counts = time.monotonic(), self.counts()
+            rates = {
+                name: round((value - before_value) / (now - last), 2)
+                for (name, value), before_value in zip(
+                    asdict(counts).items(), asdict(before).values(), strict=True
+                )
+            }
+            self.samples.append(
+                Sample(
+                    at=round(now - self.began, 3),
+                    waiting=waiting,
+                    lag_seconds=round(self.take_lag(), 3),
+                    **rates,
+                )
+            )
+            before, last = counts, now
+
+    def _waiting(self) -> int | None:
+        try:
+            with self.place.connect() as session:
+                row = session.execute(_WAITING).fetchone()
+        except psycopg.Error:
+            return None
+        return None if row is None else int(str(row[0]))
