@@ -1,4 +1,4 @@
-"""The API's process: `shopstream-api [serve|migrate|relay|poison]`."""
+"""The API's process: `shopstream-api [serve|migrate|relay|poison|topics]`."""
 
 import argparse
 import asyncio
@@ -24,6 +24,7 @@ from shopstream_api.orders.place import PlaceOrders
 from shopstream_api.orders.service import OrderSteps
 from shopstream_api.outbox.relay.poison import run as run_poison
 from shopstream_api.outbox.relay.status import RelayStatus
+from shopstream_api.outbox.topics import command as topics_command
 from shopstream_api.settings import ApiSettings
 from shopstream_api.stock import routes as stock_routes
 from shopstream_api.stock.service import StockService
@@ -171,6 +172,8 @@ def main() -> None:
         migrate(settings.database_url.get_secret_value())
     elif arguments.command == "poison":
         sys.exit(run_poison(settings.database_url.get_secret_value(), arguments))
+    elif arguments.command == "topics":
+        sys.exit(topics_command.run(settings, arguments))
     else:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings, relay_only=arguments.command == "relay"))
@@ -185,4 +188,5 @@ def _parser() -> argparse.ArgumentParser:
     poison = commands.add_parser("poison", help="events the broker refuses for good")
     poison.add_argument("action", choices=("ls", "retry", "drop"))
     poison.add_argument("seq", nargs="*", type=int, help="numbers that ls shows")
+    topics_command.add_to(commands)
     return parser

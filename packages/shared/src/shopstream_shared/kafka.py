@@ -53,18 +53,25 @@ class KafkaConnection:
     def admin(self) -> Config:
         return self._common()
 
-    def transactional_producer(self, transactional_id: str) -> Config:
-        """One batch = one transaction; acks=all and idempotence come with it."""
+    def idempotent_producer(self) -> Config:
+        """What it has reported as delivered is there for good, once and in order."""
         return {
             **self._polled(),
-            "transactional.id": transactional_id,
-            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            "enable.idempotence": True,
             "acks": "all",
             "partitioner": PARTITIONER,
             "compression.type": "lz4",
             # Records of one batch go out together; who flushes, as the relay does, waits for none.
             "linger.ms": 5,
             "message.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        }
+
+    def transactional_producer(self, transactional_id: str) -> Config:
+        """One batch = one transaction."""
+        return {
+            **self.idempotent_producer(),
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         }
 
     def consumer(self, group: str) -> Config:

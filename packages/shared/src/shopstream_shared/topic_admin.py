@@ -58,15 +58,25 @@ def ensure_topics(admin: AdminClient, specs: Iterable[TopicSpec]) -> None:
     missing = [wanted[name] for name in wanted.keys() - _partitions(admin, wanted).keys()]
     if missing:
         _create(admin, missing)
-    found = _all_visible(admin, wanted)
-    configs = _configs(admin, wanted)
-    differences = [
-        difference
-        for name, spec in wanted.items()
-        for difference in _differences(spec, found[name], configs[name])
-    ]
-    if differences:
-        raise TopicMismatch(differences)
+    _all_visible(admin, wanted)
+    if found := differences(admin, wanted):
+        raise TopicMismatch([line for lines in found.values() for line in lines])
+
+
+def differences(admin: AdminClient, specs: Mapping[str, TopicSpec]) -> Mapping[str, list[str]]:
+    """How the broker's topics differ from these, a line each; topics that agree are left out.
+
+    Raises KafkaException.
+    """
+    shapes = _partitions(admin, specs)
+    configs = _configs(admin, shapes)
+    lines = {
+        name: list(_differences(spec, shapes[name], configs[name]))
+        if name in shapes
+        else [f"{name}: does not exist"]
+        for name, spec in specs.items()
+    }
+    return {name: found for name, found in lines.items() if found}
 
 
 def _create(admin: AdminClient, specs: Iterable[TopicSpec]) -> None:
@@ -109,15 +119,13 @@ def _try_create(
     return refused
 
 
-def _all_visible(
-    admin: AdminClient, wanted: Mapping[str, TopicSpec]
-) -> Mapping[str, tuple[int, int]]:
+def _all_visible(admin: AdminClient, wanted: Mapping[str, TopicSpec]) -> None:
     deadline = time.monotonic() + VISIBLE_TIMEOUT_SECONDS
     while True:
         found = _partitions(admin, wanted)
         unseen = wanted.keys() - found.keys()
         if not unseen:
-            return found
+            return
         if time.monotonic() >= deadline:
             raise TopicMismatch([f"{name}: does not exist" for name in sorted(unseen)])
         time.sleep(POLL_SECONDS)
@@ -140,7 +148,9 @@ def _partitions(admin: AdminClient, names: Iterable[str]) -> Mapping[str, tuple[
     return found
 
 
-def _configs(admin: AdminClient, names: Iterable[str]) -> Mapping[str, Mapping[str, str]]:
+def _configs(admin: AdminClient, names: Collection[str]) -> Mapping[str, Mapping[str, str]]:
+    if not names:
+        return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     futures = admin.describe_configs(resources, request_timeout=METADATA_TIMEOUT_SECONDS)
     return {

@@ -1,0 +1,1 @@
+"""What an operator does about topics: look, adopt, apply (protocol rules 13 and 14)."""
