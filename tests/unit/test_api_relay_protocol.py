@@ -34,8 +34,7 @@ from shopstream_api.outbox.relay.status import RelayStatus
 from shopstream_api.outbox.relay.wakeup import Wakeup
 from shopstream_shared.clock import ManualClock
 from shopstream_shared.crash import CrashPoints
-from shopstream_shared.kafka import TopicState
-from shopstream_shared.topics import PRODUCTS, RELAY_PROGRESS, STREAM_TOPICS
+from shopstream_shared.topics import PRODUCTS, RELAY_PROGRESS, STREAM_TOPICS, TopicState
 
 OUTBOX = "0190-outbox"
 

@@ -26,15 +26,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from shopstream_notifications.records import Part
 from shopstream_shared import boundaries
 from shopstream_shared.boundaries import Boundary
-from shopstream_shared.kafka import (
-    METADATA_TIMEOUT_SECONDS,
-    NO_TOPIC_ID,
-    KafkaConnection,
-    TopicState,
-)
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, NO_TOPIC_ID, KafkaConnection
 from shopstream_shared.log_range import committed_records
 from shopstream_shared.stream_id import epoch_of
-from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_shared.topics import STREAM_TOPICS, TopicState
 
 K = TypeVar("K")
 

@@ -16,9 +16,9 @@ import msgspec
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from shopstream_shared.kafka import KafkaConnection, TopicState, topic_states
+from shopstream_shared.kafka import KafkaConnection, topic_states
 from shopstream_shared.log_range import Part, committed_records, log_ends, log_offsets
-from shopstream_shared.topics import BOUNDARIES, STREAM_TOPICS
+from shopstream_shared.topics import BOUNDARIES, STREAM_TOPICS, TopicState
 
 #: The topic has one partition: its order is that of the changes.
 PART: Final[Part] = (BOUNDARIES, 0)

@@ -8,6 +8,8 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
+from shopstream_shared.topics import TopicState
+
 #: Debezium's and the Java client's partitioner; librdkafka's own default places most keys
 #: elsewhere (protocol rule 10).
 PARTITIONER: Final = "murmur2_random"
@@ -90,14 +92,6 @@ class KafkaConnection:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class TopicState:
-    """A topic's Kafka id, which never comes back, and how many partitions it has."""
-
-    id: str
-    partitions: int
-
-
 def topic_states(admin: AdminClient, topics: Collection[str]) -> Mapping[str, TopicState]:
     """Those of the topics that exist, with their epochs (protocol rule 13).
 
@@ -152,7 +146,6 @@ __all__ = [
     "TRANSACTION_TIMEOUT_MS",
     "Config",
     "KafkaConnection",
-    "TopicState",
     "answer",
     "topic_ids",
     "topic_states",

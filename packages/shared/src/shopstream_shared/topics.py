@@ -57,6 +57,14 @@ class TopicSpec:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic's Kafka id, which never comes back, and how many partitions it has."""
+
+    id: str
+    partitions: int
+
+
 def load_topics(profile: Profile, text: str | None = None) -> Mapping[str, TopicSpec]:
     """Read the topics of a profile, by name.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from shopstream_shared.kafka import TopicState
+from shopstream_shared.topics import TopicState
 
 Position = Mapping[tuple[str, int], int]
 Topics = Mapping[str, TopicState]

@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 from shopstream_api.db.connect import connect, conninfo
 from shopstream_api.outbox.relay.ports import Row, StoreFailed, Topics
 from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX
-from shopstream_shared.kafka import TopicState
+from shopstream_shared.topics import TopicState
 
 #: First key of the advisory locks of relays; the second is the shard.
 LEADER_LOCK: Final = 0x72656C61  # "rela"

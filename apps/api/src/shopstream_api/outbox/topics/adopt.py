@@ -23,10 +23,16 @@ from shopstream_api.outbox.topics.books import Books, Stored
 from shopstream_api.outbox.topics.boundaries import write_boundaries
 from shopstream_api.outbox.topics.errors import Refused
 from shopstream_api.outbox.topics.quiet import opened, relays_held, settled_ends
-from shopstream_shared.kafka import KafkaConnection, TopicState, topic_states
+from shopstream_shared.kafka import KafkaConnection, topic_states
 from shopstream_shared.log_range import Part, committed_records, log_offsets
 from shopstream_shared.stream_id import epoch_of
-from shopstream_shared.topics import BOUNDARIES, RELAY_PROGRESS, STREAM_TOPICS, TopicSpec
+from shopstream_shared.topics import (
+    BOUNDARIES,
+    RELAY_PROGRESS,
+    STREAM_TOPICS,
+    TopicSpec,
+    TopicState,
+)
 
 #: Event ids looked up in the outbox in one statement.
 IDS_A_LOOK: Final = 5_000

@@ -24,15 +24,15 @@ from shopstream_api.outbox.topics.boundaries import write_boundaries
 from shopstream_api.outbox.topics.errors import Refused
 from shopstream_api.outbox.topics.quiet import opened, relays_held, settled_ends
 from shopstream_shared.boundaries import Boundary
-from shopstream_shared.kafka import (
-    METADATA_TIMEOUT_SECONDS,
-    KafkaConnection,
-    TopicState,
-    answer,
-    topic_states,
-)
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer, topic_states
 from shopstream_shared.log_range import Part, log_ends
-from shopstream_shared.topics import BOUNDARIES, RELAY_PROGRESS, STREAM_TOPICS, TopicSpec
+from shopstream_shared.topics import (
+    BOUNDARIES,
+    RELAY_PROGRESS,
+    STREAM_TOPICS,
+    TopicSpec,
+    TopicState,
+)
 
 DRAIN_SECONDS_MAX: Final = 60.0
 CONSUMERS_SECONDS_MAX: Final = 60.0

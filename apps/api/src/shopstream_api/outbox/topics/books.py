@@ -9,8 +9,8 @@ from psycopg.rows import TupleRow
 
 from shopstream_api.outbox.relay.ports import Topics
 from shopstream_shared.boundaries import Boundary
-from shopstream_shared.kafka import TopicState
 from shopstream_shared.stream_id import StreamPosition
+from shopstream_shared.topics import TopicState
 
 # As many rows of a transaction as are still there: the relay knows by it when it has them all.
 _DELETE: Final = """

@@ -8,9 +8,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from shopstream_shared.boundaries import PART, Boundary, encode_boundary
-from shopstream_shared.kafka import KafkaConnection, TopicState, topic_states
+from shopstream_shared.kafka import KafkaConnection, topic_states
 from shopstream_shared.topic_admin import ensure_topics
-from shopstream_shared.topics import BOUNDARIES, TopicSpec
+from shopstream_shared.topics import BOUNDARIES, TopicSpec, TopicState
 
 FLUSH_SECONDS_MAX: Final = 10.0
 

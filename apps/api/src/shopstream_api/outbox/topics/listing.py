@@ -8,9 +8,9 @@ from confluent_kafka.admin import AdminClient
 
 from shopstream_api.outbox.topics.books import Stored
 from shopstream_shared.boundaries import Boundary
-from shopstream_shared.kafka import TopicState, topic_states
+from shopstream_shared.kafka import topic_states
 from shopstream_shared.topic_admin import differences
-from shopstream_shared.topics import BOUNDARIES, STREAM_TOPICS, TopicSpec
+from shopstream_shared.topics import BOUNDARIES, STREAM_TOPICS, TopicSpec, TopicState
 
 #: ``unused``: no relay has published yet, so nothing is stored of it.
 State = Literal["ok", "unused", "missing", "topic_recreated", "partitions_changed", "differs"]
