@@ -117,9 +117,11 @@ class Inflict:
 
     async def _component(self, end: Callable[[str], object], found: Recovery) -> None:
         with self._dead_on_purpose(found.target):
+            since = time.monotonic()
             await asyncio.to_thread(end, found.target)
             await asyncio.sleep(found.fault.seconds)
             await asyncio.to_thread(self._place.start, found.target)
+            found.notes.append(f"away for {time.monotonic() - since:.1f} s")
         await self._back(found, time.monotonic())
 
     async def _end_sessions(self, found: Recovery) -> None:

@@ -58,6 +58,7 @@ class Link:
         self.cuts = self.lost = 0
         self._conversation = conversation
         self._connections: set[_Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._delay_seconds = 0.0
         self._cut_bytes = self._cut_left = self._cut_times = self._lose_times = 0
 
@@ -65,13 +66,14 @@ class Link:
     async def open(self) -> AsyncIterator["Link"]:
         """Pass on for the length of the block. Raises OSError when the port is taken."""
         server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
-        # Its own handlers end by themselves once their connections are reset.
         try:
             yield self
         finally:
             server.close()
             for connection in list(self._connections):
                 connection.abort()
+            # Bounded: a reset ends the pumps, and connecting has its own bound.
+            await asyncio.gather(*self._tasks)
             await server.wait_closed()
 
     @property
@@ -101,7 +103,13 @@ class Link:
             if connection.silent:
                 connection.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task of ours, not the server's: it is waited for at the end.
+        task = asyncio.get_running_loop().create_task(self._pass_on(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
                 server = await asyncio.open_connection(LOOPBACK, self.server_port)

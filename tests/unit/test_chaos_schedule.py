@@ -1,0 +1,44 @@
+"""The schedule of faults: which kinds there are, and what the fixed one holds."""
+
+import pytest
+
+from shopstream_stack.chaos.schedule import FAULTS, QUICK, UnknownFault, schedule
+
+
+def test_an_unknown_kind_is_named_with_those_there_are() -> None:
+    with pytest.raises(UnknownFault, match="'thunder' is none of kill, terminate, stop"):
+        schedule(1, 10, ["kill", "thunder"])
+
+
+def test_no_kinds_are_no_faults() -> None:
+    assert schedule(1, 10, []) == ()
+
+
+def test_another_seed_is_another_schedule() -> None:
+    assert schedule(1, 10, FAULTS) != schedule(2, 10, FAULTS)
+
+
+def test_the_order_in_which_kinds_are_named_does_not_matter() -> None:
+    assert schedule(1, 5, ["kill", "stop"]) == schedule(1, 5, ["stop", "kill", "stop"])
+
+
+def test_ten_minutes_of_seed_1_meet_every_kind_at_least_twice() -> None:
+    met = [fault.kind for fault in schedule(1, 10, FAULTS)]
+    assert {kind: met.count(kind) >= 2 for kind in FAULTS} == dict.fromkeys(FAULTS, True)
+
+
+def test_a_run_of_one_kind_takes_its_targets_in_turn() -> None:
+    met = [fault.target for fault in schedule(7, 2, ["kill"])]
+    assert set(met[:3]) == set(FAULTS["kill"].targets)
+    assert met[3:6] == met[:3]
+
+
+def test_the_fixed_schedule_holds_a_kill_a_stop_a_dead_broker_and_lost_answers_of_both() -> None:
+    met = {(fault.kind, fault.target) for fault in QUICK}
+    assert met == {
+        ("kill", "api"),
+        ("stop", "leader"),
+        ("broker-kill", "kafka"),
+        ("answer-lost", "leader-kafka"),
+        ("answer-lost", "api-postgres"),
+    }
