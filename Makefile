@@ -7,7 +7,7 @@ BIN := .venv/bin
 WEB := apps/web
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q
 
-.PHONY: help setup lock demo up down reset status test check fmt schemas bench bench-api web-check web-test
+.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api web-check web-test
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ reset: .venv/.ready ## stop the system and forget its data
 
 status: .venv/.ready ## a line per process: port, health, memory
 	@$(BIN)/shopstream status
+
+verify: .venv/.ready ## prove that nothing was lost, doubled or reordered; JOURNAL=dir for clients and writes
+	@$(BIN)/shopstream verify $(if $(JOURNAL),--journal $(JOURNAL))
 
 bench: bench-api ## all benchmarks
 

@@ -155,6 +155,21 @@ def demo() -> None:
     raise typer.Exit(run(settings, out, start))
 
 
+@app.command()
+def verify(
+    *,
+    journal: Annotated[
+        list[Path] | None,
+        typer.Option("--journal", help="A journal, or a folder of them; may be repeated."),
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
+) -> None:
+    """Prove that nothing was lost, doubled, reordered or made up; exit 0 if it holds."""
+    from shopstream_stack.verify import command  # noqa: PLC0415 - its clients are slow to load
+
+    raise typer.Exit(command.run(_settings(), out, journal or (), json))
+
+
 @app.command("bench-api")
 def bench_api(
     *,
@@ -214,6 +229,7 @@ def chaos(
             seed=seed,
             seconds=schedule.QUICK_SECONDS if quick else minutes * 60,
             writes_per_second=rate,
+            patience=schedule.QUICK_PATIENCE if quick else 1.0,
             faults=planned,
         )
     raise typer.Exit(code)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 # Without a terminal a long step says that it is still at work this often.
 STILL_AT_WORK_SECONDS: Final = 30.0
@@ -24,6 +34,9 @@ class Reporter(Protocol):
     def step(self, text: str) -> AbstractContextManager[None]:
         """Show `text` as under way for the length of the block."""
 
+    def bar(self, text: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Such a step that is told how far it has come: call with how many more are done."""
+
 
 class Silent:
     """Says nothing: for tests and for calls from other programs."""
@@ -35,6 +48,11 @@ class Silent:
     def step(self, text: str) -> Iterator[None]:
         """Show nothing."""
         yield
+
+    @contextmanager
+    def bar(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show nothing."""
+        yield lambda more: None
 
 
 class Lines:
@@ -64,6 +82,12 @@ class Lines:
             reminder.join()
             self.say(f"{text}: {end}{time.monotonic() - began:.1f} s")
 
+    @contextmanager
+    def bar(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
+        """The same two lines, with how many there are."""
+        with self.step(f"{text}, {total:,}"):
+            yield lambda more: None
+
     def _remind(self, text: str, began: float, done: threading.Event) -> None:
         while not done.wait(STILL_AT_WORK_SECONDS):
             self.say(f"{text} … still at work, {time.monotonic() - began:.0f} s")
@@ -82,14 +106,36 @@ class Spinners:
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
         """Show a spinner for the length of the block."""
-        task = self._progress.add_task(text, total=1)
-        try:
+        with self._shown(text, total=1, bar=False):
             yield
+
+    @contextmanager
+    def bar(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar for the length of the block."""
+        with self._shown(text, total=max(total, 1), bar=True) as task:
+            yield lambda more: self._progress.advance(task, more)
+
+    @contextmanager
+    def _shown(self, text: str, *, total: int, bar: bool) -> Iterator[TaskID]:
+        task = self._progress.add_task(text, total=total, bar=bar)
+        try:
+            yield task
         except BaseException:
             self._progress.update(task, description=f"[red]{text}")
             self._progress.stop_task(task)
             raise
-        self._progress.update(task, completed=1)
+        self._progress.update(task, completed=total)
+
+
+class _Bar(ProgressColumn):
+    """A bar for what knows its length, and nothing for the other steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar = BarColumn()
+
+    def render(self, task: Task) -> RenderableType:
+        return self._bar.render(task) if task.fields["bar"] else Text()
 
 
 @contextmanager
@@ -101,6 +147,7 @@ def reporting(console: Console) -> Iterator[Reporter]:
     columns = (
         SpinnerColumn(finished_text="[green]✓[/]"),
         TextColumn("{task.description}"),
+        _Bar(),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:

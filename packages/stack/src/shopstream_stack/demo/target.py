@@ -19,6 +19,7 @@ class Target:
     stream: str
     analytics: str
     web: str
+    database_url: SecretStr
     kafka_brokers: str
     dynamo_endpoint: str
     minio_endpoint: str
@@ -28,6 +29,8 @@ class Target:
     minio_access_key: str
     minio_secret_key: SecretStr
     recent_events_table: str
+    aggregates_table: str
+    checkpoints_table: str
     archive_bucket: str
     low_stock_threshold: int
     #: The age at which an open archive file is cut: what arrives is in the bucket that much later.
@@ -56,6 +59,7 @@ class Target:
             stream=stream,
             analytics=analytics,
             web=web,
+            database_url=SecretStr(variables["DATABASE_URL"]),
             kafka_brokers=variables["KAFKA_BROKERS"],
             dynamo_endpoint=variables["DYNAMO_ENDPOINT"],
             minio_endpoint=variables["MINIO_ENDPOINT"],
@@ -65,6 +69,8 @@ class Target:
             minio_access_key=variables["MINIO_ACCESS_KEY"],
             minio_secret_key=SecretStr(variables["MINIO_SECRET_KEY"]),
             recent_events_table=variables.get("RECENT_EVENTS_TABLE_NAME", "RecentEvents"),
+            aggregates_table=variables.get("SHOPSTREAM_AGGREGATES_TABLE_NAME", "Aggregates"),
+            checkpoints_table=variables.get("SHOPSTREAM_CHECKPOINTS_TABLE_NAME", "Checkpoints"),
             archive_bucket=variables.get("ARCHIVE_BUCKET_NAME", "event-archive"),
             low_stock_threshold=int(variables.get("LOW_STOCK_THRESHOLD", "5")),
             archive_rotate_seconds=float(variables.get("SHOPSTREAM_ARCHIVE_ROTATE_SECONDS", "10")),

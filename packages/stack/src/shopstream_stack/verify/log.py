@@ -1,0 +1,208 @@
+"""The event log as the check reads it: committed records only, a partition at a time, in order."""
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import (
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer, topic_ids
+from shopstream_shared.topics import DEAD_LETTER, STREAM_TOPICS
+from shopstream_stack.errors import StackError
+
+#: Without one record or end of partition for this long, the log counts as unreadable.
+SILENCE_SECONDS_MAX: Final = 30.0
+POLL_SECONDS: Final = 0.2
+CHUNK_RECORDS: Final = 1_000
+#: What the client may fetch ahead of us, in KiB; its own default is 64 MiB.
+AHEAD_KIBIBYTES: Final = 8_192
+#: The first look back for a partition's last record, and how much longer each next one is.
+LOOK_BACK_OFFSETS: Final = 64
+LOOK_BACK_FACTOR: Final = 16
+
+_LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library has no types here
+_EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # as above
+
+
+class Place(NamedTuple):
+    """A partition."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}"
+
+
+class Record(NamedTuple):
+    """One record of the log or one line of the archive: the same members, the same bytes."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    value: bytes | None
+    #: In the archive: it was kept as raw bytes, because nobody could read it.
+    raw: bool = False
+
+
+class Log:
+    """A reader in no group that anyone watches; it commits nothing. Blocking."""
+
+    def __init__(self, brokers: str) -> None:
+        self.brokers = brokers
+        self._connection = KafkaConnection(brokers, "shopstream-verify")
+        self._admin = AdminClient(self._connection.admin())
+
+    def places(self) -> list[Place]:
+        """Every stream partition. Raises StackError when the broker or a topic is away."""
+        try:
+            found = self._admin.list_topics(timeout=METADATA_TIMEOUT_SECONDS).topics
+        except KafkaException as error:
+            raise away(self.brokers, error) from error
+        if missing := [topic for topic in STREAM_TOPICS if topic not in found]:
+            raise StackError(f"Kafka at {self.brokers} has no topic {', '.join(missing)}")
+        return [
+            Place(topic, number)
+            for topic in STREAM_TOPICS
+            for number in sorted(found[topic].partitions)
+        ]
+
+    def topic_ids(self) -> Mapping[str, str]:
+        """The topics' epochs (protocol rule 13). Raises StackError."""
+        try:
+            return topic_ids(self._admin, STREAM_TOPICS)
+        except KafkaException as error:
+            raise away(self.brokers, error) from error
+
+    def starts(self, places: Collection[Place]) -> dict[Place, int]:
+        """The first offset of each partition."""
+        return self._offsets(places, _EARLIEST, IsolationLevel.READ_UNCOMMITTED)
+
+    def ends(self, places: Collection[Place]) -> dict[Place, int]:
+        """The high watermarks: what is open or aborted lies below them, too."""
+        return self._offsets(places, _LATEST, IsolationLevel.READ_UNCOMMITTED)
+
+    def stable_ends(self, places: Collection[Place]) -> dict[Place, int]:
+        """The last stable offsets: below them every transaction has ended."""
+        return self._offsets(places, _LATEST, IsolationLevel.READ_COMMITTED)
+
+    def _offsets(
+        self, places: Collection[Place], spec: OffsetSpec, isolation: IsolationLevel
+    ) -> dict[Place, int]:
+        wanted = {TopicPartition(*place): spec for place in places}
+        try:
+            futures = self._admin.list_offsets(
+                wanted, isolation_level=isolation, request_timeout=METADATA_TIMEOUT_SECONDS
+            )
+            return {
+                Place(where.topic, where.partition): answer(future).offset
+                for where, future in futures.items()
+            }
+        except KafkaException as error:
+            raise away(self.brokers, error) from error
+
+    def last_record(self, place: Place, start: int, end: int) -> int | None:
+        """The offset of the last committed record of [start, end); the rest may be markers."""
+        back = LOOK_BACK_OFFSETS
+        while start < end:
+            low = max(start, end - back)
+            found = None
+            for record in self.read(place, low, end):
+                found = record.offset
+            if found is not None or low == start:
+                return found
+            back *= LOOK_BACK_FACTOR
+        return None
+
+    def letters(self) -> Iterator[tuple[str, int, int]]:
+        """Topic, partition and offset of each dead-lettered record."""
+        try:
+            known = self._admin.list_topics(DEAD_LETTER, timeout=METADATA_TIMEOUT_SECONDS).topics
+        except KafkaException as error:
+            raise away(self.brokers, error) from error
+        places = [Place(DEAD_LETTER, number) for number in known[DEAD_LETTER].partitions]
+        starts, ends = self.starts(places), self.stable_ends(places)
+        for place in places:
+            for record in self.read(place, starts[place], ends[place]):
+                # The record's own headers come first; of a repeated name ours is the last.
+                headers = dict(record.headers)
+                topic, number, offset = (
+                    (headers.get(f"dlq_{name}") or b"").decode(errors="replace")
+                    for name in ("topic", "partition", "offset")
+                )
+                if number.isdecimal() and offset.isdecimal():
+                    yield topic, int(number), int(offset)
+
+    def read(self, place: Place, start: int, end: int) -> Iterator[Record]:
+        """The committed records of [start, end). Raises StackError."""
+        if start >= end:
+            return
+        consumer = Consumer(
+            {
+                **self._connection.consumer("shopstream-verify"),
+                "enable.partition.eof": True,
+                "queued.max.messages.kbytes": AHEAD_KIBIBYTES,
+            }
+        )
+        try:
+            consumer.assign([TopicPartition(*place, start)])
+            for message in self._messages(consumer, place, end):
+                offset = message.offset()
+                if offset is None or offset >= end:
+                    return
+                yield _record(message, offset)
+        except KafkaException as error:
+            raise away(self.brokers, error) from error
+        finally:
+            consumer.close()
+
+    def _messages(self, consumer: Consumer, place: Place, end: int) -> Iterator[Message]:
+        """Until the partition's end, which may lie beyond ``end``."""
+        deadline = time.monotonic() + SILENCE_SECONDS_MAX
+        while True:
+            # `consume` alone would wait until the chunk is full or the time is over.
+            first = consumer.poll(POLL_SECONDS)
+            if first is None:
+                if time.monotonic() > deadline:
+                    raise StackError(
+                        f"{place} on {self.brokers} gave nothing for {SILENCE_SECONDS_MAX:g} s"
+                    )
+                continue
+            for message in (first, *consumer.consume(CHUNK_RECORDS, 0)):
+                error = message.error()
+                if error is None:
+                    yield message
+                elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's only name
+                    if error.fatal() or not error.retriable():
+                        raise KafkaException(error)
+                elif (message.offset() or 0) >= end:
+                    return
+            # What the reader did with the chunk took its own time.
+            deadline = time.monotonic() + SILENCE_SECONDS_MAX
+
+
+def away(brokers: str, error: KafkaException) -> StackError:
+    """One clear line for a broker that does not answer."""
+    fault = error.args[0]
+    reason = fault.str() if isinstance(fault, KafkaError) else str(error)
+    return StackError(f"Kafka at {brokers} cannot be read: {reason}")
+
+
+def _record(message: Message, offset: int) -> Record:
+    headers: Any = message.headers()
+    return Record(
+        offset,
+        message.timestamp()[1],
+        message.key(),
+        headers or [],
+        message.value(),
+    )

@@ -1,0 +1,131 @@
+"""DynamoDB as the check reads it: checkpoints, aggregates and RecentEvents, item by item."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shopstream_stack.demo.target import Target
+from shopstream_stack.errors import StackError
+from shopstream_stack.verify.log import Place
+from shopstream_stack.verify.spool import Spool
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+CONNECT_SECONDS_MAX: Final = 3
+READ_SECONDS_MAX: Final = 20
+TRIES_MAX: Final = 3
+
+AGGREGATES: Final = "analytics-aggregates"
+RECENT: Final = "analytics-recent"
+
+#: ``key``: partition key, a bar, sort key; no part of either holds one.
+ITEMS: Final = {"key": "VARCHAR", "upto": "BIGINT"}
+COUNTERS: Final = {"key": "VARCHAR", "name": "VARCHAR", "value": "HUGEINT"}
+RECENT_EVENTS: Final = {
+    "event_id": "VARCHAR",
+    "type": "VARCHAR",
+    "seller": "VARCHAR",
+    "subject": "VARCHAR",
+    "timestamp": "VARCHAR",
+    "ttl": "BIGINT",
+    "digest": "UUID",
+}
+_KEYS: Final = frozenset({"pk", "sk", "upto"})
+
+Item = Mapping[str, Any]
+
+
+class Tables:
+    """The three tables. Blocking; raises StackError when DynamoDB does not answer."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._client: DynamoDBClient = boto3.client(
+            "dynamodb",
+            endpoint_url=target.dynamo_endpoint,
+            region_name=target.aws_region,
+            aws_access_key_id=target.aws_access_key_id,
+            aws_secret_access_key=target.aws_secret_access_key.get_secret_value(),
+            config=Config(
+                connect_timeout=CONNECT_SECONDS_MAX,
+                read_timeout=READ_SECONDS_MAX,
+                retries={"max_attempts": TRIES_MAX},
+            ),
+        )
+
+    def missing(self) -> list[str]:
+        """The tables that are not there: their worker has never run."""
+        target = self._target
+        names = (target.recent_events_table, target.aggregates_table, target.checkpoints_table)
+        return [name for name in names if not self._exists(name)]
+
+    def checkpoint(self, consumer: str, topic_ids: Mapping[str, str], place: Place) -> int:
+        """The next offset of a consumer in a partition, 0 before its first."""
+        key = f"{consumer}#{place.topic}#{topic_ids[place.topic]}#{place.partition}"
+        try:
+            answer = self._client.get_item(
+                TableName=self._target.checkpoints_table,
+                Key={"pk": {"S": key}},
+                ConsistentRead=True,
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise self._away(error) from error
+        return int(answer["Item"]["next"]["N"]) if "Item" in answer else 0
+
+    def items_into(self, spool: Spool) -> None:
+        """Fill the tables ``items`` and ``counters``."""
+        with spool.table("items", ITEMS) as items, spool.table("counters", COUNTERS) as counters:
+            for item in self._scan(self._target.aggregates_table):
+                key = f"{_text(item, 'pk')}|{_text(item, 'sk')}"
+                items.add((key, _number(item, "upto", -1)))
+                items.checkpoint()
+                for name in item.keys() - _KEYS:
+                    counters.add((key, name, _number(item, name, 0)))
+                counters.checkpoint()
+
+    def recent_into(self, spool: Spool) -> None:
+        """Fill the table ``recent``."""
+        with spool.table("recent", RECENT_EVENTS) as recent:
+            for item in self._scan(self._target.recent_events_table):
+                names = ("eventId", "eventType", "sellerId", "subject", "timestamp")
+                data = _text(item, "data").encode()
+                digest = hashlib.sha256(data).hexdigest()[:32]
+                recent.add((*(_text(item, n) for n in names), _number(item, "ttl", 0), digest))
+                recent.checkpoint()
+
+    def _scan(self, table: str) -> Iterator[Item]:
+        try:
+            pages = self._client.get_paginator("scan").paginate(
+                TableName=table, ConsistentRead=True
+            )
+            for page in pages:
+                yield from page["Items"]
+        except (BotoCoreError, ClientError) as error:
+            raise self._away(error) from error
+
+    def _exists(self, table: str) -> bool:
+        try:
+            self._client.describe_table(TableName=table)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ResourceNotFoundException":
+                return False
+            raise self._away(error) from error
+        except BotoCoreError as error:
+            raise self._away(error) from error
+        return True
+
+    def _away(self, error: Exception) -> StackError:
+        return StackError(f"DynamoDB at {self._target.dynamo_endpoint} cannot be read: {error}")
+
+
+def _text(item: Item, name: str) -> str:
+    return str(item.get(name, {}).get("S", ""))
+
+
+def _number(item: Item, name: str, otherwise: int) -> int:
+    return int(item.get(name, {}).get("N", otherwise))
