@@ -7,7 +7,7 @@ BIN := .venv/bin
 WEB := apps/web
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q
 
-.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api web-check web-test
+.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api chaos web-check web-test
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,12 @@ status: .venv/.ready ## a line per process: port, health, memory
 
 verify: .venv/.ready ## prove that nothing was lost, doubled or reordered; JOURNAL=dir for clients and writes
 	@$(BIN)/shopstream verify $(if $(JOURNAL),--journal $(JOURNAL))
+
+MINUTES ?= 10
+SEED ?= 1
+FAULTS ?=
+chaos: setup ## kill, stop and cut off under load, on a system of its own, then verify; MINUTES, SEED, FAULTS
+	@$(BIN)/shopstream chaos --minutes $(MINUTES) --seed $(SEED) --faults "$(FAULTS)"
 
 bench: bench-api ## all benchmarks
 

@@ -32,6 +32,7 @@ def chaos(
     seed: int,
     seconds: float,
     writes_per_second: float,
+    patience: float,
     faults: tuple[Fault, ...],
 ) -> int:
     """The exit code: 0 only if `verify` holds and every recovery was in time.
@@ -49,6 +50,7 @@ def chaos(
         seed=seed,
         seconds=seconds,
         writes_per_second=writes_per_second,
+        patience=patience,
         schedule=faults,
         folder=folder,
         clock=clock,

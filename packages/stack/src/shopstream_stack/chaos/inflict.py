@@ -27,13 +27,17 @@ Make = Callable[[Recovery], Awaitable[None]]
 
 
 class Inflict:
-    """Makes faults, one at a time. ``busy`` holds the processes that are dead on purpose."""
+    """Makes faults, one at a time. ``busy`` holds the processes that are dead on purpose.
 
-    def __init__(self, place: Place, probe: Probe, began: float) -> None:
+    ``began`` (monotonic) is where times count from, each bar is taken ``patience`` times.
+    """
+
+    def __init__(self, place: Place, probe: Probe, began: float, patience: float) -> None:
         self.busy: set[str] = set()
         self._place = place
         self._probe = probe
         self._began = began
+        self._patience = patience
         self._makers: Mapping[str, Make] = {
             "kill": self._kill,
             "terminate": self._terminate,
@@ -82,7 +86,7 @@ class Inflict:
         with self._dead_on_purpose(name):
             self._place.signal(name, signal.SIGTERM)
             gone = await self._probe.gone(name, since, recovery.WAIT_SECONDS_MAX)
-            found.measures.append(Measure("ends", gone, recovery.ENDS_SECONDS_MAX))
+            self._note(found, "ends", gone, recovery.ENDS_SECONDS_MAX)
             await asyncio.to_thread(self._place.stop, name)  # its pid file, or what hangs
             since = time.monotonic()
             await asyncio.to_thread(self._place.spawn, name)
@@ -96,9 +100,8 @@ class Inflict:
         since = time.monotonic()
         try:
             if leads:
-                bar = recovery.TAKEOVER_SECONDS_MAX
                 other = await self._probe.publishes(since, recovery.WAIT_SECONDS_MAX)
-                found.measures.append(Measure("another publishes", other, bar))
+                self._note(found, "another publishes", other, recovery.TAKEOVER_SECONDS_MAX)
             await asyncio.sleep(max(0.0, since + found.fault.seconds - time.monotonic()))
         finally:
             self._place.signal(name, signal.SIGCONT)
@@ -110,9 +113,9 @@ class Inflict:
     async def _fenced(self, found: Recovery, mark: int, since: float) -> None:
         """The woken leader must say that its term ended: it published nothing more."""
         bar = recovery.FENCED_SECONDS_MAX
-        reason = await self._probe.term_ended(found.target, mark, since, bar)
+        reason = await self._probe.term_ended(found.target, mark, since, bar * self._patience)
         seconds = time.monotonic() - since if reason else None
-        found.measures.append(Measure("the woken one gives up", seconds, bar))
+        self._note(found, "the woken one gives up", seconds, bar)
         found.notes.append(reason or "the woken leader noticed nothing")
 
     async def _component(self, end: Callable[[str], object], found: Recovery) -> None:
@@ -182,8 +185,12 @@ class Inflict:
         if found.target != "relay":
             asked.append(self._probe.serves(name, since, most))
         publishes, *serves = await asyncio.gather(*asked)
-        found.measures += [Measure(f"{name} serves", one, serves_max) for one in serves]
-        found.measures.append(Measure("events are published", publishes, publishes_max))
+        for one in serves:
+            self._note(found, f"{name} serves", one, serves_max)
+        self._note(found, "events are published", publishes, publishes_max)
+
+    def _note(self, found: Recovery, what: str, seconds: float | None, bar: float) -> None:
+        found.measures.append(Measure(what, seconds, bar * self._patience))
 
     @contextmanager
     def _dead_on_purpose(self, name: str) -> Iterator[None]:

@@ -50,11 +50,14 @@ def save(path: Path, samples: Sequence[Sample], recoveries: Sequence[Recovery], 
                 color="tab:green" if found.holds else "tab:red",
             )
     for number, found in enumerate(recoveries, start=1):
-        axes[0].text(
-            *(found.began, axes[0].get_ylim()[1], f"{number} {found.fault.kind}\n{found.target}"),
-            fontsize=6,
-            rotation=60,
-            va="bottom",
+        axes[0].annotate(
+            f"{number} {found.fault.kind} {found.target}",
+            # In the axis' own height, below its upper edge.
+            xy=(found.began, 0.97),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            fontsize=7,
+            va="top",
         )
     axes[-1].set_xlabel("seconds since the load began")
     figure.savefig(path, dpi=110)

@@ -49,6 +49,8 @@ class Plan:
     seed: int
     seconds: float
     writes_per_second: float
+    #: By how much a bar may be exceeded: where other work shares the machine.
+    patience: float
     schedule: tuple[Fault, ...]
     folder: Path
     clock: Clock
@@ -231,9 +233,9 @@ async def _prepared(place: Place, plan: Plan) -> AsyncIterator[_Run]:
             outcome=Outcome(journal.path),
             probe=probe,
             timeline=Timeline(
-                place, began, lambda: _counts(caller, tail, crowd), tail.take_slowest
+                place, plan.clock, began, lambda: _counts(caller, tail, crowd), tail.take_slowest
             ),
-            inflict=Inflict(place, probe, began),
+            inflict=Inflict(place, probe, began, plan.patience),
         )
 
 

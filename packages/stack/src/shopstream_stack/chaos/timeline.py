@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import psycopg
 
+from shopstream_shared.clock import Clock, epoch_ms
 from shopstream_stack.chaos.place import Place
 
 SAMPLE_SECONDS: Final = 1.0
 #: A day of samples: more is not kept.
 SAMPLES_MAX: Final = 86_400
-_WAITING: Final = "SELECT count(*) FROM outbox"
+_WAITING: Final = "SELECT count(*), min(time_ms) FROM outbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,8 @@ class Counts:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One second; rates are a second's. ``waiting`` (rows of the outbox) is None when the database
-    did not answer, ``lag_seconds`` is the slowest event's way from commit to the log."""
+    did not answer, ``lag_seconds`` the slowest way of an event from its commit to the log: one that
+    has come, or one that still waits."""
 
     at: float
     acknowledged: float
@@ -48,6 +50,7 @@ class Timeline:
     """Takes the samples; ``began`` is the moment (monotonic) they count from."""
 
     place: Place
+    clock: Clock
     began: float
     counts: Callable[[], Counts]
     take_lag: Callable[[], float]
@@ -58,7 +61,7 @@ class Timeline:
         before, last = self.counts(), time.monotonic()
         while not stop.is_set() and len(self.samples) < SAMPLES_MAX:
             await asyncio.sleep(max(0.0, last + SAMPLE_SECONDS - time.monotonic()))
-            waiting = await asyncio.to_thread(self._waiting)
+            waiting, oldest_seconds = await asyncio.to_thread(self._waiting)
             now, counts = time.monotonic(), self.counts()
             rates = {
                 name: round((value - before_value) / (now - last), 2)
@@ -70,16 +73,19 @@ class Timeline:
                 Sample(
                     at=round(now - self.began, 3),
                     waiting=waiting,
-                    lag_seconds=round(self.take_lag(), 3),
+                    lag_seconds=round(max(self.take_lag(), oldest_seconds), 3),
                     **rates,
                 )
             )
             before, last = counts, now
 
-    def _waiting(self) -> int | None:
+    def _waiting(self) -> tuple[int | None, float]:
+        """How many rows wait, and for how long the oldest does."""
         try:
             with self.place.connect() as session:
                 row = session.execute(_WAITING).fetchone()
         except psycopg.Error:
-            return None
-        return None if row is None else int(str(row[0]))
+            return None, 0.0
+        count, oldest_ms = (0, None) if row is None else row
+        now_ms = epoch_ms(self.clock.now())
+        return int(str(count)), 0.0 if oldest_ms is None else (now_ms - int(str(oldest_ms))) / 1_000
