@@ -29,7 +29,9 @@ class ApiSettings(ListenerSettings):
     relay: Literal["inline", "off"] = Field(default="inline", alias="SHOPSTREAM_RELAY")
     #: Where `shopstream-api relay` answers for its health; 0 = a free port.
     relay_port: Port = Field(default=3002, alias="SHOPSTREAM_RELAY_PORT")
-    relay_batch_rows: int = Field(default=500, alias="SHOPSTREAM_RELAY_BATCH_ROWS", ge=1, le=2_000)
+    relay_batch_rows: int = Field(
+        default=2_000, alias="SHOPSTREAM_RELAY_BATCH_ROWS", ge=1, le=2_000
+    )
     reservation_seconds: int = Field(
         default=900, alias="SHOPSTREAM_RESERVATION_SECONDS", ge=1, le=RESERVATION_SECONDS_MAX
     )

@@ -123,7 +123,7 @@ def literal(values: Iterable[str]) -> str:
     return f"{{{inner}}}"
 
 
-def adapt(connection: psycopg.AsyncConnection[Any]) -> None:
+def adapt(connection: psycopg.AsyncConnection[Any] | psycopg.Connection[Any]) -> None:
     """Let statements of this connection take arrays."""
     for kind in Array.__subclasses__():
         dumper = type(f"{kind.__name__}Dumper", (_Dumper,), {"oid": kind.oid})

@@ -77,9 +77,6 @@ class KafkaLog:
         self._admin = AdminClient(connection.admin())
         self._producer: Producer | None = None
         self._transactional_id = ""
-        self._refused: dict[int, str] = {}
-        self._failed: KafkaError | None = None
-        self._offsets: dict[tuple[str, int], int] = {}
 
     def topics(self) -> Topics:
         wanted = (*STREAM_TOPICS, RELAY_PROGRESS)
@@ -146,28 +143,34 @@ class KafkaLog:
             raise _failure(error) from error
 
     def produce(self, rows: Sequence[Row], progress: bytes) -> Position:
-        producer = self._live()
-        self._refused, self._failed, self._offsets = {}, None, {}
+        producer, reports = self._live(), _Reports(rows)
+        send, report = producer.produce, reports.add
         try:
             for row in rows:
-                self._send(producer, row)
+                try:
+                    send(
+                        row.topic,
+                        row.value,
+                        row.key,
+                        on_delivery=report,
+                        timestamp=row.time_ms,
+                        headers=list(row.headers),
+                    )
+                except KafkaException as error:
+                    reports.refuse(error.args[0], row)
             producer.produce(
                 self._progress.topic,
                 progress,
                 self._transactional_id,
                 self._progress.partition,
-                on_delivery=self._delivered(None),
+                on_delivery=report,
             )
             self._flush(producer)
         except KafkaException as error:
             raise _failure(error) from error
         except BufferError as error:
             raise LogFailed("the producer's queue is full") from error
-        if self._refused:
-            raise RowsRefused(self._refused)
-        if self._failed is not None:
-            raise _failure(KafkaException(self._failed))
-        return self._offsets
+        return reports.position()
 
     def commit(self) -> None:
         # Rule 8: from here on only this call is repeated; any other end is for recovery to settle.
@@ -185,39 +188,6 @@ class KafkaLog:
         if self._producer is None:
             raise LogFailed("there is no producer")
         return self._producer
-
-    def _send(self, producer: Producer, row: Row) -> None:
-        try:
-            producer.produce(
-                row.topic,
-                row.value,
-                row.key,
-                on_delivery=self._delivered(row.seq),
-                timestamp=row.time_ms,
-                headers=list(row.headers),
-            )
-        except KafkaException as error:
-            if error.args[0].code() not in _REFUSED_FOR_GOOD:
-                raise
-            self._refused[row.seq] = error.args[0].str()
-
-    def _delivered(self, seq: int | None) -> Callable[[KafkaError | None, Message], None]:
-        def report(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                self._arrived(message)
-            elif seq is not None and error.code() in _REFUSED_FOR_GOOD:
-                self._refused[seq] = error.str()
-            else:
-                self._failed = error
-
-        return report
-
-    def _arrived(self, message: Message) -> None:
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        if topic is None or partition is None or offset is None or topic == RELAY_PROGRESS:
-            return
-        key = (topic, partition)
-        self._offsets[key] = max(self._offsets.get(key, 0), offset + 1)
 
     def _flush(self, producer: Producer) -> None:
         """Wait for every delivery report; librdkafka's message time-out bounds the wait."""
@@ -289,6 +259,51 @@ class KafkaLog:
             if time.monotonic() > deadline:
                 raise LogFailed("the progress record cannot be read")
             self._heartbeat()
+
+
+class _Reports:
+    """The delivery reports of one batch.
+
+    One function for all messages: a closure a message was a fifth of the relay's time. Which row a
+    refusal is about is found by its value, which holds the event's id.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = rows
+        self._last: dict[tuple[str | None, int | None], int | None] = {}
+        self._refused: dict[int, str] = {}
+        self._failed: KafkaError | None = None
+
+    def add(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            # Those of one partition come in the order of their offsets.
+            self._last[message.topic(), message.partition()] = message.offset()
+        elif error.code() in _REFUSED_FOR_GOOD and message.topic() != RELAY_PROGRESS:
+            topic, value = message.topic(), message.value()
+            for row in self._rows:
+                if row.value == value and row.topic == topic:
+                    self._refused[row.seq] = error.str()
+        else:
+            self._failed = error
+
+    def refuse(self, error: KafkaError, row: Row) -> None:
+        """What `produce` itself raised for a row. Raises KafkaException when it is no refusal."""
+        if error.code() not in _REFUSED_FOR_GOOD:
+            raise KafkaException(error)
+        self._refused[row.seq] = error.str()
+
+    def position(self) -> Position:
+        """The next offsets. Raises RowsRefused and LogFailed."""
+        if self._refused:
+            raise RowsRefused(self._refused)
+        if self._failed is not None:
+            raise _failure(KafkaException(self._failed))
+        return {
+            (topic, partition): last + 1
+            for (topic, partition), last in self._last.items()
+            if topic is not None and partition is not None and last is not None
+            if topic != RELAY_PROGRESS
+        }
 
 
 def _failure(error: KafkaException) -> LogFailed:

@@ -1,6 +1,6 @@
 """The outbox in PostgreSQL, on one session that also holds the leader's lock."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -8,8 +8,9 @@ import msgspec
 import psycopg
 from psycopg.rows import TupleRow
 
+from shopstream_api.db import arrays
 from shopstream_api.db.connect import connect, conninfo
-from shopstream_api.outbox.relay.ports import Row, StoreFailed, Topics
+from shopstream_api.outbox.relay.ports import BATCH_BYTES_MAX, Row, StoreFailed, Topics
 from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX
 from shopstream_shared.topics import TopicState
 
@@ -19,7 +20,7 @@ LEADER_LOCK: Final = 0x72656C61  # "rela"
 IDLE_SESSION_TIMEOUT_MS: Final = 5_000
 STATEMENT_TIMEOUT_MS: Final = 30_000
 #: How many waiting rows are counted at most.
-LAG_ROWS_MAX: Final = 100_000
+LAG_ROWS_MAX: Final = 10_000
 
 _SESSION: Final[dict[str, int | str]] = {
     "idle_session_timeout": IDLE_SESSION_TIMEOUT_MS,
@@ -33,14 +34,22 @@ _SESSION: Final[dict[str, int | str]] = {
     "enable_sort": "off",
 }
 
-# Poison is looked up for what is taken only: an EXISTS may be answered by reading all there is.
+# Poison is looked up for what is taken only: an EXISTS in the innermost select may be answered by
+# reading all there is. ``before``: the bytes of what comes before a row; the first is always taken.
 _TAKE: Final = """
-SELECT seq, o.topic, o.aggregateid, payload, headers, time_ms, txid, txrows, p.found IS NOT NULL
-FROM (SELECT * FROM outbox WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s) AS o
-LEFT JOIN LATERAL (
-    SELECT true AS found FROM outbox_poison
-    WHERE topic = o.topic AND aggregateid = o.aggregateid LIMIT 1
-) AS p ON true
+SELECT seq, topic, convert_to(aggregateid, 'UTF8'), payload, headers, time_ms, txid, txrows,
+       EXISTS (
+           SELECT FROM outbox_poison p WHERE p.topic = o.topic AND p.aggregateid = o.aggregateid
+       )
+FROM (
+    SELECT *, sum(octet_length(payload))
+              OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+    FROM (
+        SELECT seq, topic, aggregateid, payload, headers, time_ms, txid, txrows
+        FROM outbox WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s
+    ) AS oldest
+) AS o
+WHERE before IS NULL OR before < %s
 ORDER BY seq
 """
 _SETTLE: Final = """
@@ -71,7 +80,7 @@ SELECT * FROM unnest(%s::text[], %s::text[], %s::integer[]) ON CONFLICT DO NOTHI
 """
 _TOPICS: Final = "SELECT topic, topic_id, partitions FROM relay_topics"
 
-_headers: Final = msgspec.json.Decoder(list[tuple[str, str]])
+_headers: Final = msgspec.json.Decoder(list[tuple[str, str]]).decode
 
 
 class PostgresStore:
@@ -79,10 +88,13 @@ class PostgresStore:
 
     def __init__(self, database_url: str, shard: int = 0) -> None:
         self._shard = shard
+        self._more = False
         with _failures():
             self._connection: psycopg.Connection[TupleRow] = connect(
                 conninfo(database_url, "shopstream-relay", _SESSION)
             )
+            arrays.adapt(self._connection)
+            self._rows = self._connection.cursor(row_factory=_rows)
 
     def try_lead(self) -> bool:
         return bool(self._value("SELECT pg_try_advisory_lock(%s, %s)", (LEADER_LOCK, self._shard)))
@@ -91,15 +103,18 @@ class PostgresStore:
         self._value("SELECT 1", ())
 
     def take(self, rows_max: int) -> Sequence[Row]:
-        rows = self._fetch(0, rows_max)
-        if len(rows) < rows_max:
-            # All there is, in one statement's snapshot: nothing can be split.
-            return rows
+        if not self._more:
+            rows = self._fetch(0, rows_max)
+            if not _is_full(rows, rows_max):
+                # All there is, in one statement's snapshot: nothing can be split.
+                return rows
         with _failures(), self._connection.transaction():
             # Rule 4: what completes a transaction must come from the snapshot that showed its
             # beginning, or a slower one that commits in between would be split itself.
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             rows = self._fetch(0, rows_max)
+            # Where there was more than one batch the next is looked for in this way at once.
+            self._more = _is_full(rows, rows_max)
             while not _whole(rows) and len(rows) < PROGRESS_SEQS_MAX:
                 more = self._fetch(rows[-1].seq, min(rows_max, PROGRESS_SEQS_MAX - len(rows)))
                 if not more:
@@ -108,7 +123,9 @@ class PostgresStore:
         return rows
 
     def settle(self, seqs: Collection[int], stream_id: str) -> None:
-        self._execute(_SETTLE, {"seqs": list(seqs), "stream_id": stream_id, "shard": self._shard})
+        self._execute(
+            _SETTLE, {"seqs": arrays.bigints(seqs), "stream_id": stream_id, "shard": self._shard}
+        )
 
     def poison(self, reasons: Mapping[int, str]) -> int:
         before = self._value("SELECT count(*) FROM outbox_poison", ())
@@ -154,10 +171,9 @@ class PostgresStore:
 
     def _fetch(self, after: int, limit: int) -> list[Row]:
         with _failures():
-            found = self._connection.execute(
-                _TAKE, (self._shard, after, limit), prepare=True, binary=True
+            return self._rows.execute(
+                _TAKE, (self._shard, after, limit, BATCH_BYTES_MAX), prepare=True, binary=True
             ).fetchall()
-        return [_row(columns) for columns in found]
 
     def _value(self, statement: str, parameters: tuple[object, ...]) -> Any:
         with _failures():
@@ -169,19 +185,19 @@ class PostgresStore:
             self._connection.execute(statement.encode(), parameters)
 
 
-def _row(columns: TupleRow) -> Row:
-    seq, topic, key, payload, headers, time_ms, txid, txrows, blocked = columns
-    return Row(
-        seq=seq,
-        topic=topic,
-        key=key.encode(),
-        value=payload,
-        headers=[(name, value.encode()) for name, value in _headers.decode(headers)],
-        time_ms=time_ms,
-        txid=txid,
-        txrows=txrows,
-        blocked=blocked,
-    )
+def _rows(_cursor: object) -> Callable[[Sequence[Any]], Row]:
+    """What a cursor makes of each row's columns."""
+    return _row
+
+
+def _row(columns: Sequence[Any]) -> Row:
+    seq, topic, key, value, headers, *rest = columns
+    return Row(seq, topic, key, value, _headers(headers), *rest)
+
+
+def _is_full(rows: Sequence[Row], rows_max: int) -> bool:
+    """Whether there may be more than these."""
+    return len(rows) >= rows_max or sum(len(row.value) for row in rows) >= BATCH_BYTES_MAX
 
 
 def _whole(rows: Sequence[Row]) -> bool:
