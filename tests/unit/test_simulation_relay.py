@@ -1,0 +1,44 @@
+"""The relay under 1,000 seeded schedules of crashes, pauses, losses and late arrivals.
+
+`python -m tests.simulation` runs more of them, and one again with its trace.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+from tests.simulation.pieces import Piece
+from tests.simulation.schedule import run, silence
+
+SCHEDULES: Final = 1_000
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with silence():
+        yield
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_in_a_thousand_schedules_nothing_is_lost_doubled_reordered_or_left(part: int) -> None:
+    for seed in range(part, SCHEDULES, 4):
+        outcome = run(seed)
+        assert outcome.violation is None, str(outcome)
+
+
+@pytest.mark.parametrize("piece", Piece, ids=lambda piece: piece.name.lower())
+def test_without_a_safety_piece_a_violation_is_found(piece: Piece) -> None:
+    assert any(run(seed, piece).violation for seed in range(SCHEDULES)), piece.value
+
+
+def test_the_same_seed_gives_the_same_trace() -> None:
+    for seed in range(20):
+        assert str(run(seed)) == str(run(seed))
+
+
+def test_a_failure_is_told_with_its_seed_and_what_happened() -> None:
+    outcome = next(o for o in (run(s, Piece.PROGRESS_RECORD) for s in range(99)) if o.violation)
+    told = str(outcome)
+    assert told.startswith(f"seed {outcome.seed}\n")
+    assert "is killed" in told
+    assert told.splitlines()[-1] == f"VIOLATION: {outcome.violation}"
