@@ -3,24 +3,20 @@
 import asyncio
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
 from shopstream_shared.clock import SystemClock
 from shopstream_stack.chaos.place import Place, running
-from shopstream_stack.chaos.report import VERIFY, Verdict, show
+from shopstream_stack.chaos.report import Verdict, show
 from shopstream_stack.chaos.schedule import Fault
-from shopstream_stack.chaos.storm import Outcome, Plan, storm
+from shopstream_stack.chaos.storm import Plan, storm
 from shopstream_stack.errors import StackError
 from shopstream_stack.ports import PortReservations
 from shopstream_stack.system import System
 
 EXIT_WRONG: Final = 1
-VERIFY_SECONDS_MAX: Final = 900.0
 LOGS: Final = "logs"
 
 
@@ -68,27 +64,7 @@ def chaos(
 
 def _judged(place: Place, plan: Plan) -> Verdict:
     try:
-        outcome = asyncio.run(storm(place, plan))
+        return Verdict(plan, asyncio.run(storm(place, plan)))
     except ExceptionGroup as group:
-        raise StackError(
-            "; ".join(f"{type(one).__name__}: {one}" for one in group.exceptions)
-        ) from group
-    with plan.reporter.step("Verifying"):
-        code = verify(place, outcome, plan.folder)
-    return Verdict(plan, outcome, code)
-
-
-def verify(place: Place, outcome: Outcome, folder: Path) -> int:
-    """The exit code of `shopstream verify` over the place, with the run's journal.
-
-    A process of its own: it is judged by what anyone would run. Its words go to our output.
-    """
-    command = Path(sys.executable).with_name("shopstream")
-    arguments = ["verify", "--journal", str(outcome.journal), "--json", str(folder / VERIFY)]
-    done = subprocess.run(  # noqa: S603 - the argv is ours
-        [str(command), *arguments],
-        env=dict(place.system.settings.environ),
-        timeout=VERIFY_SECONDS_MAX,
-        check=False,
-    )
-    return done.returncode
+        reasons = [f"{type(one).__name__}: {one}" for one in group.exceptions]
+        raise StackError("; ".join(reasons)) from group

@@ -12,26 +12,24 @@ from rich.table import Table
 
 from shopstream_stack.chaos import picture
 from shopstream_stack.chaos.recovery import Measure, Recovery
-from shopstream_stack.chaos.storm import Outcome, Plan
+from shopstream_stack.chaos.storm import VERIFY, Outcome, Plan
 from shopstream_stack.process import write_atomically
 
 REPORT: Final = "report.json"
 PICTURE: Final = "timeline.png"
-VERIFY: Final = "verify.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A whole run: what chaos saw itself, and what `verify` said (its exit code; 0 = holds)."""
+    """A whole run: what was planned, what was found."""
 
     plan: Plan
     outcome: Outcome
-    verify_code: int
 
     @property
     def holds(self) -> bool:
         return (
-            self.verify_code == 0
+            self.outcome.verify_code == 0
             and not self.outcome.wrong
             and all(found.holds for found in self.outcome.recoveries)
         )
@@ -52,7 +50,7 @@ class Verdict:
             "totals": dict(outcome.totals),
             "faults": [found.as_json() for found in outcome.recoveries],
             "wrong": outcome.wrong,
-            "verify": {"exitCode": self.verify_code, "report": _read(plan.folder / VERIFY)},
+            "verify": {"exitCode": outcome.verify_code, "report": _read(plan.folder / VERIFY)},
             "holds": self.holds,
             "timeline": [sample.as_json() for sample in outcome.samples],
         }
@@ -71,7 +69,7 @@ def show(console: Console, verdict: Verdict) -> None:
     print_plain(console, f"Load: {totals}")
     for text in outcome.wrong:
         console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
-    said = "holds" if verdict.verify_code == 0 else f"exit code {verdict.verify_code}"
+    said = "holds" if outcome.verify_code == 0 else f"exit code {outcome.verify_code}"
     print_plain(console, f"verify: {said}. All files of this run: {plan.folder}")
     if verdict.holds:
         console.print("Everything holds.", style="bold green")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -39,6 +40,9 @@ SUPERVISE_SECONDS: Final = 0.5
 #: After the load: until the outbox is empty, the log complete and all clients have all of it.
 DRAIN_SECONDS_MAX: Final = 120.0
 DRAIN_POLL_SECONDS: Final = 0.2
+VERIFY_SECONDS_MAX: Final = 900.0
+#: The report of `verify`, in the run's folder.
+VERIFY: Final = "verify.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,11 @@ class Plan:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run found, before `verify` has spoken."""
+    """What a run found."""
 
     journal: Path
+    #: Of `verify`; 0 = holds, None = it was not asked.
+    verify_code: int | None = None
     recoveries: list[Recovery] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     totals: Mapping[str, int] = field(default_factory=dict)
@@ -194,24 +200,48 @@ class _Run:
 
 
 async def storm(place: Place, plan: Plan) -> Outcome:
-    """Start the system, run the plan; the system is left running for `verify`.
+    """Start the system, run the plan, let `verify` judge.
 
     Raises StackError (in a group) when it cannot start or keeps dying, NotOpen, KafkaException.
     """
-    async with _prepared(place, plan) as run:
-        try:
-            await run.go()
-        finally:
-            run.conclude()
+    async with AsyncExitStack() as stack:
+        # Open to the end: `verify` asks for what is still to be published, too.
+        for link in place.links.values():
+            await stack.enter_async_context(link.open())
+        await asyncio.to_thread(start_all, place, plan.reporter)
+        async with _prepared(place, plan) as run:
+            try:
+                await run.go()
+            finally:
+                run.conclude()
+        with plan.reporter.step("Verifying"):
+            run.outcome.verify_code = await verify(place, run.outcome.journal, plan.folder)
     return run.outcome
+
+
+async def verify(place: Place, journal: Path, folder: Path) -> int:
+    """The exit code of `shopstream verify` over the place, with the run's journal.
+
+    A process of its own: the system is judged by what anyone would run. Its words go to our
+    output. Raises TimeoutError.
+    """
+    command = Path(sys.executable).with_name("shopstream")
+    process = await asyncio.create_subprocess_exec(
+        *(str(command), "verify", "--journal", str(journal), "--json", str(folder / VERIFY)),
+        env=dict(place.system.settings.environ),
+    )
+    try:
+        async with asyncio.timeout(VERIFY_SECONDS_MAX):
+            return await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 @asynccontextmanager
 async def _prepared(place: Place, plan: Plan) -> AsyncIterator[_Run]:
     async with AsyncExitStack() as stack:
-        for link in place.links.values():
-            await stack.enter_async_context(link.open())
-        await asyncio.to_thread(start_all, place, plan.reporter)
         tail = Tail(place.brokers, plan.clock)
         await asyncio.to_thread(tail.start)
         stack.push_async_callback(asyncio.to_thread, tail.stop)
