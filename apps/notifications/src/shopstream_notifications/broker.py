@@ -166,6 +166,9 @@ class Broker:
                 for where, future in futures.items()
             }
         except (KafkaException, TimeoutError) as error:
+            if _says(error, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001 - the library's name
+                # The client goes by the partitions it knew; a new one asks (protocol rule 14).
+                self.__dict__.pop("_admin", None)
             raise BrokerUnavailable(_text(error)) from error
 
     def _answer(self, future: Future[Any]) -> Any:

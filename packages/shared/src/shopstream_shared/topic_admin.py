@@ -55,7 +55,7 @@ def ensure_topics(admin: AdminClient, specs: Iterable[TopicSpec]) -> None:
     KafkaException when the broker cannot be reached or refuses to create a topic.
     """
     wanted = {spec.name: spec for spec in specs}
-    missing = [wanted[name] for name in wanted.keys() - _partitions(admin, wanted).keys()]
+    missing = [wanted[name] for name in wanted.keys() - shapes(admin, wanted).keys()]
     if missing:
         _create(admin, missing)
     _all_visible(admin, wanted)
@@ -68,15 +68,15 @@ def differences(admin: AdminClient, specs: Mapping[str, TopicSpec]) -> Mapping[s
 
     Raises KafkaException.
     """
-    shapes = _partitions(admin, specs)
-    configs = _configs(admin, shapes)
+    found = shapes(admin, specs)
+    configs = _configs(admin, found)
     lines = {
-        name: list(_differences(spec, shapes[name], configs[name]))
-        if name in shapes
+        name: list(_differences(spec, found[name], configs[name]))
+        if name in found
         else [f"{name}: does not exist"]
         for name, spec in specs.items()
     }
-    return {name: found for name, found in lines.items() if found}
+    return {name: some for name, some in lines.items() if some}
 
 
 def _create(admin: AdminClient, specs: Iterable[TopicSpec]) -> None:
@@ -122,7 +122,7 @@ def _try_create(
 def _all_visible(admin: AdminClient, wanted: Mapping[str, TopicSpec]) -> None:
     deadline = time.monotonic() + VISIBLE_TIMEOUT_SECONDS
     while True:
-        found = _partitions(admin, wanted)
+        found = shapes(admin, wanted)
         unseen = wanted.keys() - found.keys()
         if not unseen:
             return
@@ -131,7 +131,7 @@ def _all_visible(admin: AdminClient, wanted: Mapping[str, TopicSpec]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _partitions(admin: AdminClient, names: Iterable[str]) -> Mapping[str, tuple[int, int]]:
+def shapes(admin: AdminClient, names: Iterable[str]) -> Mapping[str, tuple[int, int]]:
     """(partitions, replication) of each topic that exists."""
     futures = admin.describe_topics(
         TopicCollection(list(names)), request_timeout=METADATA_TIMEOUT_SECONDS

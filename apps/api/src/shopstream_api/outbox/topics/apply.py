@@ -183,6 +183,8 @@ class Apply:
         deadline = time.monotonic() + CREATE_SECONDS_MAX
         while True:
             try:
+                # The client goes by the partitions it knows, until it is made to ask.
+                admin.list_topics(timeout=METADATA_TIMEOUT_SECONDS)
                 log_ends(admin, [(t, p) for t, n in wanted.items() for p in range(n)])
             except KafkaException:
                 if time.monotonic() > deadline:

@@ -9,8 +9,8 @@ from confluent_kafka.admin import AdminClient
 
 from shopstream_shared.boundaries import PART, Boundary, encode_boundary
 from shopstream_shared.kafka import KafkaConnection, topic_states
-from shopstream_shared.topic_admin import ensure_topics
-from shopstream_shared.topics import BOUNDARIES, TopicSpec, TopicState
+from shopstream_shared.topic_admin import ensure_topics, shapes
+from shopstream_shared.topics import BOUNDARIES, RELAY_PROGRESS, TopicSpec, TopicState
 
 FLUSH_SECONDS_MAX: Final = 10.0
 
@@ -25,7 +25,10 @@ def write_boundaries(
     """
     admin = AdminClient(connection.admin())
     if BOUNDARIES not in topic_states(admin, [BOUNDARIES]):
-        ensure_topics(admin, [replace(progress, name=BOUNDARIES, key="the change", partitions=1)])
+        # As many copies as the progress topic has, which may be fewer than the file wants by now.
+        _, replication = shapes(admin, [RELAY_PROGRESS])[RELAY_PROGRESS]
+        spec = replace(progress, name=BOUNDARIES, key="the change", partitions=1)
+        ensure_topics(admin, [replace(spec, replication=replication)])
     failed: list[KafkaError] = []
 
     def report(error: KafkaError | None, _message: Message) -> None:

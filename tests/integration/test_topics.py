@@ -1,0 +1,296 @@
+"""Topics made again and topics with more partitions, under a running system (rules 13 and 14).
+
+A broker of our own: these tests delete its topics.
+"""
+
+import asyncio
+import json
+import signal
+import tempfile
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
+from tests.support.api import COMMAND, ApiProcess, Published, published
+from tests.support.components import LocalComponents
+from tests.support.stream_service import Stream, StreamService
+from tests.support.system import wait_until
+from tests.support.warm import forks
+
+from shopstream_api.outbox.topics import apply as apply_module
+from shopstream_api.outbox.topics.apply import Apply
+from shopstream_api.outbox.topics.errors import Refused
+from shopstream_shared.kafka import KafkaConnection
+from shopstream_shared.topic_admin import ensure_topics
+from shopstream_shared.topics import (
+    ALL_TOPICS,
+    BOUNDARIES,
+    ORDERS,
+    PRODUCTS,
+    RELAY_PROGRESS,
+    STREAM_TOPICS,
+    load_topics,
+)
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[LocalComponents]:
+    with LocalComponents() as components:
+        components.up("kafka", "postgres")
+        yield components
+
+
+@pytest.fixture
+def api(own: LocalComponents) -> Iterator[ApiProcess]:
+    """A new database on new topics."""
+    present = AdminClient({"bootstrap.servers": own.kafka_brokers}).list_topics(timeout=10).topics
+    delete(own, *{*ALL_TOPICS, BOUNDARIES} & present.keys())
+    with ApiProcess.beside(own) as process:
+        wait_until(lambda: process.answers("/health"), "all is healthy")
+        yield process
+
+
+def delete(own: LocalComponents, *topics: str) -> None:
+    admin = AdminClient({"bootstrap.servers": own.kafka_brokers})
+    for future in admin.delete_topics(list(topics)).values() if topics else ():
+        future.result(10)
+    wait_until(
+        lambda: not set(topics) & admin.list_topics(timeout=10).topics.keys(), "they are gone"
+    )
+
+
+def make(own: LocalComponents) -> None:
+    admin = AdminClient({"bootstrap.servers": own.kafka_brokers})
+    ensure_topics(admin, load_topics("local").values())
+
+
+def topics(api: ApiProcess, *arguments: str, **environ: str) -> tuple[int, str]:
+    """`shopstream-api topics …`: exit code and all that it printed."""
+    with tempfile.NamedTemporaryFile() as printed:
+        command = [COMMAND, "topics", *arguments]
+        ended = forks("shopstream_api.main").start(
+            command, {**api.environ, **environ}, printed.fileno()
+        )
+        return ended.wait(120), Path(printed.name).read_text()
+
+
+def relay_says(api: ApiProcess) -> str:
+    message: str = api.client.get("/health").json()["checks"]["relay"]["message"]
+    return message
+
+
+def partitions(own: LocalComponents, topic: str) -> int:
+    admin = AdminClient({"bootstrap.servers": own.kafka_brokers})
+    return len(admin.list_topics(topic, timeout=10).topics[topic].partitions)
+
+
+def assert_once_and_in_order(found: Sequence[Published], api: ApiProcess) -> None:
+    """All that the database says was caused, each once; in order where a key has one partition."""
+    wanted = api.query("SELECT topic, subject::text, sequence FROM event_audit")
+    assert Counter((r.topic, r.key, r.sequence) for r in found) == Counter(wanted)
+
+
+@pytest.mark.parametrize(
+    "made_again", [(PRODUCTS,), (RELAY_PROGRESS,), ALL_TOPICS], ids=["one", "progress", "all"]
+)
+def test_topics_made_again_stop_the_relay_loudly_until_they_are_adopted(
+    api: ApiProcess, own: LocalComponents, made_again: tuple[str, ...]
+) -> None:
+    before = [api.product(stock=2)["id"] for _ in range(6)]
+    api.drained()
+    delete(own, *made_again)
+    # The API makes missing topics, and goes on to take writes.
+    wait_until(lambda: "topic_recreated" in relay_says(api), "health says so")
+    assert all(topic in relay_says(api) for topic in made_again if topic != "shop.dead-letter")
+    assert "shopstream topics adopt" in relay_says(api)
+    after = [api.product()["id"] for _ in range(6)]
+    assert api.client.patch(f"/products/{before[0]}", json={"name": "New"}).status_code == 200
+    assert api.query("SELECT count(*) FROM outbox") == [(7,)]
+    code, printed = topics(api, "ls", "--json")
+    states = {row["topic"]: row["state"] for row in json.loads(printed)}
+    assert code == 1
+    assert {t for t, state in states.items() if state == "topic_recreated"} == {
+        topic for topic in made_again if topic != "shop.dead-letter"
+    }
+    code, printed = topics(api, "adopt", "--json")
+    assert code == 0, printed
+    adopted = {row["topic"]: row for row in json.loads(printed)["topics"]}
+    assert {row["generation"] for row in adopted.values()} == {1}
+    if PRODUCTS in made_again:
+        # What is lost with the old topic is told, as far as the relay had come there.
+        assert sum(adopted[PRODUCTS]["lastEnds"]) >= len(before)
+    api.drained()
+    kept = [] if PRODUCTS in made_again else before
+    expected = Counter([*kept, *after, before[0]])
+    assert Counter(r.key for r in published(own.kafka_brokers)) == expected
+    wait_until(lambda: api.answers("/health"), "all is healthy again")
+    assert topics(api, "adopt")[1] == "nothing to adopt\n"
+
+
+def test_a_progress_topic_made_again_after_a_crash_doubles_nothing(
+    api: ApiProcess, own: LocalComponents
+) -> None:
+    """The hole itself: committed, not deleted, and the record that would have said so is gone."""
+    api.product()
+    api.drained()
+    api.kill()
+    api.start(SHOPSTREAM_RELAY="off")
+    product = api.product(stock=10)
+    api.order((product["id"], 7))
+    api.kill()
+    api.start(path=None, SHOPSTREAM_RELAY="inline", SHOPSTREAM_CRASH_AT="relay.after_commit")
+    assert api.died() == -signal.SIGKILL
+    waiting = api.query("SELECT count(*) FROM outbox")
+    assert waiting == [(4,)]
+    delete(own, RELAY_PROGRESS)
+    make(own)
+    api.start()
+    wait_until(lambda: "topic_recreated" in relay_says(api), "health says so")
+    later = api.product()
+    code, printed = topics(api, "adopt", "--json")
+    assert code == 0, printed
+    assert json.loads(printed)["foundPublished"] == 4
+    assert json.loads(printed)["sentAgainMax"] == 0
+    api.drained()
+    found = published(own.kafka_brokers)
+    assert_once_and_in_order(found, api)
+    assert later["id"] in {record.key for record in found}
+
+
+class Writers:
+    """Products that are made and changed, over and over, while something happens to the topics."""
+
+    def __init__(self, api: ApiProcess) -> None:
+        self._api = api
+        self._products = [api.product(stock=1_000)["id"] for _ in range(12)]
+        self.count = len(self._products)
+
+    def write(self) -> None:
+        for product in self._products:
+            number = self.count
+            self.count += 1
+            path = f"/products/{product}"
+            assert self._api.client.patch(path, json={"name": f"n{number}"}).status_code == 200
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        stop = threading.Event()
+
+        def run() -> None:
+            while not stop.is_set():
+                self.write()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(30)
+
+
+async def everything(stream: Stream, wanted: list[tuple[str, str, int]]) -> None:
+    """Read until all events of the database have come; each once, and in order."""
+    await stream.until(lambda: len(stream.data) >= len(wanted), 60)
+    seen: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for value in stream.data:
+        event: dict[str, Any] = json.loads(value)
+        kind = event["type"].partition(".")[0]
+        topic = {"product": PRODUCTS, "order": ORDERS}.get(kind, "shop.inventory")
+        seen[topic, event["subject"]].append(int(event["sequence"]))
+    expected: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for topic, subject, sequence in wanted:
+        expected[topic, subject].append(sequence)
+    assert seen == {key: sorted(sequences) for key, sequences in expected.items()}
+
+
+def test_more_partitions_under_load_keep_every_event_once_and_in_order(
+    api: ApiProcess, own: LocalComponents
+) -> None:
+    """A client that stays, one that resumes, and one that resumes at a replica made later."""
+
+    async def run(first: StreamService) -> None:
+        staying = await (await first.connect()).opened()
+        begun = staying.last_id
+        writers = await asyncio.to_thread(Writers, api)
+        with writers.at_work():
+            await staying.until(lambda: len(staying.data) > 60)
+            code, printed = await asyncio.to_thread(
+                topics, api, "apply", "--json", SHOPSTREAM_PROFILE="production"
+            )
+            assert code == 0, printed
+            done = len(staying.data)
+            await staying.until(lambda: len(staying.data) > done + 60)
+        api.drained()
+        wanted = api.query("SELECT topic, subject::text, sequence FROM event_audit")
+        await everything(staying, wanted)
+        again = await first.connect(last_event_id=begun)
+        await everything(again, wanted)
+        with StreamService(brokers) as second:
+            cold = await second.connect(last_event_id=begun)
+            await everything(cold, wanted)
+        for stream in (staying, again, cold):
+            stream.cut()
+
+    brokers = own.kafka_brokers
+    with StreamService(brokers) as first:
+        asyncio.run(run(first))
+    assert_once_and_in_order(published(brokers), api)
+    assert [partitions(own, topic) for topic in STREAM_TOPICS] == [12, 16, 12]
+    rows = json.loads(topics(api, "ls", "--json")[1])
+    assert {len(row["boundaries"]) for row in rows if row["topic"] in STREAM_TOPICS} == {1}
+    code, printed = topics(api, "apply")
+    assert code == 1
+    assert "Kafka cannot take partitions away" in printed
+
+
+def specs_with(products: int) -> dict[str, Any]:
+    specs = dict(load_topics("local"))
+    specs[PRODUCTS] = replace(specs[PRODUCTS], partitions=products)
+    return specs
+
+
+def test_partitions_added_past_the_tools_stop_the_relay_until_they_are_applied(
+    api: ApiProcess, own: LocalComponents
+) -> None:
+    writers = Writers(api)
+    api.drained()
+    admin = AdminClient({"bootstrap.servers": own.kafka_brokers})
+    admin.create_partitions([NewPartitions(PRODUCTS, 5)])[PRODUCTS].result(10)
+    wait_until(lambda: "partitions_changed" in relay_says(api), "health says so")
+    writers.write()
+    assert api.query("SELECT count(*) FROM outbox") == [(12,)]
+    connection = KafkaConnection(own.kafka_brokers, "test")
+    applied = Apply(api.database_url, connection, specs_with(5), (), print).run()
+    (grown,) = applied.topics
+    assert (grown.topic, grown.before, grown.after, grown.warning) == (PRODUCTS, 3, 5, "")
+    api.drained()
+    assert_once_and_in_order(published(own.kafka_brokers), api)
+
+
+def test_a_reader_that_is_behind_is_waited_for_and_then_nothing_is_changed(
+    api: ApiProcess, own: LocalComponents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apply_module, "CONSUMERS_SECONDS_MAX", 0.0)
+    writers = Writers(api)
+    api.drained()
+    reader = Consumer({"bootstrap.servers": own.kafka_brokers, "group.id": "slow"})
+    reader.commit(offsets=[TopicPartition(PRODUCTS, 0, 0)], asynchronous=False)
+    reader.close()
+    connection = KafkaConnection(own.kafka_brokers, "test")
+    said: list[str] = []
+    with pytest.raises(Refused, match=r"slow \(\d+\)"):
+        Apply(api.database_url, connection, specs_with(4), (), said.append).run()
+    assert "slow" in said[0]
+    assert partitions(own, PRODUCTS) == 3
+    writers.write()
+    api.drained()
+    applied = Apply(api.database_url, connection, specs_with(4), ("slow",), said.append).run()
+    assert [grown.after for grown in applied.topics] == [4]
