@@ -1,0 +1,281 @@
+"""Each check on a small history: healthy it is silent, broken in one way it names just that."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.support.spooled import NOW, Happened, History, healthy, received, recent_item
+
+from shopstream_stack.verify import client_checks, log_checks, sink_checks
+from shopstream_stack.verify.report import Invariant
+
+PRICED = Happened("shop.products", 3, "p", 2, "product.price_changed")
+MADE_UP = Happened("shop.products", 7, "p", 3, "product.updated")
+HOUR = "hour#2026-11-21T05:00:00Z"
+
+
+def judged(history: History, folder: Path) -> dict[int, Invariant]:
+    """Every check that works on the spool."""
+    rows = {number: Invariant(number) for number in (1, 2, 4, 5, 7)}
+    with history.spool(folder / "spool") as spool:
+        log_checks.prepare(spool)
+        log_checks.versions_on_log(spool, rows[1])
+        log_checks.no_phantoms(spool, rows[2])
+        sink_checks.sums(spool, rows[4])
+        sink_checks.aggregates(spool, rows[4])
+        sink_checks.recent_events(spool, rows[5], NOW)
+        client_checks.received(spool, rows[7])
+    return rows
+
+
+def test_a_healthy_history_holds_and_says_what_was_looked_at(tmp_path: Path) -> None:
+    rows = judged(healthy(), tmp_path)
+    assert {row.status for row in rows.values()} == {"holds"}, rows
+    assert rows[1].counted == {"versions": 6, "events": 6}
+    assert rows[4].counted == {"sums": 4, "items": 18, "counters": 72}
+    assert rows[5].counted == {"items": 6}
+
+
+def lost(history: History) -> None:
+    history.log.remove(PRICED)
+
+
+def doubled(history: History) -> None:
+    history.log.append(PRICED.at(7))
+
+
+def swapped(history: History) -> None:
+    history.log = [
+        one.at({0: 3, 3: 0}[one.offset]) if one.topic == "shop.products" else one
+        for one in history.log
+    ]
+
+
+def interleaved(history: History) -> None:
+    """The middle one of three versions in another partition."""
+    middle = next(one for one in history.log if one.sequence == 2 and one.topic == "shop.orders")
+    history.log.remove(middle)
+    history.log.append(middle.at(4, partition=1))
+
+
+def made_up(history: History) -> None:
+    history.log.append(MADE_UP)
+
+
+def other_bytes(history: History) -> None:
+    history.log.remove(PRICED)
+    history.log.append(replace(PRICED, bytes="others"))
+
+
+def unaudited(history: History) -> None:
+    history.versions["shop.inventory", "p"] = 2
+
+
+def still_waiting(history: History) -> None:
+    lost(history)
+    history.waiting.append(PRICED)
+
+
+def poisoned(history: History) -> None:
+    lost(history)
+    history.poison.append(PRICED)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "number", "kind", "place"),
+    [
+        (lost, 1, "lost", "version 1 is at shop.products/0@0"),
+        (doubled, 1, "duplicate", "shop.products/0@3, shop.products/0@7"),
+        (swapped, 1, "reordered", "shop.products/0@3"),
+        (interleaved, 1, "reordered", "shop.orders/1@4"),
+        (made_up, 2, "phantom", "shop.products/0@7"),
+        (other_bytes, 2, "altered", "shop.products/0@3"),
+        (unaudited, 1, "unaudited", ""),
+        (still_waiting, 1, "unpublished", "version 1 is at shop.products/0@0"),
+        (poisoned, 1, "poison", "version 1 is at shop.products/0@0"),
+    ],
+)
+def test_what_is_wrong_on_the_log_is_named_with_its_offsets(
+    break_it: Callable[[History], None], number: int, kind: str, place: str, tmp_path: Path
+) -> None:
+    history = healthy()
+    break_it(history)
+    row = judged(history, tmp_path)[number]
+    assert {name: count for name, count in row.kinds.items() if count} == {kind: 1}
+    (violation,) = row.violations
+    assert (violation.kind, violation.place) == (kind, place)
+    assert violation.aggregate.split()[1] in {"p", "o"}
+
+
+def test_only_what_lies_below_the_cut_is_judged(tmp_path: Path) -> None:
+    history = healthy()
+    history.log.append(MADE_UP)
+    history.e0 = 7  # committed after the snapshot, perhaps
+    assert judged(history, tmp_path)[2].status == "holds"
+    history.e0 = 8
+    assert judged(history, tmp_path / "again")[2].status == "violated"
+
+
+def test_a_dead_letter_is_no_phantom_and_counts_nowhere(tmp_path: Path) -> None:
+    history = healthy()
+    history.log.append(MADE_UP)
+    history.letters.append(("shop.products", 0, 7))
+    rows = judged(history, tmp_path)
+    assert {row.status for row in rows.values()} == {"holds"}
+    assert rows[2].counted == {"events": 6, "dead letters": 1}
+
+
+def test_a_subject_may_move_to_a_new_partition_once(tmp_path: Path) -> None:
+    history = healthy()
+    history.log = [
+        one.at(0, partition=1) if one.topic == "shop.orders" and one.sequence == 3 else one
+        for one in history.log
+    ]
+    assert judged(history, tmp_path)[1].status == "holds"
+
+
+def test_more_than_ten_of_a_kind_are_counted_and_ten_are_spelled_out(tmp_path: Path) -> None:
+    history = healthy()
+    history.log += [replace(MADE_UP, offset=10 + n, sequence=3 + n) for n in range(25)]
+    row = judged(history, tmp_path)[2]
+    assert row.kinds["phantom"] == 25
+    assert len(row.violations) == 10
+
+
+def one_cent_off(history: History) -> None:
+    history.items[f"seller#s#shop.orders#0|{HOUR}"]["revenueMinor#USD"] += 1
+
+
+def no_item(history: History) -> None:
+    del history.items[f"product#p#shop.inventory#0|{HOUR}"]["byType#inventory.reserved"]
+
+
+def too_short(history: History) -> None:
+    """It says that it has not come to the refund, yet the checkpoint is past it."""
+    history.items[f"seller#s#shop.orders#0|{HOUR}"]["upto"] = 4
+
+
+def another_total(history: History) -> None:
+    history.sums[3] = ("s", "revenueMinor#USD", 1_501)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "kind", "expected", "seen"),
+    [
+        (one_cent_off, "differs", "revenueMinor#USD 1500", "1501"),
+        (no_item, "differs", "byType#inventory.reserved 1", "0"),
+        (too_short, "behind", "all events up to offset 6", "upto 4"),
+        (another_total, "unequal sum", "revenueMinor#USD 1501 by PostgreSQL", "1500 by the events"),
+    ],
+)
+def test_an_aggregate_that_is_off_is_named(
+    break_it: Callable[[History], None], kind: str, expected: str, seen: str, tmp_path: Path
+) -> None:
+    history = healthy()
+    break_it(history)
+    row = judged(history, tmp_path)[4]
+    assert {name: count for name, count in row.kinds.items() if count} == {kind: 1}
+    assert (row.violations[0].expected, row.violations[0].seen) == (expected, seen)
+
+
+def test_an_item_is_held_against_the_archive_up_to_its_own_offset(tmp_path: Path) -> None:
+    """The worker's checkpoint is at 5; one item has merged what comes after, the others not."""
+    history = healthy()
+    history.checkpoint = 5
+    for key, item in history.items.items():
+        if "shop.orders" in key and not key.startswith("seller"):
+            item |= {"upto": 4, "events": 2, "byType#order.refunded": 0, "revenueMinor#USD": 2_000}
+    assert judged(history, tmp_path)[4].status == "holds"
+
+
+def forgotten(history: History) -> None:
+    history.recent.pop(1)
+
+
+def unknown(history: History) -> None:
+    history.recent.append(recent_item(MADE_UP))
+
+
+def other_type(history: History) -> None:
+    history.recent[1] = recent_item(PRICED, type="product.updated")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "kind"), [(forgotten, "missing"), (unknown, "phantom"), (other_type, "altered")]
+)
+def test_what_is_wrong_in_recent_events_is_named(
+    break_it: Callable[[History], None], kind: str, tmp_path: Path
+) -> None:
+    history = healthy()
+    break_it(history)
+    row = judged(history, tmp_path)[5]
+    assert {name: count for name, count in row.kinds.items() if count} == {kind: 1}
+
+
+def test_what_is_older_than_29_days_may_have_left_recent_events(tmp_path: Path) -> None:
+    history = healthy()
+    old = NOW - 29 * 24 * 3_600_000_000 - 1
+    history.log = [replace(one, time=old) for one in history.log]
+    history.audit, history.recent = list(history.log), []
+    assert judged(history, tmp_path)[5].status == "holds"
+
+
+def heard_twice(history: History) -> None:
+    history.received.append(received(PRICED, 50))
+
+
+def heard_not(history: History) -> None:
+    """The order's second version; its first and third came."""
+    history.received = [one for one in history.received if one[5:] != ("o", 2)]
+
+
+def heard_late(history: History) -> None:
+    history.received = [
+        (*one[:2], 100 - one[2], *one[3:]) if one[5] == "o" else one for one in history.received
+    ]
+
+
+def heard_from_nowhere(history: History) -> None:
+    history.received.append(received(MADE_UP, 50))
+
+
+def heard_unasked(history: History) -> None:
+    history.clients = [("c", "product.*,order.*", "", "")]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "kind", "count"),
+    [
+        (heard_twice, "duplicate", 1),
+        (heard_not, "missing", 1),
+        (heard_late, "reordered", 2),
+        (heard_from_nowhere, "phantom", 1),
+        (heard_unasked, "unasked", 1),
+    ],
+)
+def test_what_a_client_should_not_have_seen_is_named(
+    break_it: Callable[[History], None], kind: str, count: int, tmp_path: Path
+) -> None:
+    history = healthy()
+    break_it(history)
+    row = judged(history, tmp_path)[7]
+    assert {name: number for name, number in row.kinds.items() if number} == {kind: count}
+    assert "client c" in f"{row.violations[0].expected} {row.violations[0].seen}"
+
+
+def test_a_client_is_not_blamed_for_the_gap_that_it_was_told_of(tmp_path: Path) -> None:
+    history = healthy()
+    heard_not(history)
+    third = next(n for n, one in enumerate(history.received) if one[5:] == ("o", 3))
+    client, _, *rest = history.received[third]
+    history.received[third] = (client, 1, *rest)
+    assert judged(history, tmp_path)[7].status == "holds"
+
+
+def test_a_client_with_a_filter_misses_only_what_it_asked_for(tmp_path: Path) -> None:
+    history = healthy()
+    history.clients = [("c", "order.created,order.refunded", "s", "o")]
+    wanted = {("o", 1), ("o", 3)}
+    history.received = [one for one in history.received if one[5:] in wanted]
+    assert judged(history, tmp_path)[7].status == "holds"
