@@ -61,6 +61,7 @@ class History:
             for part in PARTS
         }
         self.first: dict[Part, int] = dict.fromkeys(PARTS, 0)
+        self.grown: tuple[Boundary, ...] = ()
 
     def end(self) -> dict[Part, int]:
         return {part: len(records) for part, records in self.records.items()}
@@ -85,7 +86,7 @@ class History:
         return {part: min(timestamp_ms, len(self.records[part])) for part in parts}
 
     def boundaries(self) -> Sequence[Boundary]:
-        return ()
+        return self.grown
 
     async def read(self, wanted: Filter, begin: Offsets, stop: Offsets) -> Slice:
         """At most three records a part and slice, so that replays take several."""
