@@ -2,7 +2,8 @@
 
     python -m tests.simulation --schedules 100000 --seed 1          seeds 1, 2, 3, …
     python -m tests.simulation --seed 4711 --trace                  one seed, as it happened
-    python -m tests.simulation --without LSO_WAIT                   what a piece is for
+    python -m tests.simulation --without LSO_WAIT --schedules 1000  what a piece is for
+    python -m tests.simulation exhaustive --without FENCING         the abstract protocol
 
 Exit code 1 with the first violations and the seeds that show them.
 """
@@ -14,6 +15,7 @@ from functools import partial
 from typing import Annotated, Final
 
 import typer
+from tests.simulation.exhaustive import search
 from tests.simulation.pieces import Piece
 from tests.simulation.schedule import run, silence
 
@@ -26,18 +28,25 @@ _app = typer.Typer(add_completion=False, help=__doc__)
 _Violations = Sequence[tuple[int, str]]
 
 
-@_app.command()
+_Without = Annotated[
+    str | None, typer.Option(help=f"Leave out one of {', '.join(p.name for p in Piece)}")
+]
+
+
+@_app.callback(invoke_without_command=True)
 def main(
+    context: typer.Context,
     *,
     schedules: Annotated[int, typer.Option(min=1, help="How many seeds, one after the other")] = 1,
     seed: Annotated[int, typer.Option(help="The first seed")] = 0,
     trace: Annotated[bool, typer.Option(help="Show one seed as it happened")] = False,
-    without: Annotated[
-        str | None, typer.Option(help=f"Leave out one of {', '.join(p.name for p in Piece)}")
-    ] = None,
+    without: _Without = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes at work")] = 1,
 ) -> None:
-    piece = None if without is None else Piece[without.upper()]
+    """Run schedules of the seeds from --seed on."""
+    if context.invoked_subcommand is not None:
+        return
+    piece = _piece(without)
     if trace:
         with silence():
             outcome = run(seed, piece)
@@ -53,6 +62,18 @@ def main(
     for wrong, violation in found[:SHOWN_MAX]:
         typer.echo(f"  {violation}\n    python -m tests.simulation --seed {wrong} --trace{flags}")
     raise typer.Exit(1 if found else 0)
+
+
+@_app.command()
+def exhaustive(*, without: _Without = None) -> None:
+    """Search all interleavings of the abstract protocol; shows the shortest way to a violation."""
+    result = search(_piece(without))
+    typer.echo(str(result))
+    raise typer.Exit(1 if result.violation else 0)
+
+
+def _piece(name: str | None) -> Piece | None:
+    return None if name is None else Piece[name.upper()]
 
 
 def _search(seeds: range, piece: Piece | None, jobs: int) -> _Violations:
