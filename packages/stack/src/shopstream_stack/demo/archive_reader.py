@@ -10,24 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise, zip_longest
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
-import boto3
 import msgspec
 import zstandard
-from botocore.config import Config
 
 from shopstream_shared.topics import STREAM_TOPICS
 from shopstream_stack.demo.crowd import Keep
 from shopstream_stack.demo.evidence import NotAnEvent, SeenEvent
+from shopstream_stack.demo.stores import s3_client
 from shopstream_stack.demo.target import Target
 from shopstream_stack.demo.wire import wire_faults
 
-if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
-
-CONNECT_SECONDS_MAX: Final = 3
-READ_SECONDS_MAX: Final = 20
 #: Directories are named after the first line's hour, which may lie a little before the run's.
 LOOK_BACK: Final = timedelta(hours=1)
 
@@ -92,18 +86,7 @@ class ArchiveReader:
     def __init__(self, target: Target, topic_ids: Mapping[str, str]) -> None:
         self._bucket = target.archive_bucket
         self._topic_ids = topic_ids
-        self._s3: S3Client = boto3.client(
-            "s3",
-            endpoint_url=target.minio_endpoint,
-            region_name=target.aws_region,
-            aws_access_key_id=target.minio_access_key,
-            aws_secret_access_key=target.minio_secret_key.get_secret_value(),
-            config=Config(
-                connect_timeout=CONNECT_SECONDS_MAX,
-                read_timeout=READ_SECONDS_MAX,
-                retries={"max_attempts": 3},
-            ),
-        )
+        self._s3 = s3_client(target)
 
     def archived(self, start: Offsets, since: datetime) -> dict[tuple[str, int], int]:
         """How far each partition is archived: the next offset, or the start where nothing is."""

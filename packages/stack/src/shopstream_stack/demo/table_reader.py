@@ -1,21 +1,14 @@
 """Reads RecentEvents back as any DynamoDB client would."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-import boto3
 from boto3.dynamodb.types import TypeDeserializer
-from botocore.config import Config
 
 from shopstream_stack.demo.crowd import Keep
 from shopstream_stack.demo.evidence import NotAnEvent, SeenEvent
+from shopstream_stack.demo.stores import dynamodb_client
 from shopstream_stack.demo.target import Target
-
-if TYPE_CHECKING:
-    from types_boto3_dynamodb import DynamoDBClient
-
-CONNECT_SECONDS_MAX: Final = 3
-READ_SECONDS_MAX: Final = 20
 
 
 class TableReader:
@@ -23,18 +16,7 @@ class TableReader:
 
     def __init__(self, target: Target) -> None:
         self._table = target.recent_events_table
-        self._dynamo: DynamoDBClient = boto3.client(
-            "dynamodb",
-            endpoint_url=target.dynamo_endpoint,
-            region_name=target.aws_region,
-            aws_access_key_id=target.aws_access_key_id,
-            aws_secret_access_key=target.aws_secret_access_key.get_secret_value(),
-            config=Config(
-                connect_timeout=CONNECT_SECONDS_MAX,
-                read_timeout=READ_SECONDS_MAX,
-                retries={"max_attempts": 3},
-            ),
-        )
+        self._dynamo = dynamodb_client(target)
 
     def read(self, sellers: Iterable[str], keep: Keep) -> list[SeenEvent]:
         """Every kept item of these sellers. Raises LookupError when no index serves sellers."""
