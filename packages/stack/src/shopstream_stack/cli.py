@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 from rich.console import Console
@@ -50,6 +50,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+topics_app = typer.Typer(
+    help="Topics made again, topics with more partitions.", no_args_is_help=True
+)
+app.add_typer(topics_app, name="topics")
 out = _console()
 err = Console(stderr=True)
 
@@ -182,56 +186,40 @@ def bench_api(
     ] = None,
 ) -> None:
     """Measure the API against pgbench on a system of its own; exit 0 if every bar is reached."""
+    _bench("bench_api", quick=quick, json=json, markdown=markdown)
+
+
+@app.command("bench-relay")
+def bench_relay(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short; judges correctness only, no speed.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", help="Write the table here.")
+    ] = None,
+) -> None:
+    """Measure the relay against a loop without transactions; exit 0 if every bar is reached."""
+    _bench("bench_relay", quick=quick, json=json, markdown=markdown)
+
+
+def _bench(
+    name: Literal["bench_api", "bench_relay"],
+    *,
+    quick: bool,
+    json: Path | None,
+    markdown: Path | None,
+) -> None:
     from shopstream_stack.bench import command, place  # noqa: PLC0415 - Kafka client only if needed
 
     settings = _settings()
+    run = command.bench_api if name == "bench_api" else command.bench_relay
     with (
         reserved_ports() as ports,
         locked_system(place.bench_settings(settings, ports)) as system,
     ):
-        code = command.bench_api(
-            system, ports, out, quick=quick, json_path=json, markdown_path=markdown
-        )
-    raise typer.Exit(code)
-
-
-@app.command()
-def chaos(
-    *,
-    minutes: Annotated[float, typer.Option(help="How long the load lasts.", min=0.1)] = 10.0,
-    seed: Annotated[int, typer.Option(help="Same seed, same schedule of faults.")] = 1,
-    faults: Annotated[
-        str, typer.Option(help="Kinds, separated by commas; all of them without.")
-    ] = "",
-    rate: Annotated[float, typer.Option(help="Writes a second.", min=0.1, max=1_000)] = 30.0,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A fixed schedule of one fault of each family.")
-    ] = False,
-) -> None:
-    """Kill, stop, cut off under load, on a system of its own; exit 0 if `verify` holds after."""
-    from shopstream_stack.chaos import command, place, schedule  # noqa: PLC0415 - its plots are slow to load
-
-    settings = _settings()
-    kinds = [name.strip() for name in faults.split(",") if name.strip()] or list(schedule.FAULTS)
-    try:
-        planned = schedule.QUICK if quick else schedule.schedule(seed, minutes, kinds)
-    except schedule.UnknownFault as error:
-        _complain(error)
-        raise typer.Exit(EXIT_USAGE) from None
-    with (
-        reserved_ports() as ports,
-        locked_system(place.chaos_settings(settings, ports)) as system,
-    ):
-        code = command.chaos(
-            system,
-            ports,
-            out,
-            seed=seed,
-            seconds=schedule.QUICK_SECONDS if quick else minutes * 60,
-            writes_per_second=rate,
-            patience=schedule.QUICK_PATIENCE if quick else 1.0,
-            faults=planned,
-        )
+        code = run(system, ports, out, command.Output(json, markdown), quick=quick)
     raise typer.Exit(code)
 
 
@@ -262,6 +250,37 @@ def stream_id(
     print(stream_ids.unresumable(brokers, kind))  # noqa: T201 - the one line a script reads
     if evicted and not stream_ids.anything_evicted(brokers):
         typer.echo("Nothing has been evicted yet: this id, of offset 0, can be resumed.", err=True)
+
+
+@topics_app.command("ls")
+def topics_ls() -> None:
+    """Show each topic beside what the relay uses and topics.toml says; exit 0 if all is well."""
+    from shopstream_stack.topics import command  # noqa: PLC0415 - AWS's client only where needed
+
+    raise typer.Exit(command.ls(_settings(), out))
+
+
+@topics_app.command("adopt")
+def topics_adopt() -> None:
+    """Go on with topics that were deleted and made again; exit 0 if everything goes on."""
+    from shopstream_stack.topics import command  # noqa: PLC0415 - as above
+
+    with locked_system(_settings()) as system:
+        code = command.adopt(system, out)
+    raise typer.Exit(code)
+
+
+@topics_app.command("apply")
+def topics_apply(
+    *,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="A reader's group not to wait for.")
+    ] = None,
+) -> None:
+    """Give topics the partitions that topics.toml says, where those are more."""
+    from shopstream_stack.topics import command  # noqa: PLC0415 - as above
+
+    raise typer.Exit(command.apply(_settings(), out, without or []))
 
 
 def bring_up(system: System, names: list[str] | None = None) -> bool:

@@ -10,12 +10,12 @@ new partitions that the relay refuses to use until `apply` was called again.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from shopstream_api.outbox.relay.ports import Topics
@@ -23,6 +23,7 @@ from shopstream_api.outbox.topics.books import Books
 from shopstream_api.outbox.topics.boundaries import write_boundaries
 from shopstream_api.outbox.topics.errors import Refused
 from shopstream_api.outbox.topics.quiet import opened, relays_held, settled_ends
+from shopstream_api.outbox.topics.readers import Readers
 from shopstream_shared.boundaries import Boundary
 from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer, topic_states
 from shopstream_shared.log_range import Part, log_ends
@@ -38,9 +39,6 @@ DRAIN_SECONDS_MAX: Final = 60.0
 CONSUMERS_SECONDS_MAX: Final = 60.0
 CREATE_SECONDS_MAX: Final = 15.0
 POLL_SECONDS: Final = 0.2
-#: It keeps each partition's records apart, in files; who reads them goes by the boundary. Waiting
-#: for it would pause the relays until its files are cut.
-NOT_WAITED_FOR: Final = ("analytics-archive",)
 
 Say = Callable[[str], None]
 
@@ -140,22 +138,19 @@ class Apply:
         """Until every group that commits positions in these parts stands at their ends."""
         waited: set[str] = set()
         deadline = time.monotonic() + CONSUMERS_SECONDS_MAX
-        while behind := self._behind(admin, ends):
-            said = ", ".join(f"{group} ({count})" for group, count in sorted(behind.items()))
-            if not behind.keys() <= waited:
-                self.say(f"waiting for readers that are behind: {said}")
-                waited |= behind.keys()
-            if time.monotonic() > deadline:
-                raise Refused(f"readers stay behind: {said}; start them, or name those --without")
-            books.ping()
-            time.sleep(POLL_SECONDS)
+        with Readers(self.connection, admin, self.without) as readers:
+            while behind := readers.behind(ends):
+                said = ", ".join(f"{group} ({count})" for group, count in sorted(behind.items()))
+                if not behind.keys() <= waited:
+                    self.say(f"waiting for readers that are behind: {said}")
+                    waited |= behind.keys()
+                if time.monotonic() > deadline:
+                    raise Refused(
+                        f"readers stay behind: {said}; start them, or name those --without"
+                    )
+                books.ping()
+                time.sleep(POLL_SECONDS)
         return sorted(waited)
-
-    def _behind(self, admin: AdminClient, ends: Mapping[Part, int]) -> dict[str, int]:
-        listed = answer(admin.list_consumer_groups(request_timeout=METADATA_TIMEOUT_SECONDS))
-        names = {group.group_id for group in listed.valid} - {*self.without, *NOT_WAITED_FOR}
-        lags = {name: _lag(_committed(admin, name, list(ends)), ends) for name in names}
-        return {name: lag for name, lag in lags.items() if lag}
 
     def _note(self, books: Books, found: Topics, cuts: Mapping[str, tuple[int, ...]]) -> None:
         boundaries = [
@@ -216,21 +211,3 @@ class Apply:
 
 def _ends_of(ends: Mapping[Part, int], topic: str) -> tuple[int, ...]:
     return tuple(ends[part] for part in sorted(ends) if part[0] == topic)
-
-
-def _committed(admin: AdminClient, group: str, parts: Sequence[Part]) -> dict[Part, int]:
-    """The positions that a group has committed in these parts."""
-    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*part) for part in parts])
-    (future,) = admin.list_consumer_group_offsets(
-        [asked], request_timeout=METADATA_TIMEOUT_SECONDS
-    ).values()
-    found = answer(future).topic_partitions
-    return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
-
-
-def _lag(committed: Mapping[Part, int], ends: Mapping[Part, int]) -> int:
-    """How much of the topics in which it commits at all a group has not read."""
-    topics = {topic for topic, _ in committed}
-    return sum(
-        max(0, end - committed.get(part, 0)) for part, end in ends.items() if part[0] in topics
-    )
