@@ -1,30 +1,17 @@
 """`shopstream bench-api --quick`: everything is measured, and what it measured was correct."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tests.support.components import machine_environ
-
-COMMAND = str(Path(sys.executable).with_name("shopstream"))
-COMMAND_SECONDS_MAX = 400
+from tests.support.bench import COMMAND_SECONDS_MAX, run_quick
 
 pytestmark = pytest.mark.timeout(COMMAND_SECONDS_MAX + 20)
 
 
 def test_a_quick_run_measures_every_promise_and_leaves_nothing_behind(tmp_path: Path) -> None:
     data, figures = tmp_path / "data", tmp_path / "figures.json"
-    done = subprocess.run(
-        [COMMAND, "bench-api", "--quick", "--json", str(figures)],
-        env={**machine_environ(), "SHOPSTREAM_DATA_DIR": str(data)},
-        text=True,
-        capture_output=True,
-        timeout=COMMAND_SECONDS_MAX,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_quick("bench-api", data, figures)
     found = json.loads(figures.read_text())
     rows = {row["name"]: row for row in found["rows"]}
     beginnings = ("POST /products", "GET /products", "List", "Search", "POST /orders", "Import")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from shopstream_stack.bench import report
@@ -10,6 +11,8 @@ from shopstream_stack.bench.evidence import differences
 from shopstream_stack.bench.load import LoadReport, LoadResult
 from shopstream_stack.bench.result import Bar, Results, Row
 
+COMMAND = "bench-api"
+BEGIN, END = report.MARK_BEGIN.format(COMMAND), report.MARK_END.format(COMMAND)
 REACHED = Bar("ratio", 0.71, ">=", 0.7)
 MISSED = Bar("p99 ms", 35.1, "<=", 35.0)
 
@@ -89,7 +92,7 @@ def test_the_table_shows_figures_faults_and_notes() -> None:
         Row("wrong", {}, (), ("1 event lost",)),
     )
     with console.capture() as captured:
-        report.show(console, _results(*rows), judged=True)
+        report.show(console, "A title", _results(*rows), judged=True)
     text = captured.get()
     assert "1,234" in text
     assert "wrong: 1 event lost" in text
@@ -110,21 +113,23 @@ def test_the_json_holds_bars_and_verdicts() -> None:
 
 def test_markdown_replaces_the_table_of_a_page_and_nothing_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{report.MARK_BEGIN}\nold\n{report.MARK_END}\nafter\n")
-    report.put_markdown(page, _results(Row("r", {"rate": 5.0})), judged=True)
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    report.put_markdown(page, COMMAND, _results(Row("r", {"rate": 5.0})), judged=True)
     text = page.read_text()
-    assert text.startswith(f"before\n{report.MARK_BEGIN}\n| what |")
-    assert text.endswith(f"{report.MARK_END}\nafter\n")
+    assert text.startswith(f"before\n{BEGIN}\n| what |")
+    assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
     assert "| r | 5 |" in text
 
 
 def test_markdown_is_a_page_of_its_own_where_there_are_no_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    report.put_markdown(page, _results(), judged=True)
+    report.put_markdown(page, COMMAND, _results(), judged=True)
     assert page.read_text().startswith("| what |")
 
 
-def test_the_documentation_has_the_marks() -> None:
+@pytest.mark.parametrize("command", ["bench-api", "bench-relay"])
+def test_the_documentation_has_the_marks(command: str) -> None:
     text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert text.index(report.MARK_BEGIN) < text.index(report.MARK_END)
+    begin, end = report.MARK_BEGIN.format(command), report.MARK_END.format(command)
+    assert text.index(begin) < text.index(end)

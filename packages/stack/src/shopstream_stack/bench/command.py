@@ -1,9 +1,12 @@
-"""`shopstream bench-api`: start a system of its own, measure, judge, leave nothing behind."""
+"""The benchmarks: start a system of its own, measure, judge, leave nothing behind."""
 
 import json
 import os
 import platform
 import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +25,8 @@ from shopstream_stack.bench.creates import measure_creates
 from shopstream_stack.bench.imports import measure_imports
 from shopstream_stack.bench.orders import measure_orders
 from shopstream_stack.bench.place import Place, running
-from shopstream_stack.bench.plan import FULL, QUICK, Plan
+from shopstream_stack.bench.plan import FULL, QUICK, RELAY_FULL, RELAY_QUICK, Plan
+from shopstream_stack.bench.relay import measure_relay
 from shopstream_stack.bench.result import Results
 from shopstream_stack.ports import PortReservations
 from shopstream_stack.process import write_atomically
@@ -31,33 +35,69 @@ from shopstream_stack.system import System
 EXIT_MISSED: Final = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the figures go besides the console."""
+
+    json: Path | None
+    markdown: Path | None
+
+
 def bench_api(
-    system: System,
-    ports: PortReservations,
-    console: Console,
-    *,
-    quick: bool,
-    json_path: Path | None,
-    markdown_path: Path | None,
+    system: System, ports: PortReservations, console: Console, output: Output, *, quick: bool
 ) -> int:
     """The exit code: 0 only if nothing is wrong and, in the full form, every bar is reached."""
-    # Told to end, it still stops what it has started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    plan, results = QUICK if quick else FULL, Results()
-    with running(system, ports) as place:
-        about = _about(place)
-        results.notes.append("Measured on " + ", ".join(f"{k} {v}" for k, v in about.items()))
-        measure(place, plan, results)
-    report.show(console, results, judged=plan.judged)
-    if json_path is not None:
-        found = report.as_json(results, judged=plan.judged, about=about)
-        write_atomically(json_path, json.dumps(found, indent=1) + "\n")
-    if markdown_path is not None:
-        report.put_markdown(markdown_path, results, judged=plan.judged)
-    return 0 if report.holds(results, judged=plan.judged) else EXIT_MISSED
+    plan = QUICK if quick else FULL
+    bench = Benchmark("bench-api", "The API against its floor", partial(measure, plan=plan))
+    return bench.run(system, ports, console, output, judged=plan.judged)
 
 
-def measure(place: Place, plan: Plan, results: Results) -> None:
+def bench_relay(
+    system: System, ports: PortReservations, console: Console, output: Output, *, quick: bool
+) -> int:
+    """The exit code, as of `bench_api`."""
+    plan = RELAY_QUICK if quick else RELAY_FULL
+    bench = Benchmark(
+        "bench-relay", "The relay against its floor", partial(measure_relay, plan=plan)
+    )
+    return bench.run(system, ports, console, output, judged=plan.judged)
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A command that measures."""
+
+    command: str
+    title: str
+    measure: Callable[[Place, Results], None]
+
+    def run(
+        self,
+        system: System,
+        ports: PortReservations,
+        console: Console,
+        output: Output,
+        *,
+        judged: bool,
+    ) -> int:
+        """Measure on a system that is started and ended here, and tell."""
+        # Told to end, it still stops what it has started.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        results = Results()
+        with running(system, ports) as place:
+            about = _about(place)
+            results.notes.append("Measured on " + ", ".join(f"{k} {v}" for k, v in about.items()))
+            self.measure(place, results)
+        report.show(console, self.title, results, judged=judged)
+        if output.json is not None:
+            found = report.as_json(results, judged=judged, about=about)
+            write_atomically(output.json, json.dumps(found, indent=1) + "\n")
+        if output.markdown is not None:
+            report.put_markdown(output.markdown, self.command, results, judged=judged)
+        return 0 if report.holds(results, judged=judged) else EXIT_MISSED
+
+
+def measure(place: Place, results: Results, plan: Plan) -> None:
     """All measurements in turn, writes and reads each on a database of their own."""
     place.use("writes")
     measure_creates(place, plan, results)
@@ -78,6 +118,7 @@ def _about(place: Place) -> dict[str, Any]:
         "processors": os.cpu_count(),
         "memoryGiB": round(memory, 1),
         "system": f"{platform.system()} {platform.machine()}",
+        "loadAverage": os.getloadavg()[0],
         "python": platform.python_version(),
         "postgresql": place.version(),
     }

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,13 +44,15 @@ class Witness:
 
         The relay must have published all. Raises KafkaException, StackError.
         """
-        config = KafkaConnection(self.place.brokers, "shopstream-bench").consumer("bench")
-        consumer = Consumer(config | {"enable.partition.eof": True})
-        try:
-            consumer.assign([TopicPartition(t, p, at) for (t, p), at in self.start.items()])
-            return _read(consumer, set(self.start))
-        finally:
-            consumer.close()
+        found: defaultdict[str, Counter[Fact]] = defaultdict(Counter)
+
+        def count(message: Any) -> None:
+            headers = _headers(message)
+            fact = Fact(headers["ce_type"], headers["ce_subject"], int(headers["ce_sequence"]))
+            found[headers["ce_sellerid"]][fact] += 1
+
+        read_log(self.place, self.start, count)
+        return found
 
     def audited(self, seller: str) -> Counter[Fact]:
         """A seller's events from the table that is written with each of them."""
@@ -62,23 +64,32 @@ class Witness:
         return Counter(Fact(*row) for row in rows)
 
 
-def _read(consumer: Consumer, left: set[tuple[str, int]]) -> defaultdict[str, Counter[Fact]]:
-    found: defaultdict[str, Counter[Fact]] = defaultdict(Counter)
+def read_log(place: Place, start: Offsets, each: Callable[[Any], None]) -> None:
+    """Call ``each`` with every committed message from ``start`` to the end.
+
+    Raises KafkaException, and StackError when that takes READ_SECONDS_MAX.
+    """
+    config = KafkaConnection(place.brokers, "shopstream-bench").consumer("bench")
+    consumer = Consumer(config | {"enable.partition.eof": True})
+    try:
+        consumer.assign([TopicPartition(t, p, at) for (t, p), at in start.items()])
+        _read(consumer, len(start), each)
+    finally:
+        consumer.close()
+
+
+def _read(consumer: Consumer, left: int, each: Callable[[Any], None]) -> None:
     in_time = deadline(READ_SECONDS_MAX, "the log is read to its end")
     while left:
         in_time()
         for message in consumer.consume(1, _POLL_SECONDS) + consumer.consume(_MESSAGES_MAX, 0):
             error = message.error()
             if error is None:
-                headers = _headers(message)
-                sequence = int(headers["ce_sequence"])
-                fact = Fact(headers["ce_type"], headers["ce_subject"], sequence)
-                found[headers["ce_sellerid"]][fact] += 1
+                each(message)
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's only name
-                left.discard((str(message.topic()), int(message.partition() or 0)))
+                left -= 1
             else:
                 raise KafkaException(error)
-    return found
 
 
 def _headers(message: Any) -> Mapping[str, str]:

@@ -54,3 +54,43 @@ QUICK: Final = Plan(
     products=2_000,
     import_rows=500,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPlan:
+    """Sizes of a run of `bench-relay`."""
+
+    judged: bool
+    #: Single writes, and how many come in a second.
+    writes: int
+    writes_a_second: int
+    #: Of the broker, whose machine code is made while it works.
+    warmup_rows: int
+    #: Turns of relay and floor each, every one a backlog of so many rows.
+    rounds: int
+    backlog_rows: int
+    #: Rows of all waves that show whether the table grows.
+    churn_rows: int
+    wave_rows: int
+
+
+RELAY_FULL: Final = RelayPlan(
+    judged=True,
+    writes=3_000,
+    writes_a_second=100,
+    warmup_rows=100_000,
+    rounds=3,
+    backlog_rows=200_000,
+    churn_rows=1_000_000,
+    wave_rows=20_000,
+)
+RELAY_QUICK: Final = RelayPlan(
+    judged=False,
+    writes=50,
+    writes_a_second=100,
+    warmup_rows=500,
+    rounds=1,
+    backlog_rows=5_000,
+    churn_rows=10_000,
+    wave_rows=2_500,
+)

@@ -10,9 +10,9 @@ from rich.table import Table
 from shopstream_stack.bench.result import Results, Row
 from shopstream_stack.process import write_atomically
 
-#: Around the table in a page that has more to say.
-MARK_BEGIN: Final = "<!-- bench-api -->"
-MARK_END: Final = "<!-- end of bench-api -->"
+#: Around the table of a benchmark in a page that has more to say.
+MARK_BEGIN: Final = "<!-- {} -->"
+MARK_END: Final = "<!-- end of {} -->"
 _STYLES: Final = {"holds": "green", "measured": "cyan", "MISSED": "bold red", "WRONG": "bold red"}
 #: Figures that have a column of their own: key, heading, format.
 _COLUMNS: Final = (
@@ -26,9 +26,9 @@ _COLUMNS: Final = (
 _HEADINGS: Final = ("what", *(heading for _, heading, _ in _COLUMNS), "bars", "verdict")
 
 
-def show(console: Console, results: Results, *, judged: bool) -> None:
+def show(console: Console, title: str, results: Results, *, judged: bool) -> None:
     """Print the table, then what is wrong and what must be known."""
-    table = Table(title="The API against its floor", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for heading in _HEADINGS:
         table.add_column(heading, overflow="fold")
     for row in results.rows:
@@ -42,12 +42,15 @@ def show(console: Console, results: Results, *, judged: bool) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def put_markdown(path: Path, results: Results, *, judged: bool) -> None:
-    """Write the table between the marks of a page, or as a page of its own. Raises OSError."""
+def put_markdown(path: Path, command: str, results: Results, *, judged: bool) -> None:
+    """Write the table between the command's marks in a page, or as a page of its own.
+
+    Raises OSError.
+    """
     text = markdown(results, judged=judged)
     page = path.read_text(encoding="utf-8") if path.exists() else ""
-    before, begin, rest = page.partition(MARK_BEGIN)
-    _, end, after = rest.partition(MARK_END)
+    before, begin, rest = page.partition(MARK_BEGIN.format(command))
+    _, end, after = rest.partition(MARK_END.format(command))
     if begin and end:
         text = f"{before}{begin}\n{text}{end}{after}"
     write_atomically(path, text)
