@@ -102,7 +102,7 @@ class Probe:
 
         async def said() -> bool:
             nonlocal reason
-            reason = _line_after(self._place, name, log_bytes)
+            reason = said_after(self._place, name, log_bytes)
             return bool(reason)
 
         await _when(said, since, seconds_max)
@@ -132,7 +132,7 @@ def log_bytes(place: Place, name: str) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _line_after(place: Place, name: str, start: int) -> str:
+def said_after(place: Place, name: str, start: int) -> str:
     with place.log_path(name).open("rb") as log:
         log.seek(start)
         for line in log:
