@@ -106,7 +106,8 @@ class Apply:
         for topic, spec in self.specs.items():
             if topic not in found:
                 raise Refused(f"{topic} is not there; the API makes missing topics")
-            if spec.partitions < found[topic].partitions:
+            # The progress topic has a partition a shard, however many the operator wants.
+            if spec.partitions < found[topic].partitions and topic != RELAY_PROGRESS:
                 raise Refused(
                     f"{topic} has {found[topic].partitions} partitions and topics.toml says "
                     f"{spec.partitions}: Kafka cannot take partitions away, and their events would "
