@@ -20,6 +20,8 @@ from shopstream_analytics.sink import LogRange
 COMMIT_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 2.0
 REQUEST_SECONDS: Final = 30.0
+#: Added partitions are found within this time; Faust's default is five minutes.
+METADATA_SECONDS: Final = 10.0
 #: A worker whose lanes are full still polls, so this only ends one whose loop hangs.
 POLL_SECONDS_MAX: Final = 120.0
 
@@ -77,6 +79,7 @@ def make_app(
         broker_max_poll_interval=POLL_SECONDS_MAX,
         broker_commit_interval=COMMIT_SECONDS,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=int(METADATA_SECONDS * 1_000),
         processing_guarantee="at_least_once",
         agent_supervisor=mode.CrashingSupervisor,
         stream_wait_empty=False,
