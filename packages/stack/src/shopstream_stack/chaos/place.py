@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -24,12 +25,10 @@ from shopstream_stack.errors import StackError
 from shopstream_stack.ports import LOOPBACK, PortReservations
 from shopstream_stack.process import PortUse, ProcessSpec
 from shopstream_stack.settings import COMPONENT_VARIABLES, StackSettings
-from shopstream_stack.system import System
+from shopstream_stack.system import System, side_by_side
 
 COMPONENTS: Final = ("kafka", "postgres", "dynamodb", "minio")
-#: Started first: it makes the tables and topics that the others want to see.
-FIRST_SERVICES: Final = ("api", "notifications", "analytics")
-SERVICES: Final = (*FIRST_SERVICES, "api-2", "relay")
+SERVICES: Final = ("api", "api-2", "relay", "notifications", "analytics")
 APIS: Final = ("api", "api-2")
 RELAYS: Final = ("api", "relay")
 #: Of the caller's variables these are taken over; with others it would be another system.
@@ -204,8 +203,7 @@ def _forget(place: Place) -> None:
         with contextlib.suppress(StackError):
             # One that stands still would hear no SIGTERM.
             place.signal(name, signal.SIGCONT)
-    for name in ("relay", "api-2"):
-        place.system.runner.stop(name)
+    side_by_side([partial(place.stop, name) for name in SERVICES])
     place.system.stop_all()
     place.system.forget()
     shutil.rmtree(place.system.settings.data, ignore_errors=True)  # the whole folder is ours
