@@ -36,8 +36,6 @@ def judge(broker: Broker, database: Database) -> None:
     _whole(transactions)
     if database.outbox:
         raise Violation(f"left in the outbox: {sorted(database.outbox)}")
-    if database.locked:
-        _position_is_behind_all(broker, database)
 
 
 def position_is_within(broker: Broker, stream_id: str) -> str | None:
@@ -131,7 +129,11 @@ def _whole(transactions: Mapping[Transaction, _Content]) -> None:
                 raise Violation(f"split: transaction {row.txid} came in two parts")
 
 
-def _position_is_behind_all(broker: Broker, database: Database) -> None:
+def position_is_behind_all(broker: Broker, database: Database) -> None:
+    """What was published is not sent again to who asks from the stored position.
+
+    Where two led at once the position of the slower one may be the last. Raises Violation.
+    """
     if not database.written:
         return
     position = StreamPosition.decode(database.position)

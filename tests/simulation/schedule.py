@@ -99,11 +99,15 @@ def _run(world: World, climate: Climate, without: Piece | None) -> None:
     world.run(lambda: not writers.left, WRITE_SECONDS_MAX)
     world.run(lambda: False, world.rng.uniform(0, STORM_SECONDS_MAX))
     world.calm = True
+    # Two leaders fence each other for ever: harmless, but only the lock makes one of them get on.
+    database.locked = True
     world.note("world", "calms down")
     quiet = world.run(lambda: _is_quiet(world, broker, database), DRAIN_SECONDS_MAX)
     if world.broken:
         raise Violation(world.broken[0])
     checks.judge(broker, database)
+    if climate.locked:
+        checks.position_is_behind_all(broker, database)
     if not quiet:
         raise Violation(f"after {DRAIN_SECONDS_MAX:.0f} s of calm something is still open")
 

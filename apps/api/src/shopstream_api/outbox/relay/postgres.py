@@ -39,7 +39,8 @@ _SESSION: Final[dict[str, int | str]] = {
 _TAKE: Final = """
 SELECT seq, topic, convert_to(aggregateid, 'UTF8'), payload, headers, time_ms, txid, txrows,
        EXISTS (
-           SELECT FROM outbox_poison p WHERE p.topic = o.topic AND p.aggregateid = o.aggregateid
+           SELECT FROM outbox_poison p
+           WHERE p.topic = o.topic AND p.aggregateid = o.aggregateid AND p.seq < o.seq
        )
 FROM (
     SELECT *, sum(octet_length(payload))
