@@ -22,8 +22,9 @@ from shopstream_api.imports import routes as import_routes
 from shopstream_api.orders import routes as order_routes
 from shopstream_api.orders.place import PlaceOrders
 from shopstream_api.orders.service import OrderSteps
+from shopstream_api.outbox.relay import shards
 from shopstream_api.outbox.relay.poison import run as run_poison
-from shopstream_api.outbox.relay.status import RelayStatus
+from shopstream_api.outbox.relay.status import RelayStatuses
 from shopstream_api.outbox.topics import command as topics_command
 from shopstream_api.settings import ApiSettings
 from shopstream_api.stock import routes as stock_routes
@@ -134,10 +135,10 @@ def health(resources: Resources) -> Health:
     )
 
 
-async def _relay_probe(status: RelayStatus) -> str:
-    if status.state in {"failing", "stopped", "starting"}:
-        raise Unhealthy(f"{status.state}: {status.reason}" if status.reason else status.state)
-    return status.state
+async def _relay_probe(statuses: RelayStatuses) -> str:
+    if (sick := statuses.sick()) is not None:
+        raise Unhealthy(sick)
+    return statuses.well()
 
 
 async def run(settings: ApiSettings, *, relay_only: bool = False) -> None:
@@ -172,6 +173,8 @@ def main() -> None:
         migrate(settings.database_url.get_secret_value())
     elif arguments.command == "poison":
         sys.exit(run_poison(settings.database_url.get_secret_value(), arguments))
+    elif arguments.command == "shards":
+        sys.exit(shards.run(settings, arguments))
     elif arguments.command == "topics":
         sys.exit(topics_command.run(settings, arguments))
     else:
@@ -188,5 +191,6 @@ def _parser() -> argparse.ArgumentParser:
     poison = commands.add_parser("poison", help="events the broker refuses for good")
     poison.add_argument("action", choices=("ls", "retry", "drop"))
     poison.add_argument("seq", nargs="*", type=int, help="numbers that ls shows")
+    shards.add_to(commands)
     topics_command.add_to(commands)
     return parser

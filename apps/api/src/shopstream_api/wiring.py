@@ -16,14 +16,18 @@ from shopstream_api.imports.service import WorkSlice
 from shopstream_api.imports.worker import ImportMetrics, ImportWorker
 from shopstream_api.orders.partition_task import PartitionTask
 from shopstream_api.orders.service import OrderSteps
+from shopstream_api.outbox.relay.housekeeping import Housekeeper
 from shopstream_api.outbox.relay.kafka import KafkaLog
+from shopstream_api.outbox.relay.members import Members
 from shopstream_api.outbox.relay.metrics import RelayMetrics
 from shopstream_api.outbox.relay.notifier import Notifier
 from shopstream_api.outbox.relay.postgres import PostgresStore
 from shopstream_api.outbox.relay.relay import Relay, RelayOptions
-from shopstream_api.outbox.relay.status import RelayStatus
+from shopstream_api.outbox.relay.shards import transactional_id_of
+from shopstream_api.outbox.relay.share import Share
+from shopstream_api.outbox.relay.status import RelayStatuses
 from shopstream_api.outbox.relay.threads import Listener, RelayThreads
-from shopstream_api.outbox.relay.wakeup import Wakeup
+from shopstream_api.outbox.relay.wakeup import Wakeups
 from shopstream_api.settings import ApiSettings
 from shopstream_api.stock.service import StockService
 from shopstream_api.web.problems import kind_of
@@ -44,28 +48,48 @@ class Resources:
     expiry: ExpiryWorker
     imports: ImportWorker
     partitions: PartitionTask
-    relay_status: RelayStatus
+    relay_status: RelayStatuses
     registry: CollectorRegistry
     clock: Clock
     ids: IdSource
 
 
-def make_relay(
-    settings: ApiSettings, wakeup: Wakeup, status: RelayStatus, metrics: RelayMetrics
-) -> RelayThreads:
-    """The relay of this process on the real database and broker; not started."""
-    url = settings.database_url.get_secret_value()
-    connection = KafkaConnection(settings.brokers, f"{settings.client_id}-relay")
-    relay = Relay(
-        open_store=lambda: PostgresStore(url),
-        open_log=lambda heartbeat: KafkaLog(connection, heartbeat),
-        options=RelayOptions(settings.transactional_id, settings.relay_batch_rows),
-        waits=wakeup,
-        status=status,
-        metrics=metrics,
-        crash=CrashPoints(settings.crash_at),
-    )
-    return RelayThreads(relay, Listener(url, wakeup))
+class Relays:
+    """The relays of this process, one a shard, on the real database and broker."""
+
+    def __init__(self, settings: ApiSettings, metrics: RelayMetrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._url = settings.database_url.get_secret_value()
+        self._connection = KafkaConnection(settings.brokers, f"{settings.client_id}-relay")
+        self._share = Share()
+        self.wakeups, self.statuses = Wakeups(), RelayStatuses()
+        self._threads = RelayThreads(self._relay)
+
+    def start(self) -> None:
+        self._threads.start(
+            listen=Listener(self._url, self.wakeups),
+            members=Members(self._url, self._share, self._threads.grow),
+            housekeeping=Housekeeper(self._url),
+        )
+
+    def stop(self) -> None:
+        self._threads.stop()
+
+    def _relay(self, shard: int) -> Relay:
+        settings = self._settings
+        return Relay(
+            open_store=lambda: PostgresStore(self._url, shard),
+            open_log=lambda heartbeat: KafkaLog(self._connection, heartbeat, shard),
+            options=RelayOptions(
+                transactional_id_of(settings.transactional_id, shard), settings.relay_batch_rows
+            ),
+            waits=self.wakeups.add(),
+            status=self.statuses.add(shard),
+            metrics=self._metrics.of(shard),
+            crash=CrashPoints(settings.crash_at),
+            seat=self._share.seat(shard),
+        )
 
 
 @asynccontextmanager
@@ -79,8 +103,9 @@ async def open_resources(
     clock, ids = clock or SystemClock(), Uuid7Source()
     registry = _registry()
     url = settings.database_url.get_secret_value()
-    wakeup, status = Wakeup(), RelayStatus()
-    notifier = Notifier(url, wakeup, status)
+    metrics = RelayMetrics(registry, clock)
+    relays = Relays(settings, metrics)
+    notifier = Notifier(url, relays.wakeups, relays.statuses)
     async with AsyncExitStack() as stack:
         database = Database(
             url,
@@ -92,7 +117,6 @@ async def open_resources(
             on_commit=notifier.committed,
         )
         stack.push_async_callback(database.close)
-        metrics = RelayMetrics(registry, clock)
         schema = Schema(url, database, migrate=settings.migrate)
         broker = BrokerWatch(
             KafkaConnection(settings.brokers, settings.client_id),
@@ -132,11 +156,9 @@ async def open_resources(
         ]
         stack.push_async_callback(_cancelled, tasks)
         if settings.relay == "inline" if relay is None else relay:
-            threads = make_relay(settings, wakeup, status, metrics)
-            status.starting()
-            threads.start()
+            relays.start()
             # Joining blocks for up to seconds; other parts close meanwhile in their own time.
-            stack.push_async_callback(asyncio.to_thread, threads.stop)
+            stack.push_async_callback(asyncio.to_thread, relays.stop)
         yield Resources(
             database=database,
             schema=schema,
@@ -145,7 +167,7 @@ async def open_resources(
             expiry=expiry,
             imports=imports,
             partitions=partitions,
-            relay_status=status,
+            relay_status=relays.statuses,
             registry=registry,
             clock=clock,
             ids=ids,

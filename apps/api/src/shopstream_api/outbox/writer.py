@@ -8,6 +8,8 @@ Protocol rules kept here:
   in the same transaction, so their locks are held, and `unnest … WITH ORDINALITY … ORDER BY` gives
   the rows their numbers in the order they were recorded, cause before effect.
 - Rule 4: all rows of a transaction carry how many there are, so that the relay never splits them.
+  The shard is the last 28 bits of the aggregate's UUID, random in version 7, modulo the number of
+  shards: of our own making, so that no release of the server moves an aggregate elsewhere.
 - Rule 12: with each event goes one slim audit row, in the same statement.
 
 A statement that changes the state itself (`catalog/batch.py`) joins the same pieces behind its own.
@@ -42,7 +44,8 @@ o AS (
         (id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms, txid, txrows,
          shard)
     SELECT id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms,
-           pg_current_xact_id()::text::bigint, (SELECT count(*) FROM e), 0
+           pg_current_xact_id()::text::bigint, (SELECT count(*) FROM e),
+           ('x' || right(aggregateid, 7))::bit(28)::integer % (SELECT s.count FROM outbox_shards s)
     FROM e ORDER BY n
 ), a AS (
     INSERT INTO event_audit

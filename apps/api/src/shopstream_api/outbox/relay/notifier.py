@@ -1,4 +1,4 @@
-"""After a commit: wake the relay of this process, or tell the one of another.
+"""After a commit: wake the relays of this process, and tell those of others.
 
 NOTIFY is sent outside the business transactions, because PostgreSQL serialises the commits of
 transactions that notify; and coalesced, because one is enough for any number of commits.
@@ -11,9 +11,9 @@ from typing import Final
 import psycopg
 
 from shopstream_api.db.connect import connect_async, conninfo
-from shopstream_api.outbox.relay.status import RelayStatus
+from shopstream_api.outbox.relay.status import RelayStatuses
 from shopstream_api.outbox.relay.threads import CHANNEL
-from shopstream_api.outbox.relay.wakeup import Wakeup
+from shopstream_api.outbox.relay.wakeup import Wakeups
 
 #: At most this many notifications a second.
 PAUSE_SECONDS: Final = 0.01
@@ -23,15 +23,15 @@ RETRY_SECONDS: Final = 1.0
 class Notifier:
     """``committed`` is called by every commit that leaves events; `run` does the telling."""
 
-    def __init__(self, database_url: str, wakeup: Wakeup, status: RelayStatus) -> None:
+    def __init__(self, database_url: str, wakeups: Wakeups, statuses: RelayStatuses) -> None:
         self._address = conninfo(database_url, "shopstream-notify")
-        self._wakeup = wakeup
-        self._status = status
+        self._wakeups = wakeups
+        self._statuses = statuses
         self._pending = asyncio.Event()
 
     def committed(self) -> None:
-        self._wakeup.wake()
-        if self._status.state != "leading":
+        self._wakeups.wake()
+        if not self._statuses.leads_all():
             self._pending.set()
 
     async def run(self) -> None:

@@ -90,6 +90,7 @@ class PostgresStore:
     def __init__(self, database_url: str, shard: int = 0) -> None:
         self._shard = shard
         self._more = False
+        self._one_shard = True
         with _failures():
             self._connection: psycopg.Connection[TupleRow] = connect(
                 conninfo(database_url, "shopstream-relay", _SESSION)
@@ -98,7 +99,11 @@ class PostgresStore:
             self._rows = self._connection.cursor(row_factory=_rows)
 
     def try_lead(self) -> bool:
-        return bool(self._value("SELECT pg_try_advisory_lock(%s, %s)", (LEADER_LOCK, self._shard)))
+        if not self._value("SELECT pg_try_advisory_lock(%s, %s)", (LEADER_LOCK, self._shard)):
+            return False
+        # Asked with the lock in hand: as long as it is, nobody changes it.
+        self._one_shard = self._value("SELECT count FROM outbox_shards", ()) == 1
+        return True
 
     def ping(self) -> None:
         self._value("SELECT 1", ())
@@ -116,7 +121,7 @@ class PostgresStore:
             rows = self._fetch(0, rows_max)
             # Where there was more than one batch the next is looked for in this way at once.
             self._more = _is_full(rows, rows_max)
-            while not _whole(rows) and len(rows) < PROGRESS_SEQS_MAX:
+            while self._splits(rows):
                 more = self._fetch(rows[-1].seq, min(rows_max, PROGRESS_SEQS_MAX - len(rows)))
                 if not more:
                     break
@@ -169,6 +174,10 @@ class PostgresStore:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _splits(self, rows: Sequence[Row]) -> bool:
+        """Rule 4: with several shards a transaction's rows are in several anyway."""
+        return self._one_shard and len(rows) < PROGRESS_SEQS_MAX and not _whole(rows)
 
     def _fetch(self, after: int, limit: int) -> list[Row]:
         with _failures():

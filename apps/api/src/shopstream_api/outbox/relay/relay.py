@@ -36,6 +36,7 @@ from shopstream_api.outbox.relay.progress import (
     decode_progress,
     encode_progress,
 )
+from shopstream_api.outbox.relay.share import Seat, Share
 from shopstream_api.outbox.relay.status import RelayStatus
 from shopstream_api.outbox.relay.topics import TopicsChanged, require_same
 from shopstream_shared.crash import CrashPoints
@@ -88,7 +89,9 @@ class Relay:
         status: RelayStatus,
         metrics: RelayMetrics,
         crash: CrashPoints,
+        seat: Seat | None = None,
     ) -> None:
+        self._seat = seat or Share().seat(0)
         self._open_store = open_store
         self._open_log = open_log
         self._options = options
@@ -134,18 +137,21 @@ class Relay:
     def _failed(self, error: Exception) -> None:
         if isinstance(error, RowsRefused):
             self._refused.update(error.reasons)
+        else:
+            self._seat.failed()
         self._metrics.failures.inc()
         _log.warning("relay begins again", reason=str(error), kind=type(error).__name__)
         self._status.failed(f"{type(error).__name__}: {error}")
 
     def _term(self) -> None:
-        """One term of leadership, or a short wait while another leads. May end by exception."""
+        """Wait until it is ours to lead, and lead. May end by exception."""
         store = self._open_store()
         try:
-            if not store.try_lead():
+            while not self._leads(store):
                 self._status.standby()
                 self._waits.pause(STANDBY_SECONDS)
-                return
+                if self._waits.stopped():
+                    raise Stopping
             log = self._open_log(lambda: self._heartbeat(store))
             try:
                 term = self._recover(store, log)
@@ -154,7 +160,17 @@ class Relay:
             finally:
                 log.close()
         finally:
+            self._seat.leave()
             store.close()
+
+    def _leads(self, store: OutboxStore) -> bool:
+        if not self._seat.take():
+            store.ping()
+            return False
+        if store.try_lead():
+            return True
+        self._seat.leave()
+        return False
 
     def _recover(self, store: OutboxStore, log: EventLog) -> "_Term":
         """Learn from the log what is published, whoever published it, and delete that."""
@@ -183,7 +199,8 @@ class Relay:
         return term
 
     def _serve(self, store: OutboxStore, log: EventLog, term: "_Term") -> None:
-        while True:
+        """Publish until another process is to have the shard."""
+        while not self._seat.surplus():
             self._waits.clear()
             self._heartbeat(store)
             self._look_at_topics(store, log)

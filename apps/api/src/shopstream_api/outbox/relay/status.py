@@ -1,5 +1,6 @@
-"""What the relay is doing, for health and for the notifier; written by its thread alone."""
+"""What the relays of a process are doing, for health and for the notifier."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,10 @@ State = Literal["starting", "leading", "standby", "failing", "stopped", "off"]
 
 @dataclass(slots=True)
 class RelayStatus:
-    """Single attributes are replaced whole, so readers in other threads see old or new."""
+    """Of one shard's relay, written by its thread alone.
+
+    Single attributes are replaced whole, so readers in other threads see old or new.
+    """
 
     state: State = "off"
     reason: str = ""
@@ -35,3 +39,36 @@ class RelayStatus:
         """True once after each term that came as far as leading."""
         led, self._led = self._led, False
         return led
+
+
+class RelayStatuses:
+    """Those of all shards that this process has a relay for; none when it runs no relay."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, RelayStatus] = {}
+
+    def add(self, shard: int) -> RelayStatus:
+        """One more, about to start."""
+        status = RelayStatus("starting")
+        self._of = {**self._of, shard: status}
+        return status
+
+    def leads_all(self) -> bool:
+        """Whether no relay of another process need be told of commits."""
+        return bool(self._of) and all(one.state == "leading" for one in self._of.values())
+
+    def sick(self) -> str | None:
+        """What is wrong, or None."""
+        return self._told({"failing", "stopped", "starting"}) or None
+
+    def well(self) -> str:
+        """Who leads and who stands by; one word where there is one shard."""
+        return self._told({"leading", "standby"}) or "off"
+
+    def _told(self, states: Collection[State]) -> str:
+        found = {shard: one for shard, one in self._of.items() if one.state in states}
+        return "; ".join(
+            (f"shard {shard} " if len(self._of) > 1 else "")
+            + (f"{one.state}: {one.reason}" if one.reason else one.state)
+            for shard, one in found.items()
+        )

@@ -1,15 +1,14 @@
-"""The threads around a relay: its own, and one that listens for commits of other processes."""
+"""The threads around the relays: a relay's own, one a shard, and those that serve them all."""
 
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import psycopg
 
 from shopstream_api.db.connect import connect, conninfo
-from shopstream_api.outbox.relay.relay import Relay
-from shopstream_api.outbox.relay.wakeup import Wakeup
+from shopstream_api.outbox.relay.wakeup import Wakeups
 
 CHANNEL: Final = "shopstream_outbox"
 #: How long one wait for notifications may keep a stop waiting.
@@ -22,9 +21,9 @@ JOIN_SECONDS_MAX: Final = 3.0
 class Listener:
     """Turns NOTIFY into wake-ups. Without it, or with the session lost, polling still works."""
 
-    def __init__(self, database_url: str, wakeup: Wakeup) -> None:
+    def __init__(self, database_url: str, wakeups: Wakeups) -> None:
         self._address = conninfo(database_url, "shopstream-listen")
-        self._wakeup = wakeup
+        self._wakeups = wakeups
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -42,26 +41,51 @@ class Listener:
     def _listen(self, session: "psycopg.Connection[tuple[object, ...]]") -> None:
         while not self._stop.is_set():
             for _ in session.notifies(timeout=LISTEN_STEP_SECONDS, stop_after=1):
-                self._wakeup.wake()
+                self._wakeups.wake()
+
+
+class Work(Protocol):
+    """What a thread does until told to stop."""
+
+    def run(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 class RelayThreads:
-    """A relay and its listener, started and stopped together."""
+    """A relay a shard and what serves them, started and stopped together."""
 
-    def __init__(self, relay: Relay, listener: Listener) -> None:
-        self._parts: tuple[tuple[Callable[[], None], threading.Thread], ...] = (
-            (relay.stop, threading.Thread(target=relay.run, name="relay", daemon=True)),
-            (listener.stop, threading.Thread(target=listener.run, name="listen", daemon=True)),
-        )
+    def __init__(self, relay_of: Callable[[int], Work]) -> None:
+        self._relay_of = relay_of
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._shards = 0
+        self._threads: list[tuple[Work, threading.Thread]] = []
 
-    def start(self) -> None:
-        for _, thread in self._parts:
-            thread.start()
+    def start(self, **others: Work) -> None:
+        """Start the relay of shard 0, and ``others``, threads by name."""
+        self.grow(1)
+        with self._lock:
+            for name, work in others.items():
+                self._start(work, name)
+
+    def grow(self, shards: int) -> None:
+        """Have a relay for each of so many shards; they are never fewer again."""
+        with self._lock:
+            while self._shards < shards and not self._stopping:
+                self._start(self._relay_of(self._shards), f"relay-{self._shards}")
+                self._shards += 1
+
+    def _start(self, work: Work, name: str) -> None:
+        thread = threading.Thread(target=work.run, name=name, daemon=True)
+        self._threads.append((work, thread))
+        thread.start()
 
     def stop(self) -> None:
         """Ask all to end and wait, bounded; what is cut off here the next start recovers."""
-        for stop, _ in self._parts:
-            stop()
+        with self._lock:
+            self._stopping = True
+        for work, _ in self._threads:
+            work.stop()
         deadline = time.monotonic() + JOIN_SECONDS_MAX
-        for _, thread in self._parts:
+        for _, thread in self._threads:
             thread.join(max(0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""How a commit wakes the relay: an event in this process, NOTIFY from others, polling beneath."""
+"""How a commit wakes the relays: an event in this process, NOTIFY from others, polling beneath."""
 
 import threading
 import time
@@ -32,3 +32,20 @@ class Wakeup:
 
     def wait(self, seconds: float) -> None:
         self._woken.wait(seconds)
+
+
+class Wakeups:
+    """Those of all relays of a process: which shards a commit has rows in nobody asks."""
+
+    def __init__(self) -> None:
+        self._all: tuple[Wakeup, ...] = ()
+
+    def add(self) -> Wakeup:
+        """One more; by one thread at a time."""
+        wakeup = Wakeup()
+        self._all = (*self._all, wakeup)
+        return wakeup
+
+    def wake(self) -> None:
+        for wakeup in self._all:
+            wakeup.wake()
