@@ -45,7 +45,8 @@ o AS (
          shard)
     SELECT id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms,
            pg_current_xact_id()::text::bigint, (SELECT count(*) FROM e),
-           ('x' || right(aggregateid, 7))::bit(28)::integer % (SELECT s.count FROM outbox_shards s)
+           mod(('x' || right(aggregateid, 7))::bit(28)::integer,
+               (SELECT s.count FROM outbox_shards s))
     FROM e ORDER BY n
 ), a AS (
     INSERT INTO event_audit
