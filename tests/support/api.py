@@ -83,9 +83,16 @@ class ApiProcess:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, *, path: str | None = "/health/ready", **environ: str) -> Self:
-        """Start it and wait until ``path`` answers 200; None = do not wait."""
-        self._process = forks("shopstream_api.main").start([COMMAND], {**self.environ, **environ})
+    def start(
+        self, *, path: str | None = "/health/ready", patches: Sequence[str] = (), **environ: str
+    ) -> Self:
+        """Start it and wait until ``path`` answers 200; None = do not wait.
+
+        ``patches`` are functions of `tests.support.sabotage`.
+        """
+        self._process = forks("shopstream_api.main").start(
+            [COMMAND], {**self.environ, **environ}, patches=patches
+        )
         if path is not None:
             wait_until(lambda: self.answers(path), f"{path} answers 200")
         return self

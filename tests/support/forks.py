@@ -1,9 +1,10 @@
 """A program that imports a service once and forks it for each start that a test asks for.
 
 `tests.support.warm` runs it as `python -P forks.py MODULE DESCRIPTOR`; the descriptor is its end of
-a socket. A request is one message, JSON of `argv` and `environ`, with two descriptors: one for
-standard output and error, and where its pid and, when it has ended, its exit code are written,
-each on a line. A closed socket ends the program; what it has started goes on.
+a socket. A request is one message, JSON of `argv`, `environ` and `patches` (functions of
+`tests.support.sabotage` to call first), with two descriptors: one for standard output and error,
+and where its pid and, when it has ended, its exit code are written, each on a line. A closed socket
+ends the program; what it has started goes on.
 """
 
 import gc
@@ -14,6 +15,7 @@ import runpy
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 REQUEST_BYTES_MAX: Final = 128 * 1024
@@ -42,7 +44,9 @@ def run(module: str, link: socket.socket) -> None:
                 _tell_the_end(service, report)
             os.close(report)
             link.close()
-            _become(json.loads(message))
+            request = json.loads(message)
+            _become(request)
+            _patch(request["patches"])
             _main(module)
             return
         for descriptor in descriptors:
@@ -61,6 +65,14 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.clear()  # noqa: TID251 - a new process's environment, not a setting
     os.environ.update(request["environ"])  # noqa: TID251 - the same
     sys.argv[:] = request["argv"]
+
+
+def _patch(names: list[str]) -> None:
+    if names:
+        sys.path.append(str(Path(__file__).parents[2]))
+        sabotage = importlib.import_module("tests.support.sabotage")
+        for name in names:
+            getattr(sabotage, name)()
 
 
 def _main(module: str) -> None:

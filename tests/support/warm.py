@@ -86,17 +86,23 @@ class Forks:
         atexit.register(self.close)
 
     def start(
-        self, argv: Sequence[str], environ: Mapping[str, str], output: int | None = None
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        output: int | None = None,
+        patches: Sequence[str] = (),
     ) -> Fork:
         """Start the service, as with these arguments and nothing but this environment.
 
-        ``output`` is the descriptor for what it writes; without one nobody reads it.
+        ``output`` is the descriptor for what it writes; without one nobody reads it. ``patches``
+        are functions of `tests.support.sabotage` that it calls first.
         """
-        request = json.dumps({"argv": [*argv], "environ": {**environ}}).encode()
+        wanted = {"argv": [*argv], "environ": {**environ}, "patches": [*patches]}
+        request = json.dumps(wanted).encode()
         ours, theirs = os.pipe()
         with os.fdopen(theirs, "wb"), Path(os.devnull).open("wb") as nowhere:
-            wanted = nowhere.fileno() if output is None else output
-            socket.send_fds(self._link, [request], [wanted, theirs])
+            written = nowhere.fileno() if output is None else output
+            socket.send_fds(self._link, [request], [written, theirs])
         return Fork(ours)
 
     def close(self) -> None:

@@ -1,0 +1,100 @@
+"""Faults and missing safety pieces in the running relay, patched into a fork before it serves.
+
+`ApiProcess.start(patches=[...])` names functions of this module; they run in the new process. The
+faults happen at one exact place, where crash points are too coarse; what is taken out by the
+others shows what each piece is for (`tests/integration/test_api_relay_sabotage.py`).
+"""
+
+import os
+import signal
+import uuid
+from collections.abc import Sequence
+
+from shopstream_api.outbox.relay import kafka, postgres
+from shopstream_api.outbox.relay.kafka import KafkaLog
+from shopstream_api.outbox.relay.ports import LogFailed, Position, Row
+from shopstream_shared.crash import CrashPoints
+
+
+def stands_still_before_produce() -> None:
+    """A fault: SIGSTOP, with rows in hand and nothing sent."""
+    reach, stopped = CrashPoints.reach, list[bool]()
+
+    def stop(points: CrashPoints, name: str) -> None:
+        reach(points, name)
+        if name == "relay.before_produce" and not stopped:
+            stopped.append(True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    _put(CrashPoints, "reach", stop)
+
+
+def loses_the_answer_to_its_first_commit() -> None:
+    """A fault: the broker commits, and the relay is told that it is gone."""
+    commit, lost = KafkaLog.commit, list[bool]()
+
+    def commit_unheard(log: KafkaLog) -> None:
+        commit(log)
+        if not lost:
+            lost.append(True)
+            raise LogFailed("the answer is lost")
+
+    _put(KafkaLog, "commit", commit_unheard)
+
+
+def without_progress_record() -> None:
+    """Nobody reads what was published before."""
+    _put(KafkaLog, "read_progress", lambda log, ours: None)
+
+
+def without_fencing() -> None:
+    """Each producer has a transactional id of its own, so none is ever fenced."""
+    fence = KafkaLog.fence
+
+    def fence_nobody(log: KafkaLog, transactional_id: str) -> None:
+        fence(log, f"{transactional_id}-{uuid.uuid4().hex}")
+
+    _put(KafkaLog, "fence", fence_nobody)
+
+
+def without_commit_only_again() -> None:
+    """A commit that was not answered is taken for an abort, and the batch is sent again."""
+    produce, commit = KafkaLog.produce, KafkaLog.commit
+    sent: list[tuple[Sequence[Row], bytes]] = []
+
+    def remember(log: KafkaLog, rows: Sequence[Row], progress: bytes) -> Position:
+        sent[:] = [(rows, progress)]
+        return produce(log, rows, progress)
+
+    def commit_or_send_again(log: KafkaLog) -> None:
+        try:
+            commit(log)
+        except LogFailed:
+            log.begin()
+            produce(log, *sent[0])
+            commit(log)
+
+    _put(KafkaLog, "produce", remember)
+    _put(KafkaLog, "commit", commit_or_send_again)
+
+
+def without_order_by_seq() -> None:
+    """Rows are taken in an order like that of random event ids."""
+    taken = postgres._TAKE
+    _put(postgres, "_TAKE", taken.replace("ORDER BY seq", "ORDER BY md5(seq::text)"))
+    assert taken != postgres._TAKE
+
+
+def without_lso_wait() -> None:
+    """Progress is read up to what is stable, whatever is open."""
+
+    def stable_end(log: KafkaLog) -> int:
+        return log._offset(kafka._LATEST, committed=True)
+
+    _put(KafkaLog, "_final_end", stable_end)
+
+
+def _put(owner: object, name: str, value: object) -> None:
+    """Replace what is there; what a release no longer has cannot be taken out of it."""
+    assert hasattr(owner, name)
+    setattr(owner, name, value)
