@@ -11,7 +11,7 @@ from shopstream_stack.verify import journals, scan
 from shopstream_stack.verify.database import AUDIT, POISON, SUMS, VERSIONS, WAITING
 from shopstream_stack.verify.run import CUT, LETTERS
 from shopstream_stack.verify.spool import Spool
-from shopstream_stack.verify.tables import COUNTERS, ITEMS, RECENT_EVENTS
+from shopstream_stack.verify.tables import COUNTERS, ITEMS, RECENT_EVENTS, id_of
 
 #: 2026-11-21T05:00:00Z, in microseconds.
 NOW: Final = 1_795_237_200_000_000
@@ -93,9 +93,9 @@ class History:
         yield "waiting", WAITING, [(one.topic, one.subject, one.id) for one in self.waiting]
         poison = [(one.topic, one.subject, one.id, "too large") for one in self.poison]
         yield "poison", POISON, poison
-        yield "items", ITEMS, [(key, item["upto"]) for key, item in self.items.items()]
+        yield "items", ITEMS, [(id_of(key), key, item["upto"]) for key, item in self.items.items()]
         counters = [
-            (key, name, value)
+            (id_of(key), name, value)
             for key, item in self.items.items()
             for name, value in item.items()
             if name != "upto"

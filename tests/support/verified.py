@@ -5,6 +5,7 @@ their own. What arrived is in order when it is handed out; nothing runs any more
 """
 
 import json
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ def _write(shop: SmallShop, client: httpx.Client, journal: Journal) -> None:
     """Some of everything: each kind of event, money paid and paid back, a deletion."""
 
     def call(method: str, path: str, body: Any = None) -> dict[str, Any]:
-        key = {"Idempotency-Key": f"{method}-{path}-{len(shop.orders)}"}
+        key = {"Idempotency-Key": uuid.uuid4().hex}
         answer = client.request(method, path, json=body, headers=key)
         assert answer.is_success, answer.text
         told: dict[str, Any] = answer.json() if answer.content else {}

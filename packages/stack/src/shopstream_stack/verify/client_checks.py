@@ -16,7 +16,7 @@ _TABLES: Final = (
     SELECT r.*, coalesce(e.part, -1) AS part, coalesce(e.off, -1) AS off
     FROM received r LEFT JOIN (
         SELECT event_id, topic, subject, sequence, min(part) AS part, min(off) AS off
-        FROM events GROUP BY event_id, topic, subject, sequence
+        FROM events SEMI JOIN received USING (event_id) GROUP BY event_id, topic, subject, sequence
     ) AS e USING (event_id, topic, subject, sequence)
     """,
     """

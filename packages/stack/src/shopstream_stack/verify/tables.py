@@ -23,9 +23,9 @@ TRIES_MAX: Final = 3
 AGGREGATES: Final = "analytics-aggregates"
 RECENT: Final = "analytics-recent"
 
-#: ``key``: partition key, a bar, sort key; no part of either holds one.
-ITEMS: Final = {"key": "VARCHAR", "upto": "BIGINT"}
-COUNTERS: Final = {"key": "VARCHAR", "name": "VARCHAR", "value": "HUGEINT"}
+#: ``key``: partition key, a bar, sort key. ``id``: its md5, by which items are joined.
+ITEMS: Final = {"id": "UUID", "key": "VARCHAR", "upto": "BIGINT"}
+COUNTERS: Final = {"id": "UUID", "name": "VARCHAR", "value": "HUGEINT"}
 RECENT_EVENTS: Final = {
     "event_id": "VARCHAR",
     "type": "VARCHAR",
@@ -82,10 +82,11 @@ class Tables:
         with spool.table("items", ITEMS) as items, spool.table("counters", COUNTERS) as counters:
             for item in self._scan(self._target.aggregates_table):
                 key = f"{_text(item, 'pk')}|{_text(item, 'sk')}"
-                items.add((key, _number(item, "upto", -1)))
+                short = id_of(key)
+                items.add((short, key, _number(item, "upto", -1)))
                 items.checkpoint()
                 for name in item.keys() - _KEYS:
-                    counters.add((key, name, _number(item, name, 0)))
+                    counters.add((short, name, _number(item, name, 0)))
                 counters.checkpoint()
 
     def recent_into(self, spool: Spool) -> None:
@@ -121,6 +122,11 @@ class Tables:
 
     def _away(self, error: Exception) -> StackError:
         return StackError(f"DynamoDB at {self._target.dynamo_endpoint} cannot be read: {error}")
+
+
+def id_of(key: str) -> str:
+    """What stands for an item's key; DuckDB's own md5 gives the same."""
+    return hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
 
 
 def _text(item: Item, name: str) -> str:
