@@ -12,12 +12,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
+from rich.console import Console
+from tests.support.analytics import Analytics, Service, s3_client
 from tests.support.api import COMMAND, ApiProcess, Published, published
 from tests.support.components import LocalComponents
 from tests.support.stream_service import Stream, StreamService
@@ -38,6 +41,11 @@ from shopstream_shared.topics import (
     STREAM_TOPICS,
     load_topics,
 )
+from shopstream_stack.settings import StackSettings
+from shopstream_stack.system import System
+from shopstream_stack.topics import command
+
+ANALYTICS = {"SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +105,16 @@ def assert_once_and_in_order(found: Sequence[Published], api: ApiProcess) -> Non
     assert Counter((r.topic, r.key, r.sequence) for r in found) == Counter(wanted)
 
 
-@pytest.mark.parametrize(
-    "made_again", [(PRODUCTS,), (RELAY_PROGRESS,), ALL_TOPICS], ids=["one", "progress", "all"]
-)
 def test_topics_made_again_stop_the_relay_loudly_until_they_are_adopted(
-    api: ApiProcess, own: LocalComponents, made_again: tuple[str, ...]
+    api: ApiProcess, own: LocalComponents
 ) -> None:
+    used = {*STREAM_TOPICS, RELAY_PROGRESS}
     before = [api.product(stock=2)["id"] for _ in range(6)]
     api.drained()
-    delete(own, *made_again)
+    delete(own, *ALL_TOPICS)
     # The API makes missing topics, and goes on to take writes.
     wait_until(lambda: "topic_recreated" in relay_says(api), "health says so")
-    assert all(topic in relay_says(api) for topic in made_again if topic != "shop.dead-letter")
+    assert all(topic in relay_says(api) for topic in used)
     assert "shopstream topics adopt" in relay_says(api)
     after = [api.product()["id"] for _ in range(6)]
     assert api.client.patch(f"/products/{before[0]}", json={"name": "New"}).status_code == 200
@@ -116,19 +122,15 @@ def test_topics_made_again_stop_the_relay_loudly_until_they_are_adopted(
     code, printed = topics(api, "ls", "--json")
     states = {row["topic"]: row["state"] for row in json.loads(printed)}
     assert code == 1
-    assert {t for t, state in states.items() if state == "topic_recreated"} == {
-        topic for topic in made_again if topic != "shop.dead-letter"
-    }
+    assert {topic for topic, state in states.items() if state == "topic_recreated"} == used
     code, printed = topics(api, "adopt", "--json")
     assert code == 0, printed
     adopted = {row["topic"]: row for row in json.loads(printed)["topics"]}
     assert {row["generation"] for row in adopted.values()} == {1}
-    if PRODUCTS in made_again:
-        # What is lost with the old topic is told, as far as the relay had come there.
-        assert sum(adopted[PRODUCTS]["lastEnds"]) >= len(before)
+    # What is lost with the old topic is told, as far as the relay had come there.
+    assert sum(adopted[PRODUCTS]["lastEnds"]) >= len(before)
     api.drained()
-    kept = [] if PRODUCTS in made_again else before
-    expected = Counter([*kept, *after, before[0]])
+    expected = Counter([*after, before[0]])
     assert Counter(r.key for r in published(own.kafka_brokers)) == expected
     wait_until(lambda: api.answers("/health"), "all is healthy again")
     assert topics(api, "adopt")[1] == "nothing to adopt\n"
@@ -162,6 +164,65 @@ def test_a_progress_topic_made_again_after_a_crash_doubles_nothing(
     found = published(own.kafka_brokers)
     assert_once_and_in_order(found, api)
     assert later["id"] in {record.key for record in found}
+
+
+def test_the_command_moves_what_sinks_can_move_and_names_what_stays_stopped(
+    api: ApiProcess, own: LocalComponents, tmp_path: Path
+) -> None:
+    """One topic of three is made again, beside running analytics."""
+    own.up("dynamodb", "minio")
+    analytics = Analytics(own, {**own.environ, **ANALYTICS}, tmp_path)
+    variables = {**analytics.environ, **api.environ, "SHOPSTREAM_DATA_DIR": str(tmp_path)}
+    system = System(StackSettings.load(variables))
+    console = Console(record=True, width=200)
+    before = api.product(stock=2)
+    with analytics.service() as service:
+        service.wait_healthy()
+        wait_until(lambda: len(recent(analytics)) == 1, "the event is in the table", seconds_max=60)
+        wait_until(lambda: archived(analytics), "it is in the archive", seconds_max=60)
+        delete(own, PRODUCTS)
+        wait_until(partial(says_so, service, "recent"), "analytics say so", seconds_max=60)
+    after = api.product(stock=2)
+    api.order((after["id"], 2))
+    assert command.adopt(system, console) == 1
+    said = console.export_text()
+    assert "analytics-aggregates and analytics-archive stay stopped" in said
+    assert "0 offsets of the old topic were published but not archived" in said
+    api.drained()
+    with analytics.service() as service:
+        wait_until(
+            lambda: len(recent(analytics)) == events(api), "all events are there", seconds_max=60
+        )
+        for worker in ("aggregates", "archive"):
+            wait_until(partial(says_so, service, worker), worker, seconds_max=60)
+    assert {before["id"], after["id"]} <= {subject for _, subject in recent(analytics)}
+    assert command.adopt(system, console) == 1
+    assert "The relay knows these topics already." in console.export_text()
+    assert command.ls(system.settings, console) == 0
+    assert "generation" in console.export_text()
+
+
+def says_so(service: Service, worker: str) -> bool:
+    return "topic_recreated" in service.message(worker)
+
+
+def recent(analytics: Analytics) -> list[tuple[str, str]]:
+    return [
+        (item["eventId"]["S"], item["subject"]["S"])
+        for item in analytics.scan("RECENT_EVENTS_TABLE_NAME")
+    ]
+
+
+def archived(analytics: Analytics) -> bool:
+    found = s3_client(analytics.environ).list_objects_v2(
+        Bucket=analytics.environ["ARCHIVE_BUCKET_NAME"], Prefix="_positions/shop.products/"
+    )
+    return bool(found["KeyCount"])
+
+
+def events(api: ApiProcess) -> int:
+    count: int = api.query("SELECT count(*) FROM event_audit")[0][0]
+    return count
 
 
 class Writers:
