@@ -30,6 +30,7 @@ from tests.support.warm import forks
 from shopstream_api.outbox.topics import apply as apply_module
 from shopstream_api.outbox.topics.apply import Apply
 from shopstream_api.outbox.topics.errors import Refused
+from shopstream_shared.boundaries import read_boundaries
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topic_admin import ensure_topics
 from shopstream_shared.topics import (
@@ -334,6 +335,14 @@ def test_partitions_added_past_the_tools_stop_the_relay_until_they_are_applied(
     assert (grown.topic, grown.before, grown.after, grown.warning) == (PRODUCTS, 3, 5, "")
     api.drained()
     assert_once_and_in_order(published(own.kafka_brokers), api)
+    # The boundary is missed when it is gone, and comes back from the database.
+    boundaries = read_boundaries(connection)
+    assert [boundary.ends for boundary in boundaries] == [grown.ends]
+    delete(own, BOUNDARIES)
+    wait_until(lambda: f"topic_recreated: {BOUNDARIES}" in relay_says(api), "health says so")
+    assert topics(api, "adopt")[0] == 0
+    assert read_boundaries(connection) == boundaries
+    wait_until(lambda: relay_says(api).startswith("leading"), "the relay goes on")
 
 
 def test_a_reader_that_is_behind_is_waited_for_and_then_nothing_is_changed(
