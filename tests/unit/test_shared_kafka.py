@@ -1,6 +1,15 @@
 """Kafka settings that the protocol rests on."""
 
-from shopstream_shared.kafka import KafkaConnection
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from shopstream_shared.kafka import NO_TOPIC_ID, KafkaConnection, topic_states
+from shopstream_shared.topics import PRODUCTS
 
 CONNECTION = KafkaConnection("localhost:9092", "example")
 
@@ -35,3 +44,18 @@ def test_only_clients_that_are_polled_get_the_error_callback() -> None:
     assert "error_cb" in connection.consumer("group")
     assert "error_cb" in connection.transactional_producer("tx")
     assert "error_cb" not in CONNECTION.consumer("group")
+
+
+class _WithoutIds:
+    """An admin client of a broker that knows no topic ids; there is no such broker to run."""
+
+    def describe_topics(self, topics: object, request_timeout: float) -> dict[str, Future[object]]:
+        future: Future[object] = Future()
+        future.set_result(SimpleNamespace(topic_id=NO_TOPIC_ID, partitions=[1, 2, 3]))
+        return {PRODUCTS: future}
+
+
+def test_a_broker_that_gives_topics_no_ids_is_refused() -> None:
+    """Protocol rule 13: a topic made again could not be told from the old one."""
+    with pytest.raises(KafkaException, match=r"no id for topic shop\.products"):
+        topic_states(cast("AdminClient", _WithoutIds()), [PRODUCTS])
