@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from tests.simulation.broker import Broker, Transaction
 from tests.simulation.climate import OUTBOX
 from tests.simulation.database import Database
-from tests.simulation.ports import HUGE, PROGRESS
+from tests.simulation.ports import HUGE
 from tests.simulation.world import Violation
 
 from shopstream_api.outbox.relay.ports import Row
 from shopstream_api.outbox.relay.progress import decode_progress
 from shopstream_shared.stream_id import StreamPosition
+from shopstream_shared.topics import RELAY_PROGRESS
 
 Aggregate = tuple[str, bytes]
 
@@ -25,17 +26,22 @@ class _Content:
     listed: list[int] = field(default_factory=list)
 
 
-def judge(broker: Broker, database: Database) -> None:
+def judge(broker: Broker, shards: Sequence[Database]) -> None:
     """Every row once, in order, nothing else, nothing left. Raises Violation."""
     on_log = _on_log(broker)
-    _nothing_phantom(on_log, database)
-    _once_each(on_log, database)
+    everything: dict[int, Row] = {}
+    for database in shards:
+        everything |= database.written
+        _once_each(on_log, database)
+    _nothing_phantom(on_log, everything)
     _in_order(on_log)
     transactions = _transactions(broker)
     _with_their_progress(transactions)
-    _whole(transactions)
-    if database.outbox:
-        raise Violation(f"left in the outbox: {sorted(database.outbox)}")
+    if len(shards) == 1:
+        _whole(transactions)
+    left = sorted(seq for database in shards for seq in database.outbox)
+    if left:
+        raise Violation(f"left in the outbox: {left}")
 
 
 def position_is_within(broker: Broker, stream_id: str) -> str | None:
@@ -50,14 +56,14 @@ def _on_log(broker: Broker) -> Sequence[Row]:
     return [
         row
         for place, partition in broker.partitions.items()
-        if place != PROGRESS
+        if place[0] != RELAY_PROGRESS
         for _, row in partition.committed()
     ]
 
 
-def _nothing_phantom(on_log: Sequence[Row], database: Database) -> None:
+def _nothing_phantom(on_log: Sequence[Row], everything: Mapping[int, Row]) -> None:
     for row in on_log:
-        written = database.written.get(row.seq)
+        written = everything.get(row.seq)
         if written is None or written.value != row.value:
             raise Violation(f"phantom: {row.seq} is on the log, and nobody wrote it")
 
@@ -103,7 +109,7 @@ def _transactions(broker: Broker) -> Mapping[Transaction, _Content]:
         for record in partition.records:
             if record.value is None or record.transaction.state != "committed":
                 continue
-            if place != PROGRESS:
+            if place[0] != RELAY_PROGRESS:
                 found[record.transaction].rows.append(record.value)
                 continue
             outbox, seqs = decode_progress(record.value)

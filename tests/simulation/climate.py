@@ -21,6 +21,8 @@ class Climate:
     relays: int
     #: One for each relay; different ones stand for a changed configuration.
     transactional_ids: tuple[str, ...]
+    #: Parts of the outbox, each with a relay in every process.
+    shards: int
     batch_rows: int
     writers: int
     transactions: int
@@ -50,6 +52,7 @@ class Climate:
         return cls(
             relays=relays,
             transactional_ids=tuple(ids),
+            shards=rng.choice((1, 1, 1, 2)),
             batch_rows=rng.choice((1, 2, 3, 5, 100)),
             writers=rng.choice((1, 2, 3)),
             transactions=rng.randint(2, 10),
@@ -71,4 +74,4 @@ class Climate:
     def places(self) -> list[tuple[str, int]]:
         """All partitions, that of the progress records included."""
         streams = [(topic, p) for topic, count in self.partitions.items() for p in range(count)]
-        return [*streams, (RELAY_PROGRESS, 0)]
+        return [*streams, *((RELAY_PROGRESS, shard) for shard in range(self.shards))]

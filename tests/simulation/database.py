@@ -1,4 +1,4 @@
-"""The outbox's database, as a state machine; each method is one statement, and commits.
+"""One shard of the outbox's database, as a state machine; each method is a statement, committed.
 
 Modelled: the identity ``seq``, drawn under the aggregate's row lock; commits in another order than
 their numbers; sessions that end after silence and hold the leader's lock until then; the tables
@@ -7,7 +7,6 @@ their numbers; sessions that end after silence and hold the leader's lock until 
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Final
 
 from shopstream_api.outbox.relay.ports import Row
@@ -34,10 +33,15 @@ def _oldest_first(row: Row) -> int:
 
 @dataclass(slots=True, eq=False)
 class Database:
-    """``locked`` False: the leader's lock is granted to everyone who asks."""
+    """``locked`` False: the leader's lock is granted to everyone who asks.
+
+    With ``alone`` no transaction is split; otherwise its rows lie in several shards anyway.
+    """
 
     now: Callable[[], float]
     outbox_id: str
+    shard: int = 0
+    alone: bool = True
     locked: bool = True
     transactional_id: str | None = None
     position: str = ""
@@ -47,8 +51,6 @@ class Database:
     poisoned: dict[int, Row] = field(default_factory=dict)
     #: Every row that was ever committed, by seq: what the log must hold.
     written: dict[int, Row] = field(default_factory=dict)
-    seqs: "count[int]" = field(default_factory=lambda: count(1))
-    txids: "count[int]" = field(default_factory=lambda: count(1))
     _leader: Session | None = None
 
     def connect(self) -> Session:
@@ -79,7 +81,7 @@ class Database:
         rows = [self._seen(row) for row in sorted(self.outbox.values(), key=order)]
         rows = [row for row in rows if row.seq > after]
         end = min(rows_max, len(rows))
-        while end < len(rows) and not _whole(rows[:end]):
+        while self.alone and end < len(rows) and not _whole(rows[:end]):
             end += 1
         return rows[:end]
 

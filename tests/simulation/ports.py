@@ -32,7 +32,6 @@ T = TypeVar("T")
 HUGE: Final = b"huge"
 SETTLE_SECONDS_MAX: Final = 30.0
 ASK_AGAIN_SECONDS: Final = 0.05
-PROGRESS: Final[Place] = (RELAY_PROGRESS, 0)
 
 
 class SimWaits:
@@ -166,8 +165,10 @@ class SimLog:
         process: Process,
         broker: Broker,
         heartbeat: Callable[[], None],
+        shard: int = 0,
         without: Piece | None = None,
     ) -> None:
+        self._progress: Place = RELAY_PROGRESS, shard
         self._process = process
         self._broker = broker
         self._heartbeat = heartbeat
@@ -195,7 +196,7 @@ class SimLog:
     def read_progress(self, ours: Callable[[bytes], bool]) -> bytes | None:
         if self._without is Piece.PROGRESS_RECORD:
             return None
-        partition = self._broker.partitions[PROGRESS]
+        partition = self._broker.partitions[self._progress]
         end = self._final_end()
         found: list[bytes] = [
             value
@@ -208,7 +209,11 @@ class SimLog:
     def end_position(self) -> Position:
         return self._once(
             "end position",
-            lambda: {p: log.end for p, log in self._broker.partitions.items() if p != PROGRESS},
+            lambda: {
+                place: log.end
+                for place, log in self._broker.partitions.items()
+                if place[0] != RELAY_PROGRESS
+            },
         )
 
     def begin(self) -> None:
@@ -218,7 +223,7 @@ class SimLog:
 
     def produce(self, rows: Sequence[Row], progress: bytes) -> Position:
         refused = {row.seq: "too large" for row in rows if row.value == HUGE}
-        self._batches = {PROGRESS: [progress]}
+        self._batches = {self._progress: [progress]}
         for row in rows:
             if row.seq not in refused:
                 self._batches.setdefault(self._place(row), []).append(row)
@@ -241,7 +246,7 @@ class SimLog:
         places = list(self._batches)
         self._process.world.rng.shuffle(places)
         ends = {place: self._repeat("produce", self._produced(place)) for place in places}
-        return {place: end for place, end in ends.items() if place != PROGRESS}
+        return {place: end for place, end in ends.items() if place != self._progress}
 
     def _produced(self, place: Place) -> Callable[[], int]:
         """Send one batch; the broker knows by its number when it has it already."""
@@ -276,7 +281,7 @@ class SimLog:
 
     def _final_end(self) -> int:
         """The end of the progress partition once nothing below it is open (rule 7)."""
-        partition = self._broker.partitions[PROGRESS]
+        partition = self._broker.partitions[self._progress]
         deadline = self._process.world.now + SETTLE_SECONDS_MAX
         while True:
             stable = self._once("stable end", lambda: partition.stable)

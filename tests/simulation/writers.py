@@ -1,18 +1,19 @@
 """Those who write to the outbox, and another outbox's relay on the same progress partition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import Final
 
 from tests.simulation.broker import Broker, Busy, FencedOff
 from tests.simulation.climate import OTHER_OUTBOX, Climate
 from tests.simulation.database import Database
-from tests.simulation.ports import HUGE, PROGRESS
+from tests.simulation.ports import HUGE
 from tests.simulation.world import Fiber, World
 
 from shopstream_api.outbox.relay.ports import Row
 from shopstream_api.outbox.relay.progress import encode_progress
-from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_shared.topics import RELAY_PROGRESS, STREAM_TOPICS
 
 THINK_SECONDS: Final = 0.3
 WORK_SECONDS: Final = 0.05
@@ -27,10 +28,11 @@ OTHERS_SECONDS: Final = 4.0
 class Writers:
     """Transactions over a few aggregates, each under its row locks; `left` counts what is open."""
 
-    def __init__(self, world: World, climate: Climate, database: Database) -> None:
+    def __init__(self, world: World, climate: Climate, shards: Sequence[Database]) -> None:
         self._world = world
         self._climate = climate
-        self._database = database
+        self._shards = shards
+        self._seqs, self._txids = count(1), count(1)
         self._locked: dict[int, bool] = {}
         self.left = climate.writers
         for number in range(climate.writers):
@@ -43,20 +45,27 @@ class Writers:
         self.left -= 1
 
     def _transaction(self, name: str) -> None:
-        rng, database = self._world.rng, self._database
-        txid, rows = next(database.txids), list[tuple[int, int]]()
-        count = rng.randint(1, min(3, self._climate.aggregates))
+        rng = self._world.rng
+        txid, rows = next(self._txids), list[tuple[int, int]]()
+        touched = rng.randint(1, min(3, self._climate.aggregates))
         # In one order, as the API locks its rows: no two wait for each other.
-        keys = sorted(rng.sample(range(self._climate.aggregates), count))
+        keys = sorted(rng.sample(range(self._climate.aggregates), touched))
         for key in keys:
             while self._locked.get(key):
                 self._world.sleep(self._world.some(WORK_SECONDS))
             self._locked[key] = True
             # Rule 2: drawn under the row lock.
-            rows += [(next(database.seqs), key) for _ in range(rng.choice((1, 1, 2)))]
+            rows += [(next(self._seqs), key) for _ in range(rng.choice((1, 1, 2)))]
             self._world.sleep(self._world.some(rng.choice((WORK_SECONDS, SLOW_SECONDS))))
         if not self._world.chance(ROLLED_BACK):
-            database.commit([self._row(seq, key, txid, len(rows)) for seq, key in rows])
+            for shard, database in enumerate(self._shards):
+                database.commit(
+                    [
+                        self._row(seq, key, txid, len(rows))
+                        for seq, key in rows
+                        if key % len(self._shards) == shard
+                    ]
+                )
             self._world.note(name, "commits", [seq for seq, _ in rows])
         for key in keys:
             self._locked[key] = False
@@ -67,7 +76,7 @@ class Writers:
         return Row(seq, topic, b"k%d" % key, value, (), 0, txid, txrows)
 
 
-def others(world: World, broker: Broker) -> None:
+def others(world: World, climate: Climate, broker: Broker) -> None:
     """The relay of another outbox: its records list small numbers too, and it dies at times."""
 
     def work() -> None:
@@ -75,7 +84,8 @@ def others(world: World, broker: Broker) -> None:
             world.sleep(world.some(1.0))
             epoch = _patiently(world, lambda: broker.init("other"))
             record = encode_progress(OTHER_OUTBOX, range(1, world.rng.randint(2, 9)))
-            broker.produce("other", epoch, PROGRESS, [record])
+            place = RELAY_PROGRESS, world.rng.randrange(climate.shards)
+            broker.produce("other", epoch, place, [record])
             world.note("other", "has a transaction open")
             world.sleep(world.some(OTHERS_SECONDS))
             if world.chance(0.3):

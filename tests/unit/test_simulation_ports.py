@@ -1,6 +1,7 @@
 """The simulation's model keeps what the relay's ports promise, as the real adapters do."""
 
 from collections.abc import Callable, Sequence
+from itertools import count
 
 import pytest
 from tests.simulation.broker import Broker
@@ -27,6 +28,7 @@ class ModelPorts:
         world = process.world
         self._broker = Broker(climate.places, world.at, lambda: world.some(climate.marker_seconds))
         self._database = Database(lambda: world.now, self.outbox)
+        self._seqs, self._txids = count(1), count(1)
 
     def store(self) -> OutboxStore:
         return SimStore(self._process, self._database)
@@ -36,11 +38,11 @@ class ModelPorts:
 
     def write(self, *transactions: Sequence[str]) -> None:
         drawn: list[list[Row]] = [[] for _ in transactions]
-        txids = [next(self._database.txids) for _ in transactions]
+        txids = [next(self._txids) for _ in transactions]
         for turn in range(max(map(len, transactions))):
             for rows, keys, txid in zip(drawn, transactions, txids, strict=True):
                 if turn < len(keys):
-                    seq, key = next(self._database.seqs), keys[turn].encode()
+                    seq, key = next(self._seqs), keys[turn].encode()
                     rows.append(Row(seq, PRODUCTS, key, b"{}", (), 0, txid, len(keys)))
         for rows in drawn:
             self._database.commit(rows)

@@ -183,6 +183,9 @@ class Relay:
             log.fence(used)
         self._crash.reach("relay.init")
         log.fence(wanted)
+        if used is None:
+            # Asked again: whoever has led since the first time can do so no more.
+            _, used = store.identity()
         store.remember_transactional_id(wanted)
         # An outbox that no relay has ever led has nothing on the log.
         record = log.read_progress(partial(_is_of, outbox)) if used is not None else None
