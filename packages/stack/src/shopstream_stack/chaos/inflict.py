@@ -1,6 +1,7 @@
 """Makes one fault, ends it, and measures how long the system took to be as before."""
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -67,6 +68,9 @@ class Inflict:
         except StackError as error:
             found.wrong.append(str(error))
         found.ended = self._now()
+        if not found.holds:
+            # A bar of seconds says little about a machine that has other work.
+            found.notes.append(f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors")
         return found
 
     def _now(self) -> float:
