@@ -8,17 +8,18 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
+from pydantic import SecretStr
 from tests.support.analytics import producer, send
 from tests.support.analytics_events import LogRecord, event
 from tests.support.components import LocalComponents
-from tests.support.verified import SELLERS, SmallShop, hear, small_shop
+from tests.support.verified import NO_WAITS, SELLERS, SmallShop, hear, small_shop
 
 from shopstream_shared.events.codec import EncodedEvent
 from shopstream_stack.errors import StackError
@@ -287,7 +288,7 @@ def plant_in_journals(shop: SmallShop) -> dict[str, str]:
     ],
 )
 def test_what_was_planted_is_named(stores: Planted, number: int, kind: str, mark: str) -> None:
-    assert stores.named(number, kind, mark)
+    stores.named(number, kind, mark)
     assert stores.report.row(number).status == "violated"
 
 
@@ -393,6 +394,24 @@ def test_the_report_is_complete_as_json(log: Planted) -> None:
 
 def test_nothing_is_left_in_the_data_directory(log: Planted) -> None:
     assert list((log.shop.folder / "verify").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("away", "name"),
+    [
+        ({"kafka_brokers": "127.0.0.1:1"}, "Kafka"),
+        ({"database_url": SecretStr("postgresql://postgres@127.0.0.1:1/app")}, "PostgreSQL"),
+        ({"dynamo_endpoint": "http://127.0.0.1:1"}, "DynamoDB"),
+        ({"minio_endpoint": "http://127.0.0.1:1"}, "The archive"),
+    ],
+)
+def test_a_component_that_is_away_is_one_clear_line(
+    shop: SmallShop, tmp_path: Path, away: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(StackError, match=f"{name} .*127.0.0.1:1.* cannot be read: ") as caught:
+        verify(replace(shop.target, **away), data=tmp_path, waits=NO_WAITS)
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "verify").iterdir()) == []
 
 
 def test_a_folder_that_is_not_there_is_one_clear_line(shop: SmallShop, tmp_path: Path) -> None:

@@ -37,6 +37,10 @@ def test_a_healthy_history_holds_and_says_what_was_looked_at(tmp_path: Path) -> 
     assert rows[5].counted == {"items": 6}
 
 
+def test_an_empty_system_holds(tmp_path: Path) -> None:
+    assert {row.status for row in judged(History(), tmp_path).values()} == {"holds"}
+
+
 def lost(history: History) -> None:
     history.log.remove(PRICED)
 
