@@ -7,7 +7,7 @@ BIN := .venv/bin
 WEB := apps/web
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q
 
-.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay chaos web-check web-test
+.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay chaos simulate web-check web-test
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,10 @@ bench-api: setup ## the API against pgbench, on a system of its own; some ten mi
 
 bench-relay: setup ## the relay against a loop without transactions, on a system of its own
 	@$(BIN)/shopstream bench-relay
+
+SCHEDULES ?= 10000
+simulate: .venv/.ready ## the relay under seeded schedules of faults; SCHEDULES, SEED
+	@$(BIN)/python -m tests.simulation --schedules $(SCHEDULES) --seed $(SEED) --jobs $$(nproc)
 
 check: setup ## lint, format, types, architecture; writes nothing
 	$(BIN)/ruff check --no-cache .
