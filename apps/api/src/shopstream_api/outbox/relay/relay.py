@@ -149,6 +149,8 @@ class Relay:
         try:
             while not self._leads(store):
                 self._status.standby()
+                # What waits is now another's to tell.
+                self._metrics.lag(0, None)
                 self._waits.pause(STANDBY_SECONDS)
                 if self._waits.stopped():
                     raise Stopping
