@@ -11,6 +11,7 @@ Exit code 1 with the first violations and the seeds that show them.
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Annotated, Final
 
@@ -23,7 +24,7 @@ from tests.simulation.schedule import run, silence
 CHUNK: Final = 250
 SHOWN_MAX: Final = 10
 
-_app = typer.Typer(add_completion=False, help=__doc__)
+app = typer.Typer(add_completion=False, help=__doc__)
 
 _Violations = Sequence[tuple[int, str]]
 
@@ -33,7 +34,7 @@ _Without = Annotated[
 ]
 
 
-@_app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True)
 def main(
     context: typer.Context,
     *,
@@ -64,7 +65,7 @@ def main(
     raise typer.Exit(1 if found else 0)
 
 
-@_app.command()
+@app.command()
 def exhaustive(*, without: _Without = None) -> None:
     """Search all interleavings of the abstract protocol; shows the shortest way to a violation."""
     result = search(_piece(without))
@@ -79,8 +80,10 @@ def _piece(name: str | None) -> Piece | None:
 def _search(seeds: range, piece: Piece | None, jobs: int) -> _Violations:
     chunks = [seeds[first : first + CHUNK] for first in range(0, len(seeds), CHUNK)]
     found: list[tuple[int, str]] = []
-    with ProcessPoolExecutor(jobs) as pool:
-        for done, violations in enumerate(pool.map(partial(_violations, piece), chunks), 1):
+    with ExitStack() as stack:
+        pool = stack.enter_context(ProcessPoolExecutor(jobs)) if jobs > 1 else None
+        each = map if pool is None else pool.map
+        for done, violations in enumerate(each(partial(_violations, piece), chunks), 1):
             found += violations
             typer.echo(f"\r{done * CHUNK:>8} schedules, {len(found)} wrong", nl=False, err=True)
     typer.echo(err=True)
@@ -94,4 +97,4 @@ def _violations(piece: Piece | None, seeds: range) -> _Violations:
 
 
 if __name__ == "__main__":
-    _app()
+    app()

@@ -250,6 +250,25 @@ def test_under_another_transactional_id_the_old_one_is_fenced_first(
     assert world.transactional_id == "new"
 
 
+def test_what_another_publishes_before_it_is_fenced_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rule 9: without a lock, on an outbox that nobody had led when this relay first looked."""
+    world = World([row(1), row(2)], transactional_id=None)
+    fence = Log.fence
+
+    def fence_too_late(log: Log, transactional_id: str) -> None:
+        if not world.log:
+            world.transactional_id = transactional_id
+            world.log.append(row(1))
+            world.progress.append((transactional_id, encode_progress(OUTBOX, [1])))
+        fence(log, transactional_id)
+
+    monkeypatch.setattr(Log, "fence", fence_too_late)
+    drain(world, make(world), monkeypatch)
+    assert [r.seq for r in world.log] == [1, 2]
+
+
 def test_a_relay_that_was_fenced_publishes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World([row(1)])
     zombie_store = Store(world)

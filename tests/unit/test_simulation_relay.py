@@ -3,12 +3,15 @@
 `python -m tests.simulation` runs more of them, and one again with its trace.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
 import pytest
+from tests.simulation.__main__ import app
 from tests.simulation.pieces import Piece
 from tests.simulation.schedule import run, silence
+from typer.testing import CliRunner
 
 SCHEDULES: Final = 1_000
 
@@ -34,6 +37,18 @@ def test_without_a_safety_piece_a_violation_is_found(piece: Piece) -> None:
 def test_the_same_seed_gives_the_same_trace() -> None:
     for seed in range(20):
         assert str(run(seed)) == str(run(seed))
+
+
+def test_the_command_names_failing_seeds_and_shows_one_again() -> None:
+    without = ["--without", "progress_record"]
+    found = CliRunner().invoke(app, ["--schedules", "20", *without])
+    assert found.exit_code == 1
+    again = re.search(r"--seed (\d+) --trace --without PROGRESS_RECORD", found.stdout)
+    assert again is not None, found.stdout
+    shown = CliRunner().invoke(app, ["--seed", again[1], "--trace", *without])
+    assert shown.exit_code == 1
+    assert shown.stdout == f"{run(int(again[1]), Piece.PROGRESS_RECORD)}\n"
+    assert CliRunner().invoke(app, ["--schedules", "5"]).exit_code == 0
 
 
 def test_a_failure_is_told_with_its_seed_and_what_happened() -> None:
