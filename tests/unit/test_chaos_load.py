@@ -50,6 +50,7 @@ def problem(status: int, code: str) -> Answer:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "PAUSE_SECONDS_FIRST", 0.0)
+    monkeypatch.setattr(load, "AVOID_SECONDS", 600.0)
 
 
 def calling(folder: Path, server: Server, act: Callable[[Caller], object]) -> Caller:
@@ -79,6 +80,17 @@ def test_an_unanswered_write_goes_to_the_other_process_with_the_same_key(tmp_pat
     assert len(keys) == 1
     assert (caller.acknowledged, caller.repeated, caller.given_up) == (1, 1, 0)
     assert noted(tmp_path) == [("write", "/products")]
+
+
+def test_a_process_that_did_not_answer_is_left_alone_while_another_does(tmp_path: Path) -> None:
+    server = Server(away, created)
+
+    async def act(caller: Caller) -> None:
+        for _ in range(4):
+            await caller.write("POST", "/products", BODY)
+
+    calling(tmp_path, server, act)
+    assert [request.url.host for request in server.seen] == ["one", *["two"] * 4]
 
 
 @pytest.mark.parametrize(

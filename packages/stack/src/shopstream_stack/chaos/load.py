@@ -26,6 +26,8 @@ from shopstream_stack.journal import Journal
 REQUEST_SECONDS_MAX: Final = 5.0
 #: A write is sent again for so long, then given up.
 ANSWER_SECONDS_MAX: Final = 90.0
+#: A process that did not answer is left alone for so long while another does, as a balancer would.
+AVOID_SECONDS: Final = 1.0
 PAUSE_SECONDS_FIRST: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 1.0
 PRODUCTS_MAX: Final = 30
@@ -62,6 +64,7 @@ class Caller:
     given_up: int = 0
     faults: list[str] = field(default_factory=list)
     _turn: Iterator[int] = field(default_factory=itertools.count)
+    _avoided_until: dict[str, float] = field(default_factory=dict)
 
     async def read(self, path: str) -> Mapping[str, Any] | None:
         """One GET, not repeated: None when there is no good answer."""
@@ -99,14 +102,18 @@ class Caller:
     async def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None, key: str | None
     ) -> Exchange:
-        address = self.addresses[next(self._turn) % len(self.addresses)]
+        address = self._address()
         headers = {"content-type": "application/json"} if body is not None else {}
         if key is not None:
             headers["idempotency-key"] = key
         content = None if body is None else _encoder.encode(body)
-        response = await self.client.request(
-            method, f"{address}{path}", content=content, headers=headers
-        )
+        try:
+            response = await self.client.request(
+                method, f"{address}{path}", content=content, headers=headers
+            )
+        except httpx.HTTPError:
+            self._avoided_until[address] = time.monotonic() + AVOID_SECONDS
+            raise
         return Exchange(
             method=method,
             path=path,
@@ -115,6 +122,13 @@ class Caller:
             answer=read_json(response.content),
             replayed=response.headers.get("idempotent-replayed") == "true",
         )
+
+    def _address(self) -> str:
+        """The next in turn of those that answer; of all when none does."""
+        now = time.monotonic()
+        good = [one for one in self.addresses if self._avoided_until.get(one, now) <= now]
+        among = good or self.addresses
+        return among[next(self._turn) % len(among)]
 
     def _take(self, exchange: Exchange) -> None:
         self.journal.write(exchange)
