@@ -28,7 +28,9 @@ from shopstream_stack.settings import COMPONENT_VARIABLES, StackSettings
 from shopstream_stack.system import System, side_by_side
 
 COMPONENTS: Final = ("kafka", "postgres", "dynamodb", "minio")
-SERVICES: Final = ("api", "api-2", "relay", "notifications", "analytics")
+#: In two steps: all at once share two cores so long that analytics takes its workers for dead.
+STEPS: Final = (COMPONENTS, ("api", "notifications", "analytics"), ("api-2", "relay"))
+SERVICES: Final = (*STEPS[1], *STEPS[2])
 APIS: Final = ("api", "api-2")
 RELAYS: Final = ("api", "relay")
 #: Of the caller's variables these are taken over; with others it would be another system.

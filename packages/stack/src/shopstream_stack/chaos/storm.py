@@ -18,7 +18,7 @@ import httpx
 from shopstream_shared.clock import Clock
 from shopstream_stack.chaos.inflict import Inflict
 from shopstream_stack.chaos.load import REQUEST_SECONDS_MAX, Caller, Shop, keep_going
-from shopstream_stack.chaos.place import APIS, COMPONENTS, SERVICES, Place
+from shopstream_stack.chaos.place import APIS, COMPONENTS, SERVICES, STEPS, Place
 from shopstream_stack.chaos.probe import Probe
 from shopstream_stack.chaos.recovery import Recovery
 from shopstream_stack.chaos.schedule import Fault
@@ -271,7 +271,7 @@ async def _prepared(place: Place, plan: Plan) -> AsyncIterator[_Run]:
 
 def start_all(place: Place, reporter: Reporter) -> None:
     """Everything, healthy: what is used before what uses it. Raises StartFailedError."""
-    for names in (COMPONENTS, SERVICES):
+    for names in STEPS:
         with reporter.step(f"Starting {', '.join(names)}"):
             side_by_side([partial(place.start, name) for name in names])
 
