@@ -10,26 +10,19 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import boto3
 import msgspec
 import zstandard
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shopstream_stack.demo.stores import s3_client
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
 from shopstream_stack.verify.log import Place, Record
 from shopstream_stack.verify.report import Invariant, Violation
 from shopstream_stack.verify.spool import Spool
 
-if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
-
-CONNECT_SECONDS_MAX: Final = 3
-READ_SECONDS_MAX: Final = 30
-TRIES_MAX: Final = 3
 CHUNK_BYTES: Final = 262_144
 #: A line is one event of at most 256 KiB, perhaps in base64, and its envelope.
 LINE_BYTES_MAX: Final = 2_097_152
@@ -91,18 +84,7 @@ class Archive:
     def __init__(self, target: Target) -> None:
         self.bucket = target.archive_bucket
         self.endpoint = target.minio_endpoint
-        self.client: S3Client = boto3.client(
-            "s3",
-            endpoint_url=target.minio_endpoint,
-            region_name=target.aws_region,
-            aws_access_key_id=target.minio_access_key,
-            aws_secret_access_key=target.minio_secret_key.get_secret_value(),
-            config=Config(
-                connect_timeout=CONNECT_SECONDS_MAX,
-                read_timeout=READ_SECONDS_MAX,
-                retries={"max_attempts": TRIES_MAX},
-            ),
-        )
+        self.client = s3_client(target)
 
     def exists(self) -> bool:
         """Whether there is a bucket."""

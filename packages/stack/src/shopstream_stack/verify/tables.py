@@ -2,23 +2,15 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shopstream_stack.demo.stores import dynamodb_client
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
 from shopstream_stack.verify.log import Place
 from shopstream_stack.verify.spool import Spool
-
-if TYPE_CHECKING:
-    from types_boto3_dynamodb import DynamoDBClient
-
-CONNECT_SECONDS_MAX: Final = 3
-READ_SECONDS_MAX: Final = 20
-TRIES_MAX: Final = 3
 
 AGGREGATES: Final = "analytics-aggregates"
 RECENT: Final = "analytics-recent"
@@ -45,18 +37,7 @@ class Tables:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._client: DynamoDBClient = boto3.client(
-            "dynamodb",
-            endpoint_url=target.dynamo_endpoint,
-            region_name=target.aws_region,
-            aws_access_key_id=target.aws_access_key_id,
-            aws_secret_access_key=target.aws_secret_access_key.get_secret_value(),
-            config=Config(
-                connect_timeout=CONNECT_SECONDS_MAX,
-                read_timeout=READ_SECONDS_MAX,
-                retries={"max_attempts": TRIES_MAX},
-            ),
-        )
+        self._client = dynamodb_client(target)
 
     def missing(self) -> list[str]:
         """The tables that are not there: their worker has never run."""
