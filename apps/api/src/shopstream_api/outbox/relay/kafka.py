@@ -77,7 +77,7 @@ class KafkaLog:
         self._admin = AdminClient(connection.admin())
         self._producer: Producer | None = None
         self._transactional_id = ""
-        self._cut = False
+        self._cut = self._doubtful = False
 
     def topics(self) -> Topics:
         wanted = (*STREAM_TOPICS, RELAY_PROGRESS)
@@ -93,7 +93,7 @@ class KafkaLog:
     def fence(self, transactional_id: str) -> None:
         self.close()
         self._transactional_id = transactional_id
-        self._cut = False
+        self._doubtful = False
         settings = self._connection.transactional_producer(transactional_id)
         producer = Producer({**settings, "error_cb": self._disturbed})
         self._producer = producer
@@ -141,8 +141,7 @@ class KafkaLog:
 
     def begin(self) -> None:
         producer = self._live()
-        producer.poll(0)
-        if self._cut:
+        if self._doubtful:
             raise LogFailed("a connection was lost in a commit; this producer begins nothing more")
         try:
             producer.begin_transaction()
@@ -189,6 +188,8 @@ class KafkaLog:
         producer.poll(0)
         self._cut = False
         self._repeat(lambda: producer.commit_transaction(STEP_SECONDS), "commit_transaction")
+        producer.poll(0)
+        self._doubtful = self._cut
 
     def close(self) -> None:
         # Not Producer.close(): that aborts what is open, and after a commit attempt nobody may
