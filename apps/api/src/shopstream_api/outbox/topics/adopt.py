@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 from confluent_kafka import Message
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewPartitions, OffsetSpec
 
 from shopstream_api.outbox.relay.ports import Topics
 from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX
@@ -23,7 +23,7 @@ from shopstream_api.outbox.topics.books import Books, Stored
 from shopstream_api.outbox.topics.boundaries import write_boundaries
 from shopstream_api.outbox.topics.errors import Refused
 from shopstream_api.outbox.topics.quiet import opened, relays_held, settled_ends
-from shopstream_shared.kafka import KafkaConnection, topic_states
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer, topic_states
 from shopstream_shared.log_range import Part, committed_records, log_offsets
 from shopstream_shared.stream_id import epoch_of
 from shopstream_shared.topics import (
@@ -74,6 +74,7 @@ def adopt(database_url: str, connection: KafkaConnection, progress: TopicSpec) -
         again = _again(books, found)
         published = doubtful = 0
         if RELAY_PROGRESS in again:
+            found = _with_a_partition_a_shard(admin, books, found)
             published = _delete_published(books, connection, admin, found)
             doubtful = books.waiting(again.keys() & set(STREAM_TOPICS), PROGRESS_SEQS_MAX)
         if BOUNDARIES in again:
@@ -102,6 +103,18 @@ def _again(books: Books, found: Topics) -> dict[str, Stored]:
         for topic, stored in books.stored().items()
         if found.get(topic, gone).id != stored.state.id
     }
+
+
+def _with_a_partition_a_shard(admin: AdminClient, books: Books, found: Topics) -> Topics:
+    """The progress topic made again has as many as topics.toml says, which may be too few."""
+    state, shards = found[RELAY_PROGRESS], books.shards()
+    if state.partitions >= shards:
+        return found
+    more = admin.create_partitions(
+        [NewPartitions(RELAY_PROGRESS, shards)], request_timeout=METADATA_TIMEOUT_SECONDS
+    )
+    answer(more[RELAY_PROGRESS])
+    return {**found, RELAY_PROGRESS: TopicState(state.id, shards)}
 
 
 def _delete_published(

@@ -74,6 +74,11 @@ class Books:
         """By shard; None where no relay has led yet."""
         return dict(self._rows("SELECT shard, transactional_id FROM relay_state ORDER BY shard"))
 
+    def shards(self) -> int:
+        """How many shards the outbox has; each has a partition of the progress topic."""
+        count: int = self._value("SELECT count FROM outbox_shards")
+        return count
+
     def positions(self) -> Sequence[StreamPosition]:
         """The stream positions that the relays stored last."""
         rows = self._rows("SELECT stream_id FROM stream_position WHERE stream_id IS NOT NULL")
