@@ -5,46 +5,34 @@ leaves millions of dead rows: space that nothing uses, and index entries that ea
 The first pass over them costs what it costs; the relay's take stays short. ADR 0015.
 """
 
-import threading
 from typing import Any, Final
 
 import psycopg
 
-from shopstream_api.db.connect import connect, conninfo
-from shopstream_shared.logs import get_logger
+from shopstream_api.db.connect import conninfo
+from shopstream_api.outbox.relay.sessions import SessionWork
 
 LOOK_SECONDS: Final = 2.0
 #: Some 30 MiB of a table whose live part is mostly empty.
 DEAD_ROWS_MIN: Final = 20_000
-RETRY_SECONDS: Final = 5.0
 
 _DEAD: Final = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'outbox'::regclass"
 # Beside the writers: the end of the file is not cut off, which would lock them out, and a vacuum
 # that is under way already is not waited for.
 _VACUUM: Final = "VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF, SKIP_LOCKED) outbox"
 
-_log = get_logger(__name__)
 
-
-class Housekeeper:
+class Housekeeper(SessionWork):
     """A thread's work; several processes may do it, the server lets one at a time."""
 
     def __init__(self, database_url: str) -> None:
-        self._address = conninfo(database_url, "shopstream-housekeeping", {"vacuum_cost_delay": 0})
-        self._stop = threading.Event()
+        super().__init__(
+            conninfo(database_url, "shopstream-housekeeping", {"vacuum_cost_delay": 0})
+        )
 
-    def stop(self) -> None:
-        self._stop.set()
-
-    def run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                with connect(self._address) as session:
-                    while not self._stop.wait(LOOK_SECONDS):
-                        tidy(session)
-            except psycopg.Error as error:
-                _log.debug("housekeeping begins again", kind=type(error).__name__)
-                self._stop.wait(RETRY_SECONDS)
+    def _attend(self, session: psycopg.Connection[Any]) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            tidy(session)
 
 
 def tidy(session: psycopg.Connection[Any]) -> bool:

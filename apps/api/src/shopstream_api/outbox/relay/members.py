@@ -1,14 +1,14 @@
 """Counts the processes that relay, and is counted, by advisory locks of a kind of their own."""
 
 import random
-import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg
 
-from shopstream_api.db.connect import connect, conninfo
+from shopstream_api.db.connect import conninfo
 from shopstream_api.outbox.relay.postgres import IDLE_SESSION_TIMEOUT_MS
+from shopstream_api.outbox.relay.sessions import SessionWork
 from shopstream_api.outbox.relay.share import Share
 
 #: First key of these locks, which are shared; the second is a process's own random number.
@@ -29,29 +29,17 @@ WHERE locktype = 'advisory' AND classid::bigint = %s AND objsubid = 2 AND grante
 """
 
 
-class Members:
+class Members(SessionWork):
     """A thread's work. With the database away the last count stands."""
 
     def __init__(self, database_url: str, share: Share, shards_seen: Callable[[int], None]) -> None:
-        self._address = conninfo(database_url, "shopstream-members", _SESSION)
+        super().__init__(conninfo(database_url, "shopstream-members", _SESSION))
         self._share = share
         self._shards_seen = shards_seen
         self._number = random.SystemRandom().randrange(2**31)
-        self._stop = threading.Event()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                with connect(self._address) as session:
-                    self._attend(session)
-            except psycopg.Error:
-                self._stop.wait(LOOK_SECONDS)
 
     def _attend(self, session: psycopg.Connection[Any]) -> None:
-        """Be counted and count, until stopped; anew when it is another's turn to be counted."""
+        """Count, and be counted unless excluded, which begins and ends with a session."""
         excluded = self._share.excluded()
         if not excluded:
             session.execute("SELECT pg_advisory_lock_shared(%s, %s)", (MEMBER_LOCK, self._number))

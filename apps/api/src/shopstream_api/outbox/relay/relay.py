@@ -137,7 +137,8 @@ class Relay:
     def _failed(self, error: Exception) -> None:
         if isinstance(error, RowsRefused):
             self._refused.update(error.reasons)
-        else:
+        elif not isinstance(error, StoreFailed):
+            # Without the database nobody leads; after it all begin as equals.
             self._seat.failed()
         self._metrics.failures.inc()
         _log.warning("relay begins again", reason=str(error), kind=type(error).__name__)

@@ -3,42 +3,30 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import psycopg
 
-from shopstream_api.db.connect import connect, conninfo
+from shopstream_api.db.connect import conninfo
+from shopstream_api.outbox.relay.sessions import SessionWork
 from shopstream_api.outbox.relay.wakeup import Wakeups
 
 CHANNEL: Final = "shopstream_outbox"
 #: How long one wait for notifications may keep a stop waiting.
 LISTEN_STEP_SECONDS: Final = 0.5
-LISTEN_RETRY_SECONDS: Final = 1.0
 #: A relay ends within one step of its Kafka calls; past this it is left to the end of the process.
 JOIN_SECONDS_MAX: Final = 3.0
 
 
-class Listener:
+class Listener(SessionWork):
     """Turns NOTIFY into wake-ups. Without it, or with the session lost, polling still works."""
 
     def __init__(self, database_url: str, wakeups: Wakeups) -> None:
-        self._address = conninfo(database_url, "shopstream-listen")
+        super().__init__(conninfo(database_url, "shopstream-listen"))
         self._wakeups = wakeups
-        self._stop = threading.Event()
 
-    def stop(self) -> None:
-        self._stop.set()
-
-    def run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                with connect(self._address) as session:
-                    session.execute(f"LISTEN {CHANNEL}".encode())
-                    self._listen(session)
-            except psycopg.Error:
-                self._stop.wait(LISTEN_RETRY_SECONDS)
-
-    def _listen(self, session: "psycopg.Connection[tuple[object, ...]]") -> None:
+    def _attend(self, session: "psycopg.Connection[Any]") -> None:
+        session.execute(f"LISTEN {CHANNEL}".encode())
         while not self._stop.is_set():
             for _ in session.notifies(timeout=LISTEN_STEP_SECONDS, stop_after=1):
                 self._wakeups.wake()
