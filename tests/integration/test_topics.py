@@ -80,14 +80,17 @@ def make(own: LocalComponents) -> None:
     ensure_topics(admin, load_topics("local").values())
 
 
-def topics(api: ApiProcess, *arguments: str, **environ: str) -> tuple[int, str]:
-    """`shopstream-api topics …`: exit code and all that it printed."""
+def run(api: ApiProcess, *words: str, **environ: str) -> tuple[int, str]:
+    """`shopstream-api …`: exit code and all that it printed."""
     with tempfile.NamedTemporaryFile() as printed:
-        command = [COMMAND, "topics", *arguments]
         ended = forks("shopstream_api.main").start(
-            command, {**api.environ, **environ}, printed.fileno()
+            [COMMAND, *words], {**api.environ, **environ}, printed.fileno()
         )
         return ended.wait(120), Path(printed.name).read_text()
+
+
+def topics(api: ApiProcess, *words: str, **environ: str) -> tuple[int, str]:
+    return run(api, "topics", *words, **environ)
 
 
 def relay_says(api: ApiProcess) -> str:
@@ -140,10 +143,14 @@ def test_topics_made_again_stop_the_relay_loudly_until_they_are_adopted(
 def test_a_progress_topic_made_again_after_a_crash_doubles_nothing(
     api: ApiProcess, own: LocalComponents
 ) -> None:
-    """The hole itself: committed, not deleted, and the record that would have said so is gone."""
+    """The hole itself: committed, not deleted, and the record that would have said so is gone.
+
+    With two shards, so the topic made again has too few partitions as well.
+    """
     api.product()
     api.drained()
     api.kill()
+    assert run(api, "shards", "2") == (0, "2 shards\n")
     api.start(SHOPSTREAM_RELAY="off")
     product = api.product(stock=10)
     api.order((product["id"], 7))
@@ -159,7 +166,8 @@ def test_a_progress_topic_made_again_after_a_crash_doubles_nothing(
     later = api.product()
     code, printed = topics(api, "adopt", "--json")
     assert code == 0, printed
-    assert json.loads(printed)["foundPublished"] == 4
+    # Those of the shard that was killed behind its commit, and the other's if it was as far.
+    assert 1 <= json.loads(printed)["foundPublished"] <= 4
     assert json.loads(printed)["sentAgainMax"] == 0
     api.drained()
     found = published(own.kafka_brokers)
