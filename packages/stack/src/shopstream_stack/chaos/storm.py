@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -208,7 +208,7 @@ async def storm(place: Place, plan: Plan) -> Outcome:
         # Open to the end: `verify` asks for what is still to be published, too.
         for link in place.links.values():
             await stack.enter_async_context(link.open())
-        await asyncio.to_thread(start_all, place, plan.reporter)
+        await start_all(place, plan.reporter)
         async with _prepared(place, plan) as run:
             try:
                 await run.go()
@@ -269,11 +269,15 @@ async def _prepared(place: Place, plan: Plan) -> AsyncIterator[_Run]:
         )
 
 
-def start_all(place: Place, reporter: Reporter) -> None:
-    """Everything, healthy: what is used before what uses it. Raises StartFailedError."""
+async def start_all(place: Place, reporter: Reporter) -> None:
+    """Everything, healthy: what is used before what uses it. Raises StartFailedError.
+
+    Step by step from the loop: who interrupts it waits for one step, not for all.
+    """
     for names in STEPS:
         with reporter.step(f"Starting {', '.join(names)}"):
-            side_by_side([partial(place.start, name) for name in names])
+            starts: list[Callable[[], None]] = [partial(place.start, name) for name in names]
+            await asyncio.to_thread(side_by_side, starts)
 
 
 def sellers(run: str) -> list[str]:
