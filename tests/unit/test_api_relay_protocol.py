@@ -22,7 +22,7 @@ from shopstream_api.outbox.relay.ports import (
     StoreFailed,
     Topics,
 )
-from shopstream_api.outbox.relay.postgres import _first_whole, _whole
+from shopstream_api.outbox.relay.postgres import _whole
 from shopstream_api.outbox.relay.progress import (
     PROGRESS_SEQS_MAX,
     UnreadableProgress,
@@ -349,15 +349,16 @@ def test_a_progress_record_is_bounded_both_ways() -> None:
             decode_progress(value)
 
 
-def test_a_batch_is_whole_only_with_all_rows_of_its_transactions() -> None:
+def test_a_batch_ends_where_no_transaction_is_split() -> None:
     """Rule 4."""
-    head = [row(1, txid=7, txrows=2), row(2, txid=8, txrows=1)]
-    assert not _whole(head)
-    more = [row(3, txid=9, txrows=2), row(4, txid=7, txrows=2), row(5, txid=9, txrows=2)]
-    # Completing transaction 7 takes in the beginning of 9, so 9 must be completed too.
-    assert _first_whole(head, more) == 3
-    assert _whole(head + more)
-    assert _first_whole(head, [row(3, txid=7, txrows=2), row(4)]) == 1
+    two, one = row(1, txid=7, txrows=2), row(2, txid=8, txrows=1)
+    assert _whole([two, one]) == 0
+    assert _whole([one, two]) == 1
+    rest = [row(3, txid=9, txrows=2), row(4, txid=7, txrows=2), row(5, txid=9, txrows=2)]
+    # 7 is complete with the fourth row, but 9 has begun before it.
+    assert _whole([two, one, *rest[:2]]) == 0
+    assert _whole([two, one, *rest]) == 5
+    assert _whole([two, one, *rest, row(6, txid=10, txrows=2)]) == 5
 
 
 @pytest.mark.parametrize(

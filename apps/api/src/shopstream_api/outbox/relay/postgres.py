@@ -89,7 +89,6 @@ class PostgresStore:
 
     def __init__(self, database_url: str, shard: int = 0) -> None:
         self._shard = shard
-        self._more = False
         self._one_shard = True
         with _failures():
             self._connection: psycopg.Connection[TupleRow] = connect(
@@ -109,24 +108,28 @@ class PostgresStore:
         self._value("SELECT 1", ())
 
     def take(self, rows_max: int) -> Sequence[Row]:
-        if not self._more:
-            rows = self._fetch(0, rows_max)
-            if not _is_full(rows, rows_max):
-                # All there is, in one statement's snapshot: nothing can be split.
-                return rows
+        rows = self._fetch(0, rows_max)
+        if not _is_full(rows, rows_max) or not self._one_shard:
+            # All there is, in one statement's snapshot: nothing can be split.
+            return rows
+        # Rule 4: what begins after the last row that splits nothing is left for the next batch.
+        whole = _whole(rows)
+        return rows[:whole] if whole else self._take_whole(rows_max)
+
+    def _take_whole(self, rows_max: int) -> Sequence[Row]:
+        """More than a batch, until a transaction that is larger than one is complete."""
         with _failures(), self._connection.transaction():
             # Rule 4: what completes a transaction must come from the snapshot that showed its
             # beginning, or a slower one that commits in between would be split itself.
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             rows = self._fetch(0, rows_max)
-            # Where there was more than one batch the next is looked for in this way at once.
-            self._more = _is_full(rows, rows_max)
-            while self._splits(rows):
+            while not (whole := _whole(rows)) and len(rows) < PROGRESS_SEQS_MAX:
                 more = self._fetch(rows[-1].seq, min(rows_max, PROGRESS_SEQS_MAX - len(rows)))
                 if not more:
                     break
-                rows += more[: _first_whole(rows, more)]
-        return rows
+                rows += more
+        # Without a whole beginning its other rows are not there, and will never be.
+        return rows[:whole] if whole else rows
 
     def settle(self, seqs: Collection[int], stream_id: str) -> None:
         self._execute(
@@ -175,10 +178,6 @@ class PostgresStore:
     def close(self) -> None:
         self._connection.close()
 
-    def _splits(self, rows: Sequence[Row]) -> bool:
-        """Rule 4: with several shards a transaction's rows are in several anyway."""
-        return self._one_shard and len(rows) < PROGRESS_SEQS_MAX and not _whole(rows)
-
     def _fetch(self, after: int, limit: int) -> list[Row]:
         with _failures():
             return self._rows.execute(
@@ -210,28 +209,19 @@ def _is_full(rows: Sequence[Row], rows_max: int) -> bool:
     return len(rows) >= rows_max or sum(len(row.value) for row in rows) >= BATCH_BYTES_MAX
 
 
-def _whole(rows: Sequence[Row]) -> bool:
-    """True when every transaction among the rows is there with all its rows."""
-    return not _missing(rows)
-
-
-def _missing(rows: Sequence[Row]) -> dict[int, int]:
+def _whole(rows: Sequence[Row]) -> int:
+    """How many of the rows, from the first, are the longest beginning that splits nothing."""
     missing: dict[int, int] = {}
-    for row in rows:
-        missing[row.txid] = missing.get(row.txid, row.txrows) - 1
-    return {txid: count for txid, count in missing.items() if count > 0}
-
-
-def _first_whole(rows: Sequence[Row], more: Sequence[Row]) -> int:
-    """How many of ``more`` make ``rows`` whole; all of them when they do not suffice."""
-    missing = _missing(rows)
-    for index, row in enumerate(more):
-        missing[row.txid] = missing.get(row.txid, row.txrows) - 1
-        if missing[row.txid] <= 0:
-            del missing[row.txid]
+    whole = 0
+    for index, row in enumerate(rows, start=1):
+        left = missing.get(row.txid, row.txrows) - 1
+        if left > 0:
+            missing[row.txid] = left
+        else:
+            missing.pop(row.txid, None)
         if not missing:
-            return index + 1
-    return len(more)
+            whole = index
+    return whole
 
 
 @contextmanager
