@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Producer
 from tests.support.api import COMMAND, ApiProcess, published
 from tests.support.components import LocalComponents
+from tests.support.outbox import insert_event
 from tests.support.system import wait_until
 
 from shopstream_api.db.migrate import migrate
@@ -42,15 +43,6 @@ def topics(components: LocalComponents) -> KafkaConnection:
     return KafkaConnection(components.kafka_brokers, "test")
 
 
-def _insert(connection: Connection, key: str, txrows: int) -> None:
-    connection.execute(
-        "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, topic, headers,"
-        " time_ms, txid, txrows, shard) VALUES (gen_random_uuid(), 'product', %s, 't', '{}',"
-        " 'shop.products', '[]', 0, pg_current_xact_id()::text::bigint, %s, 0)",
-        (key, txrows),
-    )
-
-
 def _keys(rows: Sequence[Row]) -> list[str]:
     return [row.key.decode() for row in rows]
 
@@ -58,12 +50,12 @@ def _keys(rows: Sequence[Row]) -> list[str]:
 def test_a_batch_never_splits_interleaved_transactions(url: str) -> None:
     """Protocol rule 4, and the order by seq of rule 1."""
     with psycopg.connect(url) as one, psycopg.connect(url) as two, psycopg.connect(url) as three:
-        _insert(one, "a1", 2)
-        _insert(two, "b1", 2)
-        _insert(one, "a2", 2)
-        _insert(three, "c1", 1)
-        _insert(two, "b2", 2)
-        _insert(three, "never counted", 1)
+        insert_event(one, "a1", txrows=2)
+        insert_event(two, "b1", txrows=2)
+        insert_event(one, "a2", txrows=2)
+        insert_event(three, "c1")
+        insert_event(two, "b2", txrows=2)
+        insert_event(three, "never counted")
         for connection in (one, two, three):
             connection.commit()
     store = PostgresStore(url)
@@ -79,10 +71,10 @@ def test_a_batch_never_splits_interleaved_transactions(url: str) -> None:
 def test_a_transaction_that_commits_while_a_batch_is_read_is_not_split(url: str) -> None:
     """Rule 4: the rows that complete a batch come from the snapshot that began it."""
     with psycopg.connect(url) as slow, psycopg.connect(url) as quick:
-        _insert(slow, "slow 1", 2)
-        _insert(quick, "quick 1", 2)
-        _insert(slow, "slow 2", 2)
-        _insert(quick, "quick 2", 2)
+        insert_event(slow, "slow 1", txrows=2)
+        insert_event(quick, "quick 1", txrows=2)
+        insert_event(slow, "slow 2", txrows=2)
+        insert_event(quick, "quick 2", txrows=2)
         quick.commit()
 
         class Interrupted(PostgresStore):
@@ -121,7 +113,7 @@ def test_poisoned_events_can_be_listed_and_put_back_in_order(url: str) -> None:
     """Protocol rule 11: later events of the aggregate wait; retry brings all back as they were."""
     with psycopg.connect(url, autocommit=True) as connection:
         for key in ("p", "q", "p"):
-            _insert(connection, key, 1)
+            insert_event(connection, key)
     with _store(url) as store:
         first, _, third = store.take(10)
         assert store.poison({first.seq: "too large"}) == 1

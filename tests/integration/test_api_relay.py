@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from tests.support.api import ApiProcess, published
 from tests.support.components import LocalComponents
+from tests.support.outbox import insert_event
 from tests.support.system import wait_until
 
 from shopstream_shared.stream_id import StreamPosition
@@ -184,9 +185,9 @@ def test_a_row_of_a_slower_transaction_is_published_though_larger_numbers_went_b
     """Protocol rule 3: never "seq > last"."""
     slow, fast = str(uuid.uuid4()), str(uuid.uuid4())
     with psycopg.connect(api.database_url) as transaction:
-        _outbox_row(transaction, slow)
+        insert_event(transaction, slow)
         with psycopg.connect(api.database_url, autocommit=True) as other:
-            _outbox_row(other, fast)
+            insert_event(other, fast)
         wait_until(
             lambda: len(published(components.kafka_brokers, fast)) == 1, "the fast one is there"
         )
@@ -259,9 +260,9 @@ def test_an_event_the_broker_refuses_waits_as_poison_with_its_followers_only(
     """Protocol rule 11."""
     poisoned, fine = str(uuid.uuid4()), str(uuid.uuid4())
     with psycopg.connect(api.database_url, autocommit=True) as connection:
-        _outbox_row(connection, poisoned, b"x" * 2_000_000)
-        _outbox_row(connection, poisoned)
-        _outbox_row(connection, fine)
+        insert_event(connection, poisoned, b"x" * 2_000_000)
+        insert_event(connection, poisoned)
+        insert_event(connection, fine)
     api.drained()
     assert [record.key for record in published(components.kafka_brokers, poisoned, fine)] == [fine]
     assert api.query("SELECT count(*) FROM outbox_poison WHERE aggregateid = %s", poisoned) == [
@@ -307,16 +308,3 @@ def test_the_stream_position_of_a_read_is_before_all_it_does_not_show(
 def _relay(api: ApiProcess) -> str:
     message: str = api.client.get("/health").json()["checks"]["relay"]["message"]
     return message
-
-
-def _outbox_row(
-    connection: "psycopg.Connection[tuple[object, ...]]", key: str, payload: bytes = b"{}"
-) -> None:
-    connection.execute(
-        "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, topic, headers,"
-        " time_ms, txid, txrows, shard)"
-        " VALUES (gen_random_uuid(), 'product', %s, 'product.created', %s,"
-        ' \'shop.products\', \'[["ce_type","product.created"],["ce_sequence","1"]]\', 0,'
-        " pg_current_xact_id()::text::bigint, 1, 0)",
-        (key, payload),
-    )

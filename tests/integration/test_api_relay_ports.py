@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from tests.support.api import published
 from tests.support.app import migrated_database
 from tests.support.components import LocalComponents
+from tests.support.outbox import insert_event
 from tests.support.relay_ports import SCENARIOS, Ports
 from tests.support.system import wait_until
 
@@ -55,7 +56,7 @@ class RealPorts:
             for turn in range(max(map(len, transactions))):
                 for connection, keys in zip(connections, transactions, strict=True):
                     if turn < len(keys):
-                        _insert(connection, keys[turn], len(keys))
+                        insert_event(connection, keys[turn], txrows=len(keys))
 
     def seen(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         names = [key.decode() for key in keys]
@@ -64,15 +65,6 @@ class RealPorts:
 
     def until(self, condition: Callable[[], bool]) -> None:
         wait_until(condition, "it holds")
-
-
-def _insert(connection: "psycopg.Connection[tuple[object, ...]]", key: str, txrows: int) -> None:
-    connection.execute(
-        "INSERT INTO outbox (id, aggregatetype, aggregateid, type, payload, topic, headers,"
-        " time_ms, txid, txrows, shard) VALUES (gen_random_uuid(), 'product', %s, 't', '{}',"
-        " 'shop.products', '[]', 0, pg_current_xact_id()::text::bigint, %s, 0)",
-        (key, txrows),
-    )
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
