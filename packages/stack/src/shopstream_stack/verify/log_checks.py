@@ -10,7 +10,7 @@ from shopstream_stack.verify.report import SHOWN_MAX, Invariant, Violation
 from shopstream_stack.verify.spool import Spool
 
 #: The log's events below the cut, dead letters apart: nobody else reads those as events.
-_TABLES: Final = (
+_VIEWS: Final = (
     """
     CREATE VIEW events AS SELECT log.* FROM log
         ANTI JOIN letters USING (topic, part, off)
@@ -19,6 +19,8 @@ _TABLES: Final = (
     CREATE VIEW below AS SELECT events.* FROM events
         JOIN cut ON cut.topic = events.topic AND cut.part = events.part AND events.off < cut.e1
     """,
+)
+_VERSIONS: Final = (
     # The audit row that the log lacks, and why it may.
     """
     CREATE TABLE lost AS
@@ -96,14 +98,16 @@ _ALTERED: Final = """
 
 
 def prepare(spool: Spool) -> None:
-    """Make what the checks of the log ask."""
-    for statement in (*_TABLES, _PHANTOMS, _ALTERED):
+    """Make the views that all checks of the spool ask: ``events``, and those ``below`` E1."""
+    for statement in _VIEWS:
         spool.run(statement)
 
 
 def versions_on_log(spool: Spool, row: Invariant) -> None:
     """Invariant 1."""
     row.look_for("lost", "duplicate", "reordered", "unaudited", "unpublished", "poison")
+    for statement in _VERSIONS:
+        spool.run(statement)
     row.counted["versions"] = spool.number("SELECT coalesce(sum(version), 0) FROM versions")
     row.counted["events"] = spool.number("SELECT count(*) FROM below")
     _lost(spool, row)
@@ -218,6 +222,8 @@ def _reordered(spool: Spool, row: Invariant) -> None:
 def no_phantoms(spool: Spool, row: Invariant) -> None:
     """Invariant 2."""
     row.look_for("phantom", "altered")
+    for statement in (_PHANTOMS, _ALTERED):
+        spool.run(statement)
     row.counted["events"] = spool.number(
         "SELECT count(*) FROM events e JOIN cut ON cut.topic = e.topic AND cut.part = e.part "
         "AND e.off < cut.e0"

@@ -108,17 +108,16 @@ class Check:
     def run(self, paths: Sequence[Path]) -> Report:
         """Everything, once."""
         began, at = time.monotonic(), self.clock.now()
-        log, archive, tables = (
-            Log(self.target.kafka_brokers),
-            Archive(self.target),
-            Tables(self.target),
-        )
+        log, archive = Log(self.target.kafka_brokers), Archive(self.target)
+        tables = Tables(self.target)
+        with self.reporter.step("Looking for the components"):
+            # All of them before any wait: what is away is said at once.
+            topic_ids, missing, bucket = log.topic_ids(), tables.missing(), archive.exists()
         journals = self._journals(paths)
-        topic_ids = log.topic_ids()
         cut = self._cut(log, journals)
-        sinks = self._sinks(tables, topic_ids, cut)
-        ranges, bucket = self._ranges(log, archive, cut)
-        chains = self._scan(log, bucket, topic_ids, ranges)
+        sinks = self._sinks(tables, missing, topic_ids, cut)
+        ranges = self._ranges(log, archive if bucket else None, cut)
+        chains = self._scan(log, archive if bucket else None, topic_ids, ranges)
         self._judge(log, cut, sinks, chains, journals)
         return Report(
             at=at,
@@ -169,9 +168,11 @@ class Check:
         with self.reporter.step("Reading versions and audit from PostgreSQL"):
             snapshot.copy_into(self.spool)
 
-    def _sinks(self, tables: Tables, topic_ids: Mapping[str, str], cut: Cut) -> Sinks:
+    def _sinks(
+        self, tables: Tables, missing: list[str], topic_ids: Mapping[str, str], cut: Cut
+    ) -> Sinks:
         sinks = Sinks()
-        if missing := tables.missing():
+        if missing:
             for number in (4, 5):
                 self.rows[number].unchecked.append(f"no table {', '.join(missing)}")
             return sinks
@@ -192,18 +193,16 @@ class Check:
             tables.recent_into(self.spool)
         return sinks
 
-    def _ranges(
-        self, log: Log, archive: Archive, cut: Cut
-    ) -> tuple[dict[Place, Range], Archive | None]:
+    def _ranges(self, log: Log, archive: Archive | None, cut: Cut) -> dict[Place, Range]:
         """What to read: to the stable end, so that whatever the sinks hold is seen on the log.
 
         The archive must have come as far as the items have, for they are held against it.
         """
         starts, ends = log.starts(cut.e1), log.stable_ends(cut.e1)
         ranges = {place: Range(starts[place], ends[place]) for place in cut.e1}
-        if not archive.exists():
-            self._unarchived(f"no bucket {archive.bucket}")
-            return ranges, None
+        if archive is None:
+            self._unarchived(f"no archive: no bucket {self.target.archive_bucket}")
+            return ranges
         needed = dict(cut.needed)
         if not self.rows[4].unchecked:
             for topic, part, upto in self.spool.rows(_UPTO):
@@ -215,7 +214,7 @@ class Check:
             late = await_all(self.waits, needed, archive.reached, more_seconds=more)
         if late:
             self._unarchived(f"analytics-archive did not come: {', '.join(late)}")
-        return ranges, archive
+        return ranges
 
     def _unarchived(self, why: str) -> None:
         for number in (3, 4):
