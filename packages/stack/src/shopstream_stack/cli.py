@@ -259,6 +259,7 @@ def chaos(
             writes_per_second=rate,
             patience=schedule.QUICK_PATIENCE if quick else 1.0,
             faults=planned,
+            every_fault=quick,
         )
     raise typer.Exit(code)
 

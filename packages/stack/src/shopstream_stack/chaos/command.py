@@ -30,6 +30,7 @@ def chaos(
     writes_per_second: float,
     patience: float,
     faults: tuple[Fault, ...],
+    every_fault: bool,
 ) -> int:
     """The exit code: 0 only if `verify` holds and every recovery was in time.
 
@@ -48,6 +49,7 @@ def chaos(
         writes_per_second=writes_per_second,
         patience=patience,
         schedule=faults,
+        every_fault=every_fault,
         folder=folder,
         clock=clock,
         reporter=system.reporter,

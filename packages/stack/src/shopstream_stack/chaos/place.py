@@ -32,6 +32,8 @@ COMPONENTS: Final = ("kafka", "postgres", "dynamodb", "minio")
 STEPS: Final = (COMPONENTS, ("api", "notifications", "analytics"), ("api-2", "relay"))
 SERVICES: Final = (*STEPS[1], *STEPS[2])
 APIS: Final = ("api", "api-2")
+#: Whom the faults concern: healthy before the next one comes.
+HIT: Final = (*APIS, "relay")
 RELAYS: Final = ("api", "relay")
 #: Of the caller's variables these are taken over; with others it would be another system.
 _TAKEN: Final = (

@@ -49,6 +49,7 @@ class Verdict:
             "journal": outcome.journal.name,
             "totals": dict(outcome.totals),
             "faults": [found.as_json() for found in outcome.recoveries],
+            "unmade": outcome.unmade,
             "wrong": outcome.wrong,
             "verify": {"exitCode": outcome.verify_code, "report": _read(plan.folder / VERIFY)},
             "holds": self.holds,
@@ -67,6 +68,8 @@ def show(console: Console, verdict: Verdict) -> None:
     console.print(faults_table(outcome.recoveries, verdict.title))
     totals = ", ".join(f"{count} {what}" for what, count in outcome.totals.items())
     print_plain(console, f"Load: {totals}")
+    if outcome.unmade:
+        print_plain(console, f"The last {outcome.unmade} faults of the schedule found no time.")
     for text in outcome.wrong:
         console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     said = "holds" if outcome.verify_code == 0 else f"exit code {outcome.verify_code}"

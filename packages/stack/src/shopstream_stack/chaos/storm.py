@@ -18,7 +18,7 @@ import httpx
 from shopstream_shared.clock import Clock
 from shopstream_stack.chaos.inflict import Inflict
 from shopstream_stack.chaos.load import REQUEST_SECONDS_MAX, Caller, Shop, keep_going
-from shopstream_stack.chaos.place import APIS, COMPONENTS, SERVICES, STEPS, Place
+from shopstream_stack.chaos.place import APIS, COMPONENTS, HIT, SERVICES, STEPS, Place
 from shopstream_stack.chaos.probe import Probe
 from shopstream_stack.chaos.recovery import Recovery
 from shopstream_stack.chaos.schedule import Fault
@@ -56,6 +56,8 @@ class Plan:
     #: By how much a bar may be exceeded: where other work shares the machine.
     patience: float
     schedule: tuple[Fault, ...]
+    #: However long they take; else only those that find time.
+    every_fault: bool
     folder: Path
     clock: Clock
     reporter: Reporter
@@ -73,6 +75,8 @@ class Outcome:
     totals: Mapping[str, int] = field(default_factory=dict)
     #: Anything else that must not be: deaths, gaps, answers outside the contract, no drain.
     wrong: list[str] = field(default_factory=list)
+    #: How many faults of the schedule the time did not suffice for: recoveries take theirs.
+    unmade: int = 0
 
 
 @dataclass(slots=True)
@@ -120,12 +124,15 @@ class _Run:
         ]
 
     async def _faults(self) -> None:
-        for fault in self.plan.schedule:
-            due = self.timeline.began + fault.at
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            with self.plan.reporter.step(f"{fault.kind} {fault.target}"):
+        began, plan = self.timeline.began, self.plan
+        for number, fault in enumerate(plan.schedule):
+            if not plan.every_fault and time.monotonic() > began + plan.seconds:
+                self.outcome.unmade = len(plan.schedule) - number
+                return
+            await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
+            with plan.reporter.step(f"{fault.kind} {fault.target}"):
                 found = await self.inflict(fault)
-                found.wrong += await self.probe.healthy(SERVICES)
+                found.wrong += await self.probe.healthy(HIT)
             self.outcome.recoveries.append(found)
 
     async def _cut_clients(self) -> None:
