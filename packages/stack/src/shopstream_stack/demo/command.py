@@ -66,6 +66,8 @@ def _print_end(console: Console, target: Target, outcome: Outcome) -> None:
     verdict = "Everything holds." if outcome.holds else "Something is WRONG, see above."
     console.print(verdict, style="bold green" if outcome.holds else "bold red")
     console.print(f"Journal: {outcome.journal}", highlight=False, soft_wrap=True)
+    proof = f"Prove it:   make verify JOURNAL={outcome.journal.parent}"
+    console.print(proof, highlight=False, soft_wrap=True)
     for name, address in (
         ("The page", target.web),
         ("API", f"{target.api}/docs"),
