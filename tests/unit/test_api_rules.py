@@ -5,9 +5,10 @@ from typing import Any, get_args
 
 import pytest
 
-from shopstream_api.errors import ShopError, VersionMismatch
+from shopstream_api.errors import ShopError, ValidationFailed, VersionMismatch
 from shopstream_api.idempotency.errors import KeyInvalid
 from shopstream_api.idempotency.service import Key
+from shopstream_api.members import Members
 from shopstream_api.orders.errors import IllegalTransition
 from shopstream_api.orders.transitions import TRANSITIONS, require
 from shopstream_api.preconditions import if_match, none_match
@@ -70,6 +71,30 @@ def test_if_match_passes_for_the_present_version_whatever_the_stock(header: str 
 def test_if_match_refuses_every_other_tag(header: str) -> None:
     with pytest.raises(VersionMismatch):
         if_match(header, 3)
+
+
+@pytest.mark.parametrize("header", ["v3", "", "nonsense"])
+def test_an_if_match_without_quotes_is_told_what_is_wrong_with_it(header: str) -> None:
+    with pytest.raises(VersionMismatch) as refused:
+        if_match(header, 3)
+    assert 'quotes included, as "v3"' in refused.value.detail
+
+
+def test_what_is_no_object_is_told_so_and_nothing_else() -> None:
+    members = Members([], known=("name",))
+    members.text("name", length_max=5, required=True)
+    with pytest.raises(ValidationFailed) as refused:
+        members.done()
+    assert refused.value.detail == "must be a JSON object"
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [("0.5", "wrong_type"), ("11", "out_of_range"), ("1e999999", "out_of_range")]
+)
+def test_a_number_is_told_whether_it_is_not_whole_or_out_of_range(sent: str, code: str) -> None:
+    members = Members({"units": Decimal(sent)}, known=("units",))
+    members.whole("units", low=1, high=10)
+    assert [fault.code for fault in members.faults] == [code]
 
 
 def test_if_none_match_compares_all_of_the_tag() -> None:

@@ -44,7 +44,8 @@ class ValidationFailed(ShopError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__(
-            "; ".join(f"{f.pointer or '/'}: {f.detail}" for f in faults), faults=faults
+            "; ".join(f"{f.pointer}: {f.detail}" if f.pointer else f.detail for f in faults),
+            faults=faults,
         )
 
     @classmethod

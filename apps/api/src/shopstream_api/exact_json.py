@@ -8,15 +8,15 @@ from shopstream_api.web.errors import MalformedJson
 
 #: Levels of lists and objects; no body of ours needs ten. Whoever walks a value may recurse.
 DEPTH_MAX: Final = 100
-_TOO_DEEP: Final = "The body is nested too deeply."
+_TOO_DEEP: Final = "is nested too deeply."
 #: Longer whole numbers are in no rule's range; as decimals they are refused without cost.
 _INTEGER_LENGTH_MAX: Final = 40
 
 
-def parse(body: bytes) -> object:
+def parse(body: bytes, what: str = "body") -> object:
     """One JSON value of UTF-8 bytes; numbers with a point or an exponent are Decimal.
 
-    Raises MalformedJson and nothing else.
+    ``what`` it is, errors say. Raises MalformedJson and nothing else.
     """
     try:
         value = json.loads(
@@ -26,14 +26,17 @@ def parse(body: bytes) -> object:
             parse_constant=_refuse_constant,
         )
     except UnicodeDecodeError:
-        raise MalformedJson("The body is not UTF-8.") from None
+        raise MalformedJson(f"The {what} is not UTF-8.") from None
     except RecursionError:
-        raise MalformedJson(_TOO_DEEP) from None
+        raise MalformedJson(f"The {what} {_TOO_DEEP}") from None
+    except json.JSONDecodeError as error:
+        at = f"{error.msg}, at character {error.pos + 1}"
+        raise MalformedJson(f"The {what} is not JSON: {at}.") from None
     except ValueError as error:
-        raise MalformedJson(f"The body is not JSON: {error}") from None
+        raise MalformedJson(f"The {what} is not JSON: {error}") from None
     # Most bodies have fewer brackets than there may be levels.
     if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _is_deep(value):
-        raise MalformedJson(_TOO_DEEP)
+        raise MalformedJson(f"The {what} {_TOO_DEEP}")
     return value
 
 

@@ -32,6 +32,7 @@ class Members:
         self.faults: list[Fault] = [] if faults is None else faults
         self._pointer = pointer
         self._body: Mapping[str, object] = {}
+        self._is_object = isinstance(body, dict)
         if not isinstance(body, dict):
             self.fault("", "wrong_type", "must be a JSON object")
             return
@@ -60,7 +61,10 @@ class Members:
         found = self._body.get(name, _MISSING)
         if found is not _MISSING:
             return found
-        return self.fault(name, "required", "is required") if required else UNSET
+        # What is no object at all has been told so.
+        if not required or not self._is_object:
+            return UNSET
+        return self.fault(name, "required", "is required")
 
     def text(
         self,
@@ -99,10 +103,11 @@ class Members:
             return UNSET
         if isinstance(found, bool) or not isinstance(found, int | Decimal):
             return self.fault(name, "wrong_type", "must be a whole number")
+        # Outside its bounds a number may be too long to be made whole.
+        if -high <= found <= high and found != int(found):
+            return self.fault(name, "wrong_type", "must be a whole number")
         if not low <= found <= high:
             return self.fault(name, "out_of_range", f"must be from {low} to {high}")
-        if found != int(found):
-            return self.fault(name, "wrong_type", "must be a whole number")
         return int(found)
 
     def number(self, name: str, *, required: bool = False) -> Decimal | UnsetType:

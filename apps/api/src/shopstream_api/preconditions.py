@@ -12,7 +12,12 @@ def if_match(header: str | None, version: int) -> None:
     """Raises VersionMismatch unless a strong tag names this version, before any dot."""
     if header is None or header.strip() == "*":
         return
-    for weak, tag in _TAG.findall(header):
+    tags = _TAG.findall(header)
+    if not tags:
+        raise VersionMismatch(
+            f'If-Match holds no ETag: send the one you read, quotes included, as "v{version}".'
+        )
+    for weak, tag in tags:
         if not weak and tag.partition(".")[0] == f"v{version}":
             return
     raise VersionMismatch(f"The resource is at version {version} now.")

@@ -62,8 +62,9 @@ class ProductRoutes:
         self._require_if_match = require_if_match
 
     async def create(self, request: Request) -> Response:
-        """Without a key the statement is shared; with one, key and product need a transaction."""
+        """The product as it is now, its address in Location, its version in ETag."""
         principal = principal_of(request)
+        # Key and product need one transaction; without a key the statement is shared.
         if "idempotency-key" in request.headers:
             return await self._create_keyed(request, principal)
         body, new = await read_bytes(request), None

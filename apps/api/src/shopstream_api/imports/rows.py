@@ -68,7 +68,7 @@ def read_row(number: int, record: Record, header: Header | None, principal: Prin
     if record is None:
         raise BodyTooLarge(f"A row has at most {RECORD_BYTES_MAX} bytes.")
     if header is None:
-        read = quick.read_replacement(record) or read_replacement(parse(record))
+        read = quick.read_replacement(record) or read_replacement(parse(record, "row"))
     else:
         read = read_replacement(_body(header, _fields(record)))
     seller_id = principal.seller_id if read.seller_id is UNSET else read.seller_id

@@ -19,8 +19,11 @@ class InsufficientStock(BusinessError):
     """Fewer units are there than the request takes; nothing was taken."""
 
     def __init__(self, shortages: Sequence[Shortage]) -> None:
+        first, *others = shortages
+        more = f" So it is with {len(others)} more; see items." if others else ""
         super().__init__(
-            "There is not enough stock.",
+            f"Of product {first.product_id} {first.requested} were asked for, "
+            f"{first.available} are available.{more}",
             extra={
                 "items": [
                     {

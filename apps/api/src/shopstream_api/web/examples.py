@@ -189,7 +189,7 @@ _PROBLEMS: Final[Mapping[str, Mapping[str, Any]]] = {
     "method_not_allowed": {"detail": "The method is not allowed here."},
     "forbidden": {"detail": "The body names another seller than the caller."},
     "insufficient_stock": {
-        "detail": "There is not enough stock.",
+        "detail": f"Of product {_PRODUCT_ID} 5 were asked for, 3 are available.",
         "items": [{"productId": _PRODUCT_ID, "requested": 5, "available": 3}],
     },
     "illegal_transition": {
@@ -222,7 +222,12 @@ _PROBLEMS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "version_mismatch": {"detail": "The resource is at version 4 now."},
     "version_required": {"detail": "A PUT must say which version it replaces."},
-    "idempotency_key_required": {"detail": "This route needs an Idempotency-Key."},
+    "idempotency_key_required": {
+        "detail": (
+            "The header Idempotency-Key is missing: send a new value for each thing to be done, "
+            "and the same when you repeat the request."
+        )
+    },
     "idempotency_key_invalid": {
         "detail": "An Idempotency-Key is 1 to 255 printable ASCII characters."
     },

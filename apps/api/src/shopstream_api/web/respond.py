@@ -119,7 +119,10 @@ def _key(request: Request, body: object, caller: str | None, *, required: bool) 
     sent = request.headers.get("idempotency-key")
     if sent is None:
         if required:
-            raise KeyRequired("This route needs an Idempotency-Key.")
+            raise KeyRequired(
+                "The header Idempotency-Key is missing: send a new value for each thing to be "
+                "done, and the same when you repeat the request."
+            )
         return None
     return Key.of(
         sent,
