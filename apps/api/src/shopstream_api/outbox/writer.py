@@ -45,8 +45,9 @@ o AS (
          shard)
     SELECT id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms,
            pg_current_xact_id()::text::bigint, (SELECT count(*) FROM e),
-           mod(('x' || right(aggregateid, 7))::bit(28)::integer,
-               (SELECT s.count FROM outbox_shards s))
+           CASE (SELECT s.count FROM outbox_shards s) WHEN 1 THEN 0 ELSE
+               mod(('x' || right(aggregateid, 7))::bit(28)::integer,
+                   (SELECT s.count FROM outbox_shards s)) END
     FROM e ORDER BY n
 ), a AS (
     INSERT INTO event_audit
