@@ -1,7 +1,7 @@
 """A small real shop, broken in every way that the check must find: each is named, with its place.
 
-Two reports: one after database, tables, bucket and journals were broken, one after the log was. The
-shop itself held before, or it would not have been handed out.
+Three reports: after database and tables were broken, after bucket and journals were, after the log
+was. The shop itself held before, or it would not have been handed out.
 """
 
 import hashlib
@@ -55,14 +55,17 @@ def shop(
 
 
 @pytest.fixture(scope="module")
-def stores(shop: SmallShop) -> Planted:
+def tables(shop: SmallShop) -> Planted:
+    """Database and tables are broken; the archive still tells what should be there."""
+    marks = {**plant_in_database(shop), **plant_in_tables(shop)}
+    return Planted(shop.check(), shop, marks)
+
+
+@pytest.fixture(scope="module")
+def stores(tables: Planted) -> Planted:
     """Everything but the log is broken."""
-    marks = {
-        **plant_in_database(shop),
-        **plant_in_tables(shop),
-        **plant_in_bucket(shop),
-        **plant_in_journals(shop),
-    }
+    shop = tables.shop
+    marks = {**tables.marks, **plant_in_bucket(shop), **plant_in_journals(shop)}
     return Planted(shop.check(), shop, marks)
 
 
@@ -269,7 +272,6 @@ def plant_in_journals(shop: SmallShop) -> dict[str, str]:
         (3, "duplicate", "doubled"),
         (3, "gap", "gap"),
         (3, "damaged", "damaged"),
-        (4, "differs", "cent"),
         (4, "unequal sum", "revenueMinor#USD"),
         (5, "missing", "gone"),
         (5, "phantom", NOBODY),
@@ -292,8 +294,9 @@ def test_what_was_planted_is_named(stores: Planted, number: int, kind: str, mark
     assert stores.report.row(number).status == "violated"
 
 
-def test_one_cent_is_told_to_the_cent(stores: Planted) -> None:
-    violation = stores.named(4, "differs", "cent")
+def test_one_cent_is_told_to_the_cent(tables: Planted) -> None:
+    violation = tables.named(4, "differs", "cent")
+    assert tables.report.row(4).kinds["differs"] == 1
     name, wanted = violation.expected.split(" ")
     assert name == "revenueMinor#USD"
     assert int(violation.seen) == int(wanted) + 1
