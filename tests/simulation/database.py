@@ -75,15 +75,22 @@ class Database:
         return self._leader is session
 
     def take(
-        self, rows_max: int, after: int = 0, order: Callable[[Row], int] = _oldest_first
+        self,
+        rows_max: int,
+        *,
+        after: int = 0,
+        order: Callable[[Row], int] = _oldest_first,
+        whole: bool = True,
     ) -> Sequence[Row]:
-        """Whole transactions, the oldest rows first."""
+        """Whole transactions, the oldest rows first; a test may want it otherwise."""
         rows = [self._seen(row) for row in sorted(self.outbox.values(), key=order)]
         rows = [row for row in rows if row.seq > after]
         end = min(rows_max, len(rows))
-        while self.alone and end < len(rows) and not _whole(rows[:end]):
+        if not (whole and self.alone) or end == len(rows):
+            return rows[:end]
+        while not (unsplit := _whole(rows[:end])) and end < len(rows):
             end += 1
-        return rows[:end]
+        return rows[: unsplit or end]
 
     def settle(self, seqs: Collection[int], stream_id: str) -> None:
         for seq in seqs:
@@ -128,8 +135,12 @@ def _changed(row: Row, *, txrows: int, blocked: bool = False) -> Row:
     )
 
 
-def _whole(rows: Sequence[Row]) -> bool:
+def _whole(rows: Sequence[Row]) -> int:
+    """How many of the rows, from the first, split no transaction."""
     missing: dict[int, int] = {}
-    for row in rows:
+    whole = 0
+    for number, row in enumerate(rows, 1):
         missing[row.txid] = missing.get(row.txid, row.txrows) - 1
-    return all(left <= 0 for left in missing.values())
+        if all(left <= 0 for left in missing.values()):
+            whole = number
+    return whole

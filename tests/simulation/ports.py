@@ -128,8 +128,8 @@ class SimStore:
             return self._database.take(rows_max, after=self._last)
         if self._without is Piece.ORDER_BY_SEQ:
             return self._database.take(rows_max, order=_by_event_id)
-        rows = self._database.take(rows_max)
-        return rows[:rows_max] if self._without is Piece.WHOLE_TRANSACTIONS else rows
+        whole = self._without is not Piece.WHOLE_TRANSACTIONS
+        return self._database.take(rows_max, whole=whole)
 
     def _do(self, name: str, statement: Callable[[], T]) -> T:
         def arrive() -> T:
