@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shopstream_stack.chromium import ensure_chromium, find_chromium
+from shopstream_stack.console import Silent
 from shopstream_stack.errors import MissingToolError, StackError
 
 APT_THAT_WORKS = (
@@ -22,7 +23,7 @@ if [ "$1" = update ]; then echo ok > "$HOME/lists"; exit 0; fi
 APT_THAT_FAILS = '#!/bin/sh\necho "no network"\nexit 100\n'
 
 
-class Heard:
+class Heard(Silent):
     """A reporter that remembers."""
 
     def __init__(self) -> None:
