@@ -1,8 +1,9 @@
 """The parent of the workers: starts them, listens to them, starts them again.
 
 A worker that dies is started again after a pause that doubles while it keeps dying; the others go
-on. A worker that says nothing for `SILENT_SECONDS_MAX` hangs and is killed. Workers hold the other
-end of a socket and end when this process does, however it ends.
+on. A worker that says nothing for `SILENT_SECONDS_MAX` (until its first word `START_SECONDS_MAX`)
+hangs and is killed. Workers hold the other end of a socket and end when this process does, however
+it ends.
 """
 
 import asyncio
@@ -28,6 +29,8 @@ PAUSE_LAST_SECONDS: Final = 10.0
 #: A worker that lived so long starts with the first pause again.
 GOOD_LIFE_SECONDS: Final = 30.0
 SILENT_SECONDS_MAX: Final = 30.0
+#: Imports take seconds of processor time: starved of it, a worker killed at 30 s never came up.
+START_SECONDS_MAX: Final = 180.0
 #: A report older than this says nothing about now.
 FRESH_SECONDS_MAX: Final = 10.0
 #: From SIGTERM to SIGKILL; below the promised 10 s for the whole process.
@@ -69,6 +72,11 @@ class WorkerProcess:
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
+
+    @property
+    def patience(self) -> float:
+        """How many seconds it may say nothing."""
+        return START_SECONDS_MAX if self.report is None else SILENT_SECONDS_MAX
 
     async def probe(self) -> str:
         """For health. Raises Unhealthy with the worker's own reason."""
@@ -125,7 +133,7 @@ class WorkerProcess:
         try:
             while True:
                 try:
-                    async with asyncio.timeout(SILENT_SECONDS_MAX):
+                    async with asyncio.timeout(self.patience):
                         line = await reader.readline()
                 except TimeoutError:
                     log.error("worker killed", worker=self.name, reason="silent")  # noqa: TRY400 - no trace to show
