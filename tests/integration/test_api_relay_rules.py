@@ -3,9 +3,11 @@
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import psycopg
 import pytest
+from confluent_kafka.admin import AdminClient
 from tests.support.api import ApiProcess, published
 from tests.support.app import in_process, migrated_database
 from tests.support.components import LocalComponents
@@ -16,7 +18,8 @@ from shopstream_api.outbox.relay.kafka import KafkaLog
 from shopstream_api.outbox.relay.ports import Row
 from shopstream_api.outbox.relay.postgres import PostgresStore
 from shopstream_shared.kafka import KafkaConnection
-from shopstream_shared.topics import PRODUCTS
+from shopstream_shared.topic_admin import ensure_topics
+from shopstream_shared.topics import PRODUCTS, load_topics
 
 #: The last millisecond of the year 9999, the latest that a timestamp of ours can be.
 LATEST_MS = 253_402_300_799_999
@@ -76,14 +79,17 @@ def test_an_event_lies_where_a_java_client_would_put_it_and_whenever_it_happened
     log: KafkaLog, components: LocalComponents
 ) -> None:
     """Protocol rule 10."""
+    # A topic of its own: to all others events of the year 9999 would be newer than theirs.
+    topic = f"rules-{uuid.uuid4().hex}"
+    spec = replace(load_topics("local")[PRODUCTS], name=topic)
+    ensure_topics(AdminClient(KafkaConnection(components.kafka_brokers, "test").admin()), [spec])
     keys = [str(uuid.uuid4()) for _ in range(40)]
-    _publish(log, [Row(n, PRODUCTS, k.encode(), b"{}", (), LATEST_MS, n, 1) for n, k in _n(keys)])
-    found = published(components.kafka_brokers, *keys, topics=[PRODUCTS])
+    _publish(log, [Row(n, topic, k.encode(), b"{}", (), LATEST_MS, n, 1) for n, k in _n(keys)])
+    found = published(components.kafka_brokers, *keys, topics=[topic])
     assert len(found) == len(keys)
     assert {record.timestamp for record in found} == {LATEST_MS}
-    partitions = log.topics()[PRODUCTS].partitions
     for record in found:
-        assert record.partition == _murmur2(record.key.encode()) % partitions
+        assert record.partition == _murmur2(record.key.encode()) % spec.partitions
 
 
 def _n(keys: Sequence[str]) -> list[tuple[int, str]]:

@@ -47,10 +47,10 @@ class Planted:
 
 
 @pytest.fixture(scope="module")
-def shop(
-    session_components: LocalComponents, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SmallShop]:
-    with small_shop(session_components, tmp_path_factory.mktemp("shop")) as made:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallShop]:
+    """On components of its own: on a log with the events of others nothing could be counted."""
+    folder = tmp_path_factory.mktemp("shop")
+    with LocalComponents() as components, small_shop(components, folder) as made:
         yield made
 
 

@@ -7,7 +7,7 @@ their own. What arrived is in order when it is handed out; nothing runs any more
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,8 @@ class SmallShop:
     environ: Mapping[str, str]
     target: Target
     folder: Path
+    dynamo: Any
+    s3: Any
     products: list[str] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
 
@@ -61,14 +63,6 @@ class SmallShop:
             cursor = connection.execute(statement.encode(), values)
             return cursor.fetchall() if cursor.description else []
 
-    @property
-    def dynamo(self) -> Any:
-        return dynamo_client(self.environ)
-
-    @property
-    def s3(self) -> Any:
-        return s3_client(self.environ)
-
     def objects(self) -> list[str]:
         """The archive's keys."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(
@@ -81,11 +75,13 @@ class SmallShop:
 def small_shop(components: LocalComponents, folder: Path) -> Iterator[SmallShop]:
     """Write, wait until all of it is everywhere, stop everything."""
     analytics = Analytics.fresh(components, folder)
-    with ApiProcess.beside(components) as api:
+    with ExitStack() as stack, ApiProcess.beside(components) as api:
         api.checked = False
         environ = {**analytics.environ, "DATABASE_URL": api.database_url}
         services = dict.fromkeys(("api", "notifications", "analytics", "web"), "http://127.0.0.1:1")
-        shop = SmallShop(environ, Target.of(services, environ), folder)
+        dynamo = stack.enter_context(closing(dynamo_client(environ)))
+        s3 = stack.enter_context(closing(s3_client(environ)))
+        shop = SmallShop(environ, Target.of(services, environ), folder, dynamo, s3)
         with analytics.service() as service:
             service.wait_healthy()
             with Journal.open(shop.journals, "run", SystemClock()) as journal:

@@ -11,8 +11,9 @@ Each sink notes the ids of the topics it was filled from (docs/analytics.md) and
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
@@ -21,6 +22,10 @@ from shopstream_shared.topics import STREAM_TOPICS
 from shopstream_stack.demo.stores import dynamodb_client, s3_client
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_s3 import S3Client
 
 RECENT: Final = "analytics-recent"
 AGGREGATES: Final = "analytics-aggregates"
@@ -60,12 +65,14 @@ def adopt(
     known. Raises StackError when a store does not answer.
     """
     try:
-        tables, archive = _Notes(target), _Archive(target)
         found = []
-        for topic in STREAM_TOPICS:
-            found.append(tables.adopt(RECENT, topic, ids[topic], partitions[topic]))
-            found.append(tables.look(AGGREGATES, topic, ids[topic]))
-            found.append(archive.look(topic, ids[topic], partitions[topic], ends.get(topic, [])))
+        with closing(dynamodb_client(target)) as dynamodb, closing(s3_client(target)) as s3:
+            tables, archive = _Notes(target, dynamodb), _Archive(target, s3)
+            for topic in STREAM_TOPICS:
+                count, known = partitions[topic], ends.get(topic, [])
+                found.append(tables.adopt(RECENT, topic, ids[topic], count))
+                found.append(tables.look(AGGREGATES, topic, ids[topic]))
+                found.append(archive.look(topic, ids[topic], count, known))
     except (BotoCoreError, ClientError) as error:
         raise StackError(
             f"the relay has adopted the topics, but a sink's store fails: {error}; "
@@ -77,9 +84,9 @@ def adopt(
 class _Notes:
     """The items of the checkpoints table that hold a topic's id, by consumer."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, client: "DynamoDBClient") -> None:
         self._table = target.checkpoints_table
-        self._client = dynamodb_client(target)
+        self._client = client
 
     def look(self, sink: str, topic: str, topic_id: str) -> SinkTopic:
         noted = self._noted(sink, topic)
@@ -119,9 +126,9 @@ class _Notes:
 class _Archive:
     """The hints in the bucket, which hold a partition's topic id."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, client: "S3Client") -> None:
         self._bucket = target.archive_bucket
-        self._client = s3_client(target)
+        self._client = client
 
     def look(self, topic: str, topic_id: str, partitions: int, ends: Iterable[int]) -> SinkTopic:
         published = list(ends)

@@ -10,18 +10,20 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import zstandard
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shopstream_stack.demo.stores import s3_client
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
 from shopstream_stack.verify.log import Place, Record
 from shopstream_stack.verify.report import Invariant, Violation
 from shopstream_stack.verify.spool import Spool
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 CHUNK_BYTES: Final = 262_144
 #: A line is one event of at most 256 KiB, perhaps in base64, and its envelope.
@@ -81,10 +83,10 @@ class Link:
 class Archive:
     """The bucket. Blocking; raises StackError when it does not answer."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, client: "S3Client") -> None:
         self.bucket = target.archive_bucket
         self.endpoint = target.minio_endpoint
-        self.client = s3_client(target)
+        self.client = client
 
     def exists(self) -> bool:
         """Whether there is a bucket."""

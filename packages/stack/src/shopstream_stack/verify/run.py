@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import psutil
 from shopstream_shared.clock import Clock, SystemClock, epoch_ms
 from shopstream_shared.topics import STREAM_TOPICS
 from shopstream_stack.console import Reporter, Silent
+from shopstream_stack.demo.stores import dynamodb_client, s3_client
 from shopstream_stack.demo.target import Target
 from shopstream_stack.verify import (
     client_checks,
@@ -107,9 +108,15 @@ class Check:
 
     def run(self, paths: Sequence[Path]) -> Report:
         """Everything, once."""
+        with (
+            closing(s3_client(self.target)) as s3,
+            closing(dynamodb_client(self.target)) as dynamodb,
+        ):
+            return self._run(paths, Archive(self.target, s3), Tables(self.target, dynamodb))
+
+    def _run(self, paths: Sequence[Path], archive: Archive, tables: Tables) -> Report:
         began, at = time.monotonic(), self.clock.now()
-        log, archive = Log(self.target.kafka_brokers), Archive(self.target)
-        tables = Tables(self.target)
+        log = Log(self.target.kafka_brokers)
         with self.reporter.step("Looking for the components"):
             # All of them before any wait: what is away is said at once.
             topic_ids, missing, bucket = log.topic_ids(), tables.missing(), archive.exists()

@@ -2,15 +2,17 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shopstream_stack.demo.stores import dynamodb_client
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
 from shopstream_stack.verify.log import Place
 from shopstream_stack.verify.spool import Spool
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
 
 AGGREGATES: Final = "analytics-aggregates"
 RECENT: Final = "analytics-recent"
@@ -35,9 +37,9 @@ Item = Mapping[str, Any]
 class Tables:
     """The three tables. Blocking; raises StackError when DynamoDB does not answer."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, client: "DynamoDBClient") -> None:
         self._target = target
-        self._client = dynamodb_client(target)
+        self._client = client
 
     def missing(self) -> list[str]:
         """The tables that are not there: their worker has never run."""
