@@ -58,6 +58,9 @@ out = _console()
 err = Console(stderr=True)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Only these; all when none is named.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Short; judges correctness only, no speed.")]
+Figures = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
+Table = Annotated[Path | None, typer.Option("--markdown", help="Write the table here.")]
 
 
 def main() -> None:
@@ -177,13 +180,9 @@ def verify(
 @app.command("bench-api")
 def bench_api(
     *,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Short; judges correctness only, no speed.")
-    ] = False,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write the table here.")
-    ] = None,
+    quick: Quick = False,
+    json: Figures = None,
+    markdown: Table = None,
 ) -> None:
     """Measure the API against pgbench on a system of its own; exit 0 if every bar is reached."""
     _bench("bench_api", quick=quick, json=json, markdown=markdown)
@@ -192,13 +191,9 @@ def bench_api(
 @app.command("bench-relay")
 def bench_relay(
     *,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Short; judges correctness only, no speed.")
-    ] = False,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write the table here.")
-    ] = None,
+    quick: Quick = False,
+    json: Figures = None,
+    markdown: Table = None,
 ) -> None:
     """Measure the relay against a loop without transactions; exit 0 if every bar is reached."""
     _bench("bench_relay", quick=quick, json=json, markdown=markdown)
