@@ -11,11 +11,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, tuple_
 
 from shopstream_api.errors import InvalidCursor
 
@@ -26,6 +26,10 @@ _CURSOR_LENGTH_MAX: Final = 512
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _DAMAGED: Final = "The cursor is damaged."
+#: Names of parameters: the key of the row that a page follows.
+_PLACE: Final = ("after_first", "after_id")
+#: As many rows as `Paging.values` says, also for a statement around that of `keyset`.
+ROWS: Final = bindparam("rows", type_=Integer)
 OTHER_FILTERS: Final = "The cursor belongs to a list with other filters."
 
 #: Where a row stands: its time, or its number in a list that is numbered; then its id.
@@ -60,6 +64,22 @@ class _Cursor(msgspec.Struct, frozen=True, array_like=True):
 _decoder: Final = msgspec.msgpack.Decoder(_Cursor)
 
 
+class Shape(NamedTuple):
+    """What of a page decides the text of its statement; all else is in `Paging.values`."""
+
+    #: Whether it begins at a place, not at the list's head.
+    resumed: bool
+    backwards: bool
+
+    def outer_order(
+        self, statement: "Select[Any]", *columns: "ColumnElement[Any]"
+    ) -> "Select[Any]":
+        """The order of `keyset` again, for a statement around it."""
+        return statement.order_by(
+            *(column.asc() if self.backwards else column.desc() for column in columns)
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Paging:
     """Which page: from where, in which direction, how long; ``digest`` is the filters'."""
@@ -75,13 +95,14 @@ class Paging:
         number = first if isinstance(first, int) else micros_of(first)
         return seal(_Cursor(self.digest, backwards, number, ident))
 
-    def outer_order(
-        self, statement: "Select[Any]", *columns: "ColumnElement[Any]"
-    ) -> "Select[Any]":
-        """The order of `keyset` again, for a statement around it."""
-        return statement.order_by(
-            *(column.asc() if self.backwards else column.desc() for column in columns)
-        )
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.after is not None, self.backwards)
+
+    def values(self) -> dict[str, object]:
+        """The parameters of a statement that `keyset` has bounded."""
+        place = {} if self.after is None else dict(zip(_PLACE, self.after, strict=True))
+        return {**place, ROWS.key: self.limit + 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +147,18 @@ def time_of(micros: int) -> datetime:
         raise InvalidCursor(_DAMAGED) from None
 
 
-def keyset(statement: "Select[Any]", page: Paging, *columns: "ColumnElement[Any]") -> "Select[Any]":
+def keyset(statement: "Select[Any]", shape: Shape, *columns: "ColumnElement[Any]") -> "Select[Any]":
     """Order and bound a statement; one row more than the page tells whether more follow.
 
     ``columns`` are those of the key; the id may be left out where the first is unique.
     """
-    if page.after is not None:
+    if shape.resumed:
         here = tuple_(*columns)
-        there = tuple_(*page.after[: len(columns)])
-        statement = statement.where(here > there if page.backwards else here < there)
-    return page.outer_order(statement, *columns).limit(page.limit + 1)
+        there = tuple_(
+            *(bindparam(name, type_=c.type) for name, c in zip(_PLACE, columns, strict=False))
+        )
+        statement = statement.where(here > there if shape.backwards else here < there)
+    return shape.outer_order(statement, *columns).limit(ROWS)
 
 
 def page_of(rows: Sequence[T], page: Cut[K], place: Callable[[T], K]) -> Page[T]:

@@ -29,6 +29,6 @@ class AuditRepository:
         if paging.after is not None:
             _, there = paging.after
             statement = statement.where(ident > there if paging.backwards else ident < there)
-        statement = paging.outer_order(statement, ident).limit(paging.limit + 1)
+        statement = paging.shape.outer_order(statement, ident).limit(paging.limit + 1)
         rows = [AuditRow(*row) for row in await self._connection.execute(statement)]
         return page_of(rows, paging, lambda row: (row.at, row.id))

@@ -1,16 +1,18 @@
 """What lists of products are narrowed to."""
 
-import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, DateTime, Numeric, Text, cast, literal
+from sqlalchemy import ColumnElement, DateTime, Numeric, Text, bindparam, cast
 
 from shopstream_api.catalog.models import products
 
 LIVE: Final = products.c.deleted_at.is_(None)
+#: So many of a list's statements are kept: six filters, head or place, forwards or backwards.
+SHAPES_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,36 +26,40 @@ class ProductFilter:
     price_max: Decimal | None = None
     updated_since: datetime | None = None
 
-    def conditions(self) -> list["ColumnElement[Any]"]:
-        """Products that are not deleted, so narrowed."""
-        columns = products.c
-        wanted = (
-            (columns.seller_id, operator.eq, _text(self.seller_id)),
-            (columns.status, operator.eq, _text(self.status)),
-            (columns.category, operator.eq, _text(self.category)),
-            (columns.price, operator.ge, _number(self.price_min)),
-            (columns.price, operator.le, _number(self.price_max)),
-            (columns.updated_at, operator.ge, _moment(self.updated_since)),
-        )
-        return [LIVE, *(c(column, value) for column, c, value in wanted if value is not None)]
+    def values(self) -> dict[str, str]:
+        """The parameters of `conditions` on what is narrowed; their names are its names."""
+        moment = self.updated_since
+        wanted = {
+            "seller_id": self.seller_id,
+            "status": self.status,
+            "category": self.category,
+            "price_min": None if self.price_min is None else str(self.price_min),
+            "price_max": None if self.price_max is None else str(self.price_max),
+            "updated_since": None if moment is None else moment.isoformat(),
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
 
 
-def planned(value: str) -> "ColumnElement[str]":
-    """A text that stands in the statement itself, quoted.
+def conditions(narrowed: Iterable[str]) -> list["ColumnElement[Any]"]:
+    """Products that are not deleted, narrowed in these ways."""
+    return [LIVE, *(_CONDITIONS[name] for name in narrowed)]
 
-    As a parameter it would be planned for the average value once the driver prepares the
+
+def planned(name: str) -> "ColumnElement[str]":
+    """A parameter whose value, a text, stands in the statement itself, quoted.
+
+    As another parameter it would be planned for the average value once the driver prepares the
     statement, and no one plan is good for a rare and for a common category, word or price.
     """
-    return literal(value, Text, literal_execute=True)
+    return bindparam(name, type_=Text, literal_execute=True)
 
 
-def _text(value: str | None) -> "ColumnElement[str] | None":
-    return None if value is None else planned(value)
-
-
-def _number(value: Decimal | None) -> "ColumnElement[Decimal] | None":
-    return None if value is None else cast(planned(str(value)), Numeric)
-
-
-def _moment(value: datetime | None) -> "ColumnElement[datetime] | None":
-    return None if value is None else cast(planned(value.isoformat()), DateTime(timezone=True))
+_CONDITIONS: Final[dict[str, "ColumnElement[Any]"]] = {
+    "seller_id": products.c.seller_id == planned("seller_id"),
+    "status": products.c.status == planned("status"),
+    "category": products.c.category == planned("category"),
+    "price_min": products.c.price >= cast(planned("price_min"), Numeric),
+    "price_max": products.c.price <= cast(planned("price_max"), Numeric),
+    "updated_since": products.c.updated_at
+    >= cast(planned("updated_since"), DateTime(timezone=True)),
+}

@@ -8,6 +8,7 @@ the bounds of its window: products that come or go later move no other across th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     Subquery,
+    Tuple,
+    bindparam,
     case,
     cast,
     func,
@@ -30,13 +33,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shopstream_api.catalog.filters import ProductFilter, planned
+from shopstream_api.catalog.filters import SHAPES_MAX, ProductFilter, conditions, planned
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
 from shopstream_api.catalog.search import Matching, matching
 from shopstream_api.errors import InvalidCursor
 from shopstream_api.outbox.models import stream_position
 from shopstream_api.paging import (
     OTHER_FILTERS,
+    ROWS,
     Page,
     digest_of,
     micros_of,
@@ -52,6 +56,10 @@ WINDOW: Final = 700
 GROWN_MAX: Final = 2 * WINDOW
 #: So many matches are sorted in less time than a walk by time takes to meet a window of them.
 FEW_MAX: Final = 2 * WINDOW
+#: Names of parameters: the bounds of the window, and the place in it.
+_TOP: Final = ("top_created_at", "top_id")
+_END: Final = ("end_created_at", "end_id")
+_AFTER: Final = ("after_score", "after_created_at", "after_id")
 #: ts_rank's flag for rank / (rank + 1): all ranks stay below 1, the step to an exact match.
 _BELOW_ONE: Final = 32
 
@@ -114,6 +122,23 @@ class _Item(NamedTuple):
     place: Place
 
 
+class _Shape(NamedTuple):
+    """What of a look decides the text of its statement; all else are parameters."""
+
+    narrowed: tuple[str, ...]
+    #: Whether a word stands for others.
+    replaced: bool
+    #: Which bounds of the window are known.
+    topped: bool
+    ended: bool
+    #: Whether the page begins at a place in the window.
+    resumed: bool
+    backwards: bool
+    #: How many matches the window has at most, and how many are few.
+    matches_max: int
+    few_max: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Look:
     """What is looked for in one window, best first or, backwards, best last.
@@ -130,8 +155,32 @@ class _Look:
     rows: int
 
     @property
-    def matches_max(self) -> int:
-        return WINDOW if self.after is None else GROWN_MAX
+    def shape(self) -> _Shape:
+        return _Shape(
+            tuple(self.wanted.values()),
+            self.query.replaced,
+            self.window.top is not None,
+            self.window.end is not None,
+            self.after is not None,
+            self.backwards,
+            WINDOW if self.after is None else GROWN_MAX,
+            FEW_MAX,
+        )
+
+    def values(self) -> dict[str, object]:
+        """The parameters of the statement of this shape."""
+        values: dict[str, object] = {
+            **self.wanted.values(),
+            "meant": self.query.meant,
+            "exact": self.query.exact,
+            ROWS.key: self.rows,
+        }
+        for bound, edge in zip((_TOP, _END), self.window, strict=True):
+            if edge is not None:
+                values |= zip(bound, edge, strict=True)
+        if self.after is not None:
+            values |= zip(_AFTER, self.after[1:], strict=True)
+        return values
 
 
 class _Found(NamedTuple):
@@ -195,7 +244,7 @@ def _neighbour(window: Window, *, backwards: bool) -> Window | None:
 
 
 async def _found(connection: AsyncConnection, look: _Look) -> _Found:
-    rows = (await connection.execute(_statement(look))).all()
+    rows = (await connection.execute(_statement(look.shape), look.values())).all()
     score = len(ROW_COLUMNS)
     newest, following = rows[0][score + 1 : score + 3], rows[0][score + 3 : score + 5]
     window = look.window
@@ -210,13 +259,15 @@ def _edge(found: Sequence[Any]) -> Edge | None:
     return None if found[0] is None else Edge(*found)
 
 
-def _statement(look: _Look) -> "Select[Any]":
-    # The statement plans itself for the words: a common one is read newest first until the window
-    # is full, a rare one from the index of words.
-    meant, exact = (cast(planned(text), TSQUERY) for text in (look.query.meant, look.query.exact))
-    numbered = _numbered(look, meant)
-    edges = (_edge_of(numbered, number) for number in (1, look.matches_max + 1))
-    page = _ranked(numbered, meant, exact, look)
+@lru_cache(SHAPES_MAX)
+def _statement(shape: _Shape) -> "Select[Any]":
+    # Made once: it takes as long as a search for a rare word. It is planned for the words, which
+    # stand in it: a common one is read newest first until the window is full, a rare one from the
+    # index of words.
+    meant, exact = (cast(planned(name), TSQUERY) for name in ("meant", "exact"))
+    numbered = _numbered(shape, meant)
+    edges = (_edge_of(numbered, number) for number in (1, shape.matches_max + 1))
+    page = _ranked(numbered, meant, exact, shape)
     shown = page.join(products, products.c.id == page.c.id)
     order = (page.c.score, page.c.created_at, page.c.id)
     return (
@@ -228,49 +279,54 @@ def _statement(look: _Look) -> "Select[Any]":
         )
         .select_from(stream_position.outerjoin(shown, true()))
         .where(stream_position.c.shard == 0)
-        .order_by(*(column.asc() if look.backwards else column.desc() for column in order))
+        .order_by(*(column.asc() if shape.backwards else column.desc() for column in order))
     )
 
 
-def _numbered(look: _Look, meant: "ColumnElement[Any]") -> CTE:
+def _numbered(shape: _Shape, meant: "ColumnElement[Any]") -> CTE:
     """The window and, where its end is to be found, the one product after it; 1 is the newest."""
     columns = products.c
     here = tuple_(columns.created_at, columns.id)
     statement = select(columns.created_at, columns.id, columns.search).where(
-        *look.wanted.conditions(), columns.search.op("@@")(meant)
+        *conditions(shape.narrowed), columns.search.op("@@")(meant)
     )
-    if look.window.top is not None:
-        statement = statement.where(here <= tuple_(*look.window.top))
-    if look.window.end is not None:
-        statement = statement.where(here > tuple_(*look.window.end))
-    window = _nearest(statement, look).subquery("matched")
+    if shape.topped:
+        statement = statement.where(here <= _bound(_TOP, columns.created_at, columns.id))
+    if shape.ended:
+        statement = statement.where(here > _bound(_END, columns.created_at, columns.id))
+    window = _nearest(statement, shape).subquery("matched")
     newest_first = (window.c.created_at.desc(), window.c.id.desc())
     return select(window, func.row_number().over(order_by=newest_first).label("number")).cte(
         "numbered"
     )
 
 
-def _nearest(statement: "Select[Any]", look: _Look) -> "Select[Any]":
-    if not look.query.replaced:
-        return _cut(statement, look)
+def _bound(names: Sequence[str], *columns: "ColumnElement[Any]") -> "Tuple":
+    """The parameters of these names, to be compared with the columns."""
+    return tuple_(*(bindparam(name, type_=c.type) for name, c in zip(names, columns, strict=True)))
+
+
+def _nearest(statement: "Select[Any]", shape: _Shape) -> "Select[Any]":
+    if not shape.replaced:
+        return _cut(statement, shape)
     # The planner takes any word that is not common for one in 200 products, and what stands for a
     # mistyped word for five of these: it would walk all products by time for words that few have.
     # So they are looked up first, unordered, and the walk is made where they are not few.
     looked_up = statement.offset(0).subquery("looked_up")
-    few = select(looked_up).limit(FEW_MAX + 1).cte("few")
-    are_few = select(func.count() <= FEW_MAX).select_from(few).scalar_subquery()
-    walked = _cut(statement.where(~are_few), look).subquery("walked")
+    few = select(looked_up).limit(shape.few_max + 1).cte("few")
+    are_few = select(func.count() <= shape.few_max).select_from(few).scalar_subquery()
+    walked = _cut(statement.where(~are_few), shape).subquery("walked")
     either = union_all(select(few).where(are_few), select(walked)).subquery("either")
-    return _cut(select(either), look)
+    return _cut(select(either), shape)
 
 
-def _cut(statement: "Select[Any]", look: _Look) -> "Select[Any]":
+def _cut(statement: "Select[Any]", shape: _Shape) -> "Select[Any]":
     """As many as the window takes and one that follows it, from where it begins."""
     columns = statement.selected_columns
     order = (columns.created_at, columns.id)
-    if look.backwards and look.after is None:
-        return statement.order_by(*(column.asc() for column in order)).limit(WINDOW)
-    return statement.order_by(*(column.desc() for column in order)).limit(look.matches_max + 1)
+    if shape.backwards and not shape.resumed:
+        return statement.order_by(*(column.asc() for column in order)).limit(shape.matches_max)
+    return statement.order_by(*(column.desc() for column in order)).limit(shape.matches_max + 1)
 
 
 def _edge_of(numbered: CTE, number: int) -> list["ScalarSelect[Any]"]:
@@ -282,7 +338,7 @@ def _edge_of(numbered: CTE, number: int) -> list["ScalarSelect[Any]"]:
 
 
 def _ranked(
-    numbered: CTE, meant: "ColumnElement[Any]", exact: "ColumnElement[Any]", look: _Look
+    numbered: CTE, meant: "ColumnElement[Any]", exact: "ColumnElement[Any]", shape: _Shape
 ) -> Subquery:
     """Products with all words exact first, inside by weight of what matched, then the newest."""
     words = numbered.c.search
@@ -290,17 +346,16 @@ def _ranked(
     score = case((words.op("@@")(exact), 1.0), else_=0.0) + rank
     ranked = (
         select(numbered.c.id, numbered.c.created_at, score.label("score"))
-        .where(numbered.c.number <= look.matches_max)
+        .where(numbered.c.number <= shape.matches_max)
         .subquery("ranked")
     )
     order = (ranked.c.score, ranked.c.created_at, ranked.c.id)
     statement = select(ranked)
-    if look.after is not None:
-        _, *place = look.after
-        here, there = tuple_(*order), tuple_(*place)
-        statement = statement.where(here > there if look.backwards else here < there)
+    if shape.resumed:
+        here, there = tuple_(*order), _bound(_AFTER, *order)
+        statement = statement.where(here > there if shape.backwards else here < there)
     return (
-        statement.order_by(*(c.asc() if look.backwards else c.desc() for c in order))
-        .limit(look.rows)
+        statement.order_by(*(c.asc() if shape.backwards else c.desc() for c in order))
+        .limit(ROWS)
         .subquery("page")
     )

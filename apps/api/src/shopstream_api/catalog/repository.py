@@ -1,6 +1,7 @@
 """SQL of the catalog."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -9,12 +10,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shopstream_api.catalog.errors import DuplicateSku
-from shopstream_api.catalog.filters import LIVE, ProductFilter
+from shopstream_api.catalog.filters import LIVE, SHAPES_MAX, ProductFilter, conditions
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
 from shopstream_api.db import arrays
 from shopstream_api.db.wire import Statement, Statements
 from shopstream_api.outbox.models import stream_position
-from shopstream_api.paging import Page, Paging, keyset, page_of
+from shopstream_api.paging import Page, Paging, Shape, keyset, page_of
 
 _SKU_INDEX: Final = "products_seller_id_sku_key"
 
@@ -81,22 +82,22 @@ class ProductRepository:
         self, wanted: ProductFilter, paging: Paging
     ) -> tuple[Page[ProductRow], str | None]:
         """One page, newest first, and the stream position of the same snapshot."""
-        rows = self._ordered(wanted, paging).subquery()
-        joined = stream_position.outerjoin(rows, true())
-        statement = select(rows, _POSITION).select_from(joined).where(stream_position.c.shard == 0)
-        found = (
-            await self._connection.execute(
-                paging.outer_order(statement, rows.c.created_at, rows.c.id)
-            )
-        ).all()
+        values = wanted.values()
+        statement = _listed(tuple(values), paging.shape)
+        found = (await self._connection.execute(statement, values | paging.values())).all()
         position = found[0][-1] if found else None
         items = [row_of(row) for row in found if row[0] is not None]
         return page_of(items, paging, lambda row: (row.created_at, row.id)), position
 
-    @staticmethod
-    def _ordered(wanted: ProductFilter, paging: Paging) -> "Select[Any]":
-        statement = select(*ROW_COLUMNS).where(*wanted.conditions())
-        return keyset(statement, paging, products.c.created_at, products.c.id)
+
+@lru_cache(SHAPES_MAX)
+def _listed(narrowed: tuple[str, ...], shape: Shape) -> "Select[Any]":
+    """A page of products, so narrowed; made once, for that takes longer than to find its rows."""
+    listed = select(*ROW_COLUMNS).where(*conditions(narrowed))
+    rows = keyset(listed, shape, products.c.created_at, products.c.id).subquery()
+    joined = stream_position.outerjoin(rows, true())
+    statement = select(rows, _POSITION).select_from(joined).where(stream_position.c.shard == 0)
+    return shape.outer_order(statement, rows.c.created_at, rows.c.id)
 
 
 async def shown_together(

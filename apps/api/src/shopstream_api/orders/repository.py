@@ -20,7 +20,7 @@ from shopstream_api.orders.models import (
     orders,
 )
 from shopstream_api.outbox.models import stream_position
-from shopstream_api.paging import Page, Paging, keyset, page_of
+from shopstream_api.paging import Page, Paging, Shape, keyset, page_of
 
 _COLUMNS: Final = tuple(orders.columns)
 _LOCKED: Final = select(*_COLUMNS).where(orders.c.id == bindparam("id_")).with_for_update()
@@ -89,7 +89,7 @@ class OrderFilter:
     #: The caller's own seller: orders of others are not there for it.
     owner: str | None = None
 
-    def select(self, paging: Paging) -> "Select[Any]":
+    def select(self, shape: Shape) -> "Select[Any]":
         """The orders that are wanted; in `keyset`'s order, after what is the same in all of them.
 
         A seller's orders in one status may be none where the shares of both let the planner expect
@@ -112,7 +112,7 @@ class OrderFilter:
                 if value is not None
             )
         )
-        return paging.outer_order(found, orders.c.seller_id, orders.c.status) if pinned else found
+        return shape.outer_order(found, orders.c.seller_id, orders.c.status) if pinned else found
 
 
 def _one_of(value: str) -> Any:
@@ -162,14 +162,15 @@ class OrderRepository:
 
     async def page(self, wanted: OrderFilter, paging: Paging) -> tuple[Page[OrderRow], str | None]:
         """One page, newest first, and the stream position of the same snapshot."""
-        rows = keyset(wanted.select(paging), paging, orders.c.created_at, orders.c.id).subquery()
+        shape = paging.shape
+        rows = keyset(wanted.select(shape), shape, orders.c.created_at, orders.c.id).subquery()
         statement = (
             select(rows, stream_position.c.stream_id)
             .select_from(stream_position.outerjoin(rows, true()))
             .where(stream_position.c.shard == 0)
         )
-        ordered = paging.outer_order(statement, rows.c.created_at, rows.c.id)
-        found = (await self._connection.execute(ordered)).all()
+        ordered = shape.outer_order(statement, rows.c.created_at, rows.c.id)
+        found = (await self._connection.execute(ordered, paging.values())).all()
         items = await self._with_items([_row(row) for row in found if row[0] is not None])
         page = page_of(items, paging, lambda row: (row.created_at, row.id))
         return page, found[0][-1] if found else None

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
 from shopstream_api.outbox.models import stream_position
-from shopstream_api.paging import Page, Paging, keyset, page_of
+from shopstream_api.paging import ROWS, Page, Paging, Shape, keyset, page_of
 from shopstream_api.stock.models import low_stock
 
 #: The bound in the triggers.
@@ -27,20 +27,21 @@ async def low_stock_page(
     Also returns the stream position of the same snapshot.
     """
     chosen = _few if threshold <= LEVELS_MAX else _most
-    rows = chosen(threshold, sellers, paging).subquery()
+    shape = paging.shape
+    rows = chosen(threshold, sellers, shape).subquery()
     statement = (
         select(rows, stream_position.c.stream_id)
         .select_from(stream_position.outerjoin(rows, true()))
         .where(stream_position.c.shard == 0)
     )
-    ordered = paging.outer_order(statement, rows.c.created_at, rows.c.id)
-    found = (await connection.execute(ordered)).all()
+    ordered = shape.outer_order(statement, rows.c.created_at, rows.c.id)
+    found = (await connection.execute(ordered, paging.values())).all()
     items = [row_of(row) for row in found if row[0] is not None]
     page = page_of(items, paging, lambda row: (row.created_at, row.id))
     return page, found[0][-1] if found else None
 
 
-def _few(threshold: int, sellers: Collection[str], paging: Paging) -> "Select[Any]":
+def _few(threshold: int, sellers: Collection[str], shape: Shape) -> "Select[Any]":
     """Level by level: within one the index has the order of the list, and a page of each will do.
 
     So a page costs the same wherever it lies and however many products are low.
@@ -50,18 +51,18 @@ def _few(threshold: int, sellers: Collection[str], paging: Paging) -> "Select[An
     level = select(low.product_id, low.created_at).where(
         low.stock == levels.c.stock, *(low.seller_id == seller for seller in sellers)
     )
-    rows = keyset(level, paging, low.created_at, low.product_id).lateral()
+    rows = keyset(level, shape, low.created_at, low.product_id).lateral()
     found = select(rows).select_from(levels).join(rows, true())
-    page = paging.outer_order(found, rows.c.created_at, rows.c.product_id)
-    ids = page.limit(paging.limit + 1).subquery()
+    page = shape.outer_order(found, rows.c.created_at, rows.c.product_id)
+    ids = page.limit(ROWS).subquery()
     return select(*ROW_COLUMNS).join(ids, ids.c.product_id == products.c.id)
 
 
-def _most(threshold: int, sellers: Collection[str], paging: Paging) -> "Select[Any]":
+def _most(threshold: int, sellers: Collection[str], shape: Shape) -> "Select[Any]":
     """With a high threshold most products are low: a walk by time meets a page of them soon."""
     live = select(*ROW_COLUMNS).where(
         products.c.deleted_at.is_(None),
         products.c.stock <= threshold,
         *(products.c.seller_id == seller for seller in sellers),
     )
-    return keyset(live, paging, products.c.created_at, products.c.id)
+    return keyset(live, shape, products.c.created_at, products.c.id)

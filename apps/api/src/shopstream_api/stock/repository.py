@@ -134,7 +134,8 @@ class StockRepository:
         statement = select(*(columns[name] for name in _MOVEMENT)).where(
             columns.product_id == product_id
         )
-        found = await self._connection.execute(keyset(statement, paging, version))
+        ordered = keyset(statement, paging.shape, version)
+        found = await self._connection.execute(ordered, paging.values())
         rows = [Movement(*row) for row in found]
         return page_of(rows, paging, lambda row: (row.inventory_version, row.id))
 
