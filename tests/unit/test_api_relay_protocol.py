@@ -367,7 +367,7 @@ def test_a_batch_ends_where_no_transaction_is_split() -> None:
         pytest.param(1, 0, id="an idle shop's"),
         pytest.param(PAUSE_FREE_ROWS, 0, id="a few"),
         pytest.param(PAUSE_FREE_ROWS + 10, 10, id="more are coming"),
-        pytest.param(99, 25, id="many more are coming"),
+        pytest.param(99, 50, id="many more are coming"),
         pytest.param(100, 0, id="more are there"),
     ],
 )

@@ -36,6 +36,8 @@ POSTGRES_NOTE: Final = "postgres-home"
 START_SECONDS_MAX: Final = 60.0
 # Tests keep many short databases and several pools open at once.
 CONNECTIONS_MAX: Final = 300
+#: Holds what a million products are read by; memory is taken as it is used.
+SHARED_BUFFERS: Final = "512MB"
 _ROOT_HOME: Final = Path("/var/tmp")  # noqa: S108 - ownership is checked before use
 _USERS: Final = ("postgres", "nobody")
 
@@ -62,7 +64,7 @@ def postgres(settings: StackSettings) -> ProcessSpec:
         # TCP only: a socket's path has a length limit that a deep checkout passes.
         "unix_socket_directories": "",
         "max_connections": str(CONNECTIONS_MAX),
-        "shared_buffers": "128MB",
+        "shared_buffers": SHARED_BUFFERS,
         "fsync": "on" if settings.postgres_fsync else "off",
     }
     return ProcessSpec(

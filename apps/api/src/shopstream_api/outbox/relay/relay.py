@@ -57,7 +57,7 @@ STANDBY_SECONDS: Final = 1.0
 #: 1,000 the broker does half the work an event. ADR 0014.
 PAUSE_FREE_ROWS: Final = 4
 PAUSE_SECONDS_A_ROW: Final = 0.001
-PAUSE_SECONDS_MAX: Final = 0.025
+PAUSE_SECONDS_MAX: Final = 0.05
 BACKOFF_SECONDS_FIRST: Final = 0.1
 BACKOFF_SECONDS_MAX: Final = 2.0
 
