@@ -39,7 +39,12 @@ class Store:
 
 
 def made(
-    store: Store, *, in_flight_max: int = 1, rows_max: int = 200, waiting_max: int = 2_000
+    store: Store,
+    *,
+    in_flight_max: int = 1,
+    rows_max: int = 200,
+    waiting_max: int = 2_000,
+    patience_seconds: float = 0.0,
 ) -> Coalescer[int, int]:
     return Coalescer(
         store.together,
@@ -47,6 +52,7 @@ def made(
         in_flight_max=in_flight_max,
         rows_max=rows_max,
         waiting_max=waiting_max,
+        patience_seconds=patience_seconds,
     )
 
 
@@ -93,6 +99,56 @@ async def test_no_more_calls_are_under_way_than_allowed() -> None:
     store.open.set()
 
     assert await results(tasks) == [-1, -2, -3, -4]
+    assert store.calls == [[1], [2], [3, 4]]
+
+
+async def test_while_a_call_takes_no_longer_than_calls_do_there_is_one() -> None:
+    store = Store()
+    coalescer = made(store, in_flight_max=2, patience_seconds=WAIT_SECONDS_MAX)
+    tasks = submitted(coalescer, 1)
+    await store.arrived.get()
+    tasks += submitted(coalescer, 2, 3)
+    await asyncio.sleep(0)
+    assert store.calls == [[1]]
+    store.open.set()
+
+    assert await results(tasks) == [-1, -2, -3]
+    assert store.calls == [[1], [2, 3]]
+
+
+async def test_who_waits_for_a_call_that_takes_long_is_served_beside_it() -> None:
+    store = Store()
+    coalescer = made(store, in_flight_max=2)
+    stuck = submitted(coalescer, 1)
+    await store.arrived.get()
+    first = store.open
+    store.open = asyncio.Event()
+    store.open.set()
+    # Who waited already, and who comes later.
+    for item in (2, 3):
+        assert await results(submitted(coalescer, item)) == [-item]
+    assert not stuck[0].done()
+    first.set()
+    assert await results(stuck) == [-1]
+
+
+async def test_what_was_late_leaves_who_waits_to_whoever_was_not() -> None:
+    store = Store()
+    coalescer = made(store, in_flight_max=2)
+    late = submitted(coalescer, 1)
+    await store.arrived.get()
+    first, store.open = store.open, asyncio.Event()
+    coalescer._patience_seconds = WAIT_SECONDS_MAX
+    prompt = submitted(coalescer, 2)
+    await store.arrived.get()
+    waiting = submitted(coalescer, 3, 4)
+    await asyncio.sleep(0)
+    first.set()
+    assert await results(late) == [-1]
+    assert store.calls == [[1], [2]]
+    store.open.set()
+
+    assert await results([*prompt, *waiting]) == [-2, -3, -4]
     assert store.calls == [[1], [2], [3, 4]]
 
 

@@ -31,7 +31,7 @@ async def test_who_comes_as_all_lanes_end_together_is_answered() -> None:
         await ended.wait()
         return list(items)
 
-    coalescer = Coalescer[int, int](together, _alone, in_flight_max=2)
+    coalescer = Coalescer[int, int](together, _alone, in_flight_max=2, patience_seconds=0.0)
 
     async def twice() -> list[int]:
         return [await coalescer.submit(number) for number in (1, 2)]

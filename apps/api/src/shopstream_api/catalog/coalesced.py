@@ -18,9 +18,9 @@ from shopstream_api.db.coalesce import Coalescer
 from shopstream_api.db.transaction import Database
 from shopstream_api.principal import Principal, RequestContext
 
-#: Statements under way at a time, measured in ADR 0007.
-CREATES_IN_FLIGHT_MAX: Final = 2
-READS_IN_FLIGHT_MAX: Final = 2
+#: Statements under way beside those that take long, and these.
+CREATES_IN_FLIGHT_MAX: Final = 4
+READS_IN_FLIGHT_MAX: Final = 4
 
 Shown = tuple[ProductRow | None, str | None]
 

@@ -1,7 +1,9 @@
 """Concurrent requests for one row each, answered by one statement for many rows.
 
-What arrives while a statement is under way waits for the next one. There is no timer: an idle
-service starts a statement at once, a busy one larger statements by itself. ADR 0007.
+What arrives while a statement is under way waits for the next one: an idle service starts a
+statement at once, a busy one larger statements by itself. One is under way at a time, for two make
+smaller ones; but who waits for one that takes long, for another's lock for instance, is served
+beside it. ADR 0007.
 
 Kept apart:
 
@@ -25,6 +27,8 @@ from shopstream_shared.logs import get_logger
 ROWS_MAX: Final = 200
 #: Requests waiting: at the rates measured, less than a second's worth.
 WAITING_MAX: Final = 2_000
+#: Several times what a statement of all requests of a busy service takes.
+PATIENCE_SECONDS: Final = 0.1
 
 _log = get_logger(__name__)
 
@@ -33,7 +37,11 @@ Answer = TypeVar("Answer")
 
 
 class Coalescer(Generic[Item, Answer]):
-    """``together`` answers items in their order, an item's refusal standing in its place."""
+    """``together`` answers items in their order, an item's refusal standing in its place.
+
+    A call that takes longer than ``patience_seconds`` has others beside it, up to
+    ``in_flight_max`` in all.
+    """
 
     def __init__(
         self,
@@ -43,14 +51,18 @@ class Coalescer(Generic[Item, Answer]):
         in_flight_max: int,
         rows_max: int = ROWS_MAX,
         waiting_max: int = WAITING_MAX,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._together = together
         self._alone = alone
         self._in_flight_max = in_flight_max
         self._rows_max = rows_max
         self._waiting_max = waiting_max
+        self._patience_seconds = patience_seconds
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._lanes: set[asyncio.Task[None]] = set()
+        #: The lanes whose call takes long.
+        self._late: set[asyncio.Task[None]] = set()
         #: A lane that was started takes what is there when it first runs; no second one is needed.
         self._starting = False
 
@@ -60,31 +72,50 @@ class Coalescer(Generic[Item, Answer]):
             raise Unavailable("Too many requests are waiting for the database.")
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
-        if not self._starting and len(self._lanes) < self._in_flight_max:
-            self._starting = True
-            # In a context of its own: what it logs is not the first request's.
-            self._lanes.add(
-                asyncio.create_task(self._lane(), name="coalesced-statements", context=Context())
-            )
+        self._attend()
         return await answer
 
+    def _attend(self) -> None:
+        """Start a lane for who waits, unless one will come soon."""
+        if self._starting or not len(self._late) == len(self._lanes) < self._in_flight_max:
+            return
+        self._starting = True
+        # In a context of its own: what it logs is not the first request's.
+        self._lanes.add(
+            asyncio.create_task(self._lane(), name="coalesced-statements", context=Context())
+        )
+
+    def _give_up_on(self, lane: "asyncio.Task[None]") -> None:
+        self._late.add(lane)
+        if self._waiting:
+            self._attend()
+
     async def _lane(self) -> None:
-        """One statement after the other until nothing waits."""
+        """One statement after the other until nothing waits, or another lane does that."""
         self._starting = False
         lane = asyncio.current_task()
         assert lane is not None  # noqa: S101 - for the type: a lane is a task
+        loop = asyncio.get_running_loop()
         try:
-            while batch := self._taken():
+            while self._others_late(lane) and (batch := self._taken()):
+                self._late.discard(lane)
+                timer = loop.call_later(self._patience_seconds, self._give_up_on, lane)
                 try:
                     await self._serve(batch)
                 except BaseException:
                     for _, answer in batch:
                         _refuse(answer, Unavailable("The service is stopping."))
                     raise
+                finally:
+                    timer.cancel()
         finally:
             # In the step that found nothing waiting. Left to a callback of the task, whoever came
             # in between would see a lane that takes no more, start none, and wait for ever.
             self._lanes.discard(lane)
+            self._late.discard(lane)
+
+    def _others_late(self, lane: "asyncio.Task[None]") -> bool:
+        return self._lanes - self._late <= {lane}
 
     def _taken(self) -> list[tuple[Item, "asyncio.Future[Answer]"]]:
         taken: list[tuple[Item, asyncio.Future[Answer]]] = []
