@@ -4,14 +4,17 @@
 a socket. A request is one message, JSON of `argv`, `environ` and `patches` (functions of
 `tests.support.sabotage` to call first), with two descriptors: one for standard output and error,
 and where its pid and, when it has ended, its exit code are written, each on a line. A closed socket
-ends the program; what it has started goes on.
+ends the program. What it has started ends, by SIGKILL, once nobody can read its report: a test run
+that was killed leaves nothing behind.
 """
 
+import contextlib
 import gc
 import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -54,10 +57,26 @@ def run(module: str, link: socket.socket) -> None:
 
 
 def _tell_the_end(service: int, report: int) -> NoReturn:
-    os.write(report, f"{service}\n".encode())
+    with contextlib.suppress(BrokenPipeError):
+        os.write(report, f"{service}\n".encode())
+    if abandoned(service, report):
+        os.kill(service, signal.SIGKILL)
     _, status = os.waitpid(service, 0)
-    os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    with contextlib.suppress(BrokenPipeError):
+        os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
     os._exit(0)
+
+
+def abandoned(service: int, report: int) -> bool:
+    """Wait until the service, a child, has ended, or nobody can read the report any more."""
+    if not hasattr(os, "pidfd_open"):
+        return False
+    poll = select.poll()
+    # That its reader has gone is said without being asked for.
+    poll.register(report, 0)
+    ended = os.pidfd_open(service)
+    poll.register(ended, select.POLLIN)
+    return ended not in dict(poll.poll())
 
 
 def _become(request: dict[str, Any]) -> None:
