@@ -3,16 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from threading import Event, Thread
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 from tests.support.components import LocalComponents
+from tests.support.link import link_to
 
-from shopstream_stack.chaos.conversation import PostgresConversation
 from shopstream_stack.chaos.link import Link
 from shopstream_stack.demo.crowd import until
 from shopstream_stack.ports import LOOPBACK, reserved_ports
@@ -178,39 +176,14 @@ def test_with_the_server_away_a_client_is_turned_away_and_served_when_it_is_back
     run(case)
 
 
-@contextmanager
-def in_thread(link: Link) -> Iterator[Link]:
-    """The link in a loop of its own, for clients that block."""
-    opened, closing = Event(), Event()
-
-    async def live() -> None:
-        async with link.open():
-            opened.set()
-            await asyncio.to_thread(closing.wait)
-
-    thread = Thread(target=lambda: asyncio.run(live()))
-    thread.start()
-    try:
-        assert opened.wait(SECONDS_MAX)
-        yield link
-    finally:
-        closing.set()
-        thread.join()
-
-
 @pytest.fixture
 def through(components: LocalComponents) -> Iterator[tuple[Link, str, str]]:
     """A link to PostgreSQL; a database's address through it and past it, an outbox in it."""
     direct = components.fresh_database()
     with psycopg.connect(direct, autocommit=True) as session:
         session.execute("CREATE TABLE outbox (seq bigint PRIMARY KEY)")
-    parts = urlsplit(direct)
-    with reserved_ports() as ports:
-        link = Link(ports.take(), components.settings.postgres_port, PostgresConversation)
-        login = parts.netloc.rpartition("@")[0]
-        linked = urlunsplit(parts._replace(netloc=f"{login}@{LOOPBACK}:{link.port}"))
-        with in_thread(link):
-            yield link, linked, direct
+    with link_to(direct) as (link, linked):
+        yield link, linked, direct
 
 
 def stored(direct: str) -> list[int]:

@@ -15,6 +15,8 @@ from shopstream_api.outbox.relay.sessions import SessionWork
 LOOK_SECONDS: Final = 2.0
 #: Some 30 MiB of a table whose live part is mostly empty.
 DEAD_ROWS_MIN: Final = 20_000
+#: For a table that is mostly in memory.
+VACUUM_SECONDS_MAX: Final = 300.0
 
 _DEAD: Final = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'outbox'::regclass"
 # Beside the writers: the end of the file is not cut off, which would lock them out, and a vacuum
@@ -24,6 +26,8 @@ _VACUUM: Final = "VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF, SKIP_LOCKED) outbox"
 
 class Housekeeper(SessionWork):
     """A thread's work; several processes may do it, the server lets one at a time."""
+
+    answer_seconds_max = VACUUM_SECONDS_MAX
 
     def __init__(self, database_url: str) -> None:
         super().__init__(

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from shopstream_api.db import arrays
-from shopstream_api.db.connect import connect, conninfo
+from shopstream_api.db.connect import STATEMENT_TIMEOUT_MS, connect, conninfo
 from shopstream_api.outbox.relay.ports import BATCH_BYTES_MAX, Row, StoreFailed, Topics
 from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX
 from shopstream_shared.topics import TopicState
@@ -18,7 +18,6 @@ from shopstream_shared.topics import TopicState
 LEADER_LOCK: Final = 0x72656C61  # "rela"
 #: Rule 9: a stopped leader's session ends by itself, and its lock with it.
 IDLE_SESSION_TIMEOUT_MS: Final = 5_000
-STATEMENT_TIMEOUT_MS: Final = 30_000
 #: How many waiting rows are counted at most.
 LAG_ROWS_MAX: Final = 10_000
 

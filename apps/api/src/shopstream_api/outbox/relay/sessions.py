@@ -6,13 +6,16 @@ from typing import Any, Final
 
 import psycopg
 
-from shopstream_api.db.connect import connect
+from shopstream_api.db.connect import ANSWER_SECONDS_MAX, connect
 
 RETRY_SECONDS: Final = 1.0
 
 
 class SessionWork(ABC):
-    """Attends a session until stopped; a lost one is made anew."""
+    """Attends a session until stopped; a lost or silent one is made anew."""
+
+    #: Longer only for work that the server takes long for.
+    answer_seconds_max = ANSWER_SECONDS_MAX
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -24,7 +27,7 @@ class SessionWork(ABC):
     def run(self) -> None:
         while not self._stop.is_set():
             try:
-                with connect(self._address) as session:
+                with connect(self._address, self.answer_seconds_max) as session:
                     self._attend(session)
             except psycopg.Error:
                 self._stop.wait(RETRY_SECONDS)

@@ -14,6 +14,8 @@ from shopstream_api.outbox.relay.wakeup import Wakeups
 CHANNEL: Final = "shopstream_outbox"
 #: How long one wait for notifications may keep a stop waiting.
 LISTEN_STEP_SECONDS: Final = 0.5
+#: How often the listener asks whether the server is still there.
+ASK_SECONDS: Final = 5.0
 #: A relay ends within one step of its Kafka calls; past this it is left to the end of the process.
 JOIN_SECONDS_MAX: Final = 3.0
 
@@ -27,9 +29,14 @@ class Listener(SessionWork):
 
     def _attend(self, session: "psycopg.Connection[Any]") -> None:
         session.execute(f"LISTEN {CHANNEL}".encode())
+        asked = time.monotonic()
         while not self._stop.is_set():
             for _ in session.notifies(timeout=LISTEN_STEP_SECONDS, stop_after=1):
                 self._wakeups.wake()
+            if time.monotonic() - asked >= ASK_SECONDS:
+                # Silence may also be that of a connection that passes nothing more.
+                session.execute("SELECT 1")
+                asked = time.monotonic()
 
 
 class Work(Protocol):

@@ -1,0 +1,115 @@
+"""A connection to the database that stays open and passes nothing more, as networks leave them."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from threading import Event, Thread
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+from tests.support.app import migrated_database
+from tests.support.components import LocalComponents
+from tests.support.link import link_to
+from tests.support.system import wait_until
+
+from shopstream_api.db.connect import connect
+from shopstream_api.outbox.relay import postgres, threads
+from shopstream_api.outbox.relay.ports import StoreFailed
+from shopstream_api.outbox.relay.postgres import PostgresStore
+from shopstream_api.outbox.relay.threads import CHANNEL, Listener
+from shopstream_api.outbox.relay.wakeup import Wakeups
+from shopstream_stack.chaos.link import Link
+
+SILENCE_SECONDS = 0.3
+
+
+@pytest.fixture
+def through(components: LocalComponents) -> Iterator[tuple[Link, str, str]]:
+    """A link; a migrated database's address through it and past it."""
+    components.up("postgres")
+    direct = migrated_database(components)
+    with link_to(direct) as (link, linked):
+        yield link, linked, direct
+
+
+class _Ear(Wakeups):
+    """Says whether it was woken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.woken = Event()
+
+    def wake(self) -> None:
+        self.woken.set()
+
+
+def _short(address: str) -> psycopg.Connection[TupleRow]:
+    return connect(address, SILENCE_SECONDS)
+
+
+def test_an_answer_that_does_not_come_ends_the_connection(through: tuple[Link, str, str]) -> None:
+    link, linked, _ = through
+    with closing(connect(linked, SILENCE_SECONDS)) as session:
+        session.execute("SELECT 1")
+        link.go_silent()
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+        # Its answer may still come, to whatever was asked next.
+        assert session.closed
+    with closing(connect(linked)) as session:
+        assert session.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_an_answer_that_takes_less_than_the_bound_is_waited_for(
+    through: tuple[Link, str, str],
+) -> None:
+    _, linked, _ = through
+    with closing(connect(linked, 10 * SILENCE_SECONDS)) as session:
+        slept = session.execute("SELECT 1 FROM pg_sleep(%s)", (SILENCE_SECONDS,)).fetchone()
+        assert slept == (1,)
+
+
+def test_a_relay_without_a_standby_leads_again(
+    through: tuple[Link, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, linked, _ = through
+    monkeypatch.setattr(postgres, "connect", _short)
+    with closing(PostgresStore(linked)) as store:
+        assert store.try_lead()
+        link.go_silent()
+        with pytest.raises(StoreFailed):
+            store.take(10)
+    with closing(PostgresStore(linked)) as store:
+
+        def leads() -> bool:
+            store.ping()
+            return store.try_lead()
+
+        # The server ends the silent session, and its lock, after IDLE_SESSION_TIMEOUT_MS.
+        wait_until(leads, "the lock is free", seconds_max=15)
+
+
+def test_a_listener_hears_again(
+    through: tuple[Link, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, linked, direct = through
+    monkeypatch.setattr(threads, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(Listener, "answer_seconds_max", SILENCE_SECONDS)
+    ear = _Ear()
+    listener = Listener(linked, ear)
+    thread = Thread(target=listener.run)
+    thread.start()
+    try:
+        with psycopg.connect(direct, autocommit=True) as session:
+
+            def heard() -> bool:
+                ear.woken.clear()
+                session.execute(f"NOTIFY {CHANNEL}".encode())
+                return ear.woken.wait(SILENCE_SECONDS)
+
+            wait_until(heard, "it listens")
+            link.go_silent()
+            wait_until(heard, "it listens again")
+    finally:
+        listener.stop()
+        thread.join()
