@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from shopstream_api.outbox.relay.ports import Row
+from shopstream_api.outbox.relay.ports import Row, Topics
 
 IDLE_SESSION_SECONDS_MAX: Final = 5.0
 
@@ -49,6 +49,7 @@ class Database:
     on_position: Callable[[str], None] = lambda _: None
     outbox: dict[int, Row] = field(default_factory=dict)
     poisoned: dict[int, Row] = field(default_factory=dict)
+    topics: Topics = field(default_factory=dict)
     #: Every row that was ever committed, by seq: what the log must hold.
     written: dict[int, Row] = field(default_factory=dict)
     _leader: Session | None = None

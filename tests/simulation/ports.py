@@ -113,8 +113,14 @@ class SimStore:
 
         self._do("remember", remember)
 
-    def topics(self, found: Topics) -> Topics:
-        return self._do("topics", lambda: found)
+    def note_topics(self, found: Topics) -> None:
+        def note() -> None:
+            self._database.topics = {**found, **self._database.topics}
+
+        self._do("note topics", note)
+
+    def topics(self) -> Topics:
+        return self._do("topics", lambda: self._database.topics)
 
     def lag(self) -> tuple[int, int | None]:
         return self._do("lag", self._database.lag)

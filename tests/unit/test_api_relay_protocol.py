@@ -108,8 +108,10 @@ class Store:
     def remember_transactional_id(self, transactional_id: str) -> None:
         self._world.transactional_id = transactional_id
 
-    def topics(self, found: Topics) -> Topics:
+    def note_topics(self, found: Topics) -> None:
         self._world.stored = {**found, **self._world.stored}
+
+    def topics(self) -> Topics:
         return self._world.stored
 
     def lag(self) -> tuple[int, int | None]:

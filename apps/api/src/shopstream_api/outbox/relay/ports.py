@@ -97,8 +97,12 @@ class OutboxStore(Protocol):
         """Store the id now in use."""
         ...
 
-    def topics(self, found: Topics) -> Topics:
-        """The topics as stored; of ``found``, those not known yet are stored as they are."""
+    def note_topics(self, found: Topics) -> None:
+        """Store those of ``found`` that are not known yet, as they are."""
+        ...
+
+    def topics(self) -> Topics:
+        """The topics as stored."""
         ...
 
     def lag(self) -> tuple[int, int | None]:

@@ -156,7 +156,7 @@ class PostgresStore:
             {"id": transactional_id, "shard": self._shard},
         )
 
-    def topics(self, found: Topics) -> Topics:
+    def note_topics(self, found: Topics) -> None:
         with _failures():
             self._connection.execute(
                 _NOTE_TOPICS,
@@ -166,6 +166,9 @@ class PostgresStore:
                     [state.partitions for state in found.values()],
                 ),
             )
+
+    def topics(self) -> Topics:
+        with _failures():
             rows = self._connection.execute(_TOPICS).fetchall()
         return {topic: TopicState(topic_id, partitions) for topic, topic_id, partitions in rows}
 

@@ -180,6 +180,8 @@ class Relay:
         self._status.starting()
         wanted = self._options.transactional_id
         outbox, used = store.identity()
+        # The first relay of an outbox stores what it finds.
+        store.note_topics(log.topics())
         require_same(store, log)
         if used is not None and used != wanted:
             # Rule 5: the progress of an id is final only once that id is fenced.

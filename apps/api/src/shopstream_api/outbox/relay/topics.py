@@ -14,12 +14,11 @@ class TopicsChanged(Exception):
 
 
 def require_same(store: OutboxStore, log: EventLog) -> Topics:
-    """The topics, if they are those of the store; its first relay stores what it finds.
+    """The topics, if they are those of the store, which knows them all.
 
     Raises TopicsChanged, LogFailed or StoreFailed.
     """
-    found = log.topics()
-    stored = store.topics(found)
+    found, stored = log.topics(), store.topics()
     again = [topic for topic, state in stored.items() if topic_id(found, topic) != state.id]
     if again:
         raise TopicsChanged(
