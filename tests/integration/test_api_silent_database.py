@@ -1,19 +1,18 @@
 """A connection to the database that stays open and passes nothing more, as networks leave them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from threading import Event, Thread
 
 import psycopg
 import pytest
-from psycopg.rows import TupleRow
 from tests.support.app import migrated_database
 from tests.support.components import LocalComponents
 from tests.support.link import link_to
 from tests.support.system import wait_until
 
-from shopstream_api.db.connect import connect
-from shopstream_api.outbox.relay import postgres, threads
+from shopstream_api.db.connect import BoundedConnection, connect
+from shopstream_api.outbox.relay import postgres, sessions, threads
 from shopstream_api.outbox.relay.ports import StoreFailed
 from shopstream_api.outbox.relay.postgres import PostgresStore
 from shopstream_api.outbox.relay.threads import CHANNEL, Listener
@@ -43,20 +42,24 @@ class _Ear(Wakeups):
         self.woken.set()
 
 
-def _short(address: str) -> psycopg.Connection[TupleRow]:
-    return connect(address, SILENCE_SECONDS)
+def _short(
+    database_url: str, name: str = "test", options: Mapping[str, int | str] | None = None
+) -> BoundedConnection:
+    connection = connect(database_url, name, options)
+    connection.answer_seconds_max = SILENCE_SECONDS
+    return connection
 
 
 def test_an_answer_that_does_not_come_ends_the_connection(through: tuple[Link, str, str]) -> None:
     link, linked, _ = through
-    with closing(connect(linked, SILENCE_SECONDS)) as session:
+    with closing(_short(linked)) as session:
         session.execute("SELECT 1")
         link.go_silent()
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
         # Its answer may still come, to whatever was asked next.
         assert session.closed
-    with closing(connect(linked)) as session:
+    with closing(_short(linked)) as session:
         assert session.execute("SELECT 1").fetchone() == (1,)
 
 
@@ -64,9 +67,20 @@ def test_an_answer_that_takes_less_than_the_bound_is_waited_for(
     through: tuple[Link, str, str],
 ) -> None:
     _, linked, _ = through
-    with closing(connect(linked, 10 * SILENCE_SECONDS)) as session:
+    with closing(connect(linked, "test", {"statement_timeout": 60_000})) as session:
         slept = session.execute("SELECT 1 FROM pg_sleep(%s)", (SILENCE_SECONDS,)).fetchone()
         assert slept == (1,)
+
+
+def test_the_server_ends_what_takes_too_long_before_we_stop_waiting(
+    through: tuple[Link, str, str],
+) -> None:
+    """Else a statement would commit after we had given it up."""
+    _, linked, _ = through
+    with closing(connect(linked, "test", {"statement_timeout": 50})) as session:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            session.execute("SELECT pg_sleep(60)")
+        assert session.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_a_relay_without_a_standby_leads_again(
@@ -94,7 +108,7 @@ def test_a_listener_hears_again(
 ) -> None:
     link, linked, direct = through
     monkeypatch.setattr(threads, "ASK_SECONDS", 0.0)
-    monkeypatch.setattr(Listener, "answer_seconds_max", SILENCE_SECONDS)
+    monkeypatch.setattr(sessions, "connect", _short)
     ear = _Ear()
     listener = Listener(linked, ear)
     thread = Thread(target=listener.run)

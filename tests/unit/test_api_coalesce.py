@@ -60,6 +60,12 @@ def submitted(coalescer: Coalescer[int, int], *items: int) -> list["asyncio.Task
     return [asyncio.create_task(coalescer.submit(item)) for item in items]
 
 
+async def turns() -> None:
+    """Time for a patience of nothing to end, and for another call to begin."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 async def results(tasks: Sequence[Awaitable[int]]) -> list[int | BaseException]:
     async with asyncio.timeout(WAIT_SECONDS_MAX):
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -93,8 +99,9 @@ async def test_no_more_calls_are_under_way_than_allowed() -> None:
     for item in (1, 2):
         tasks += submitted(coalescer, item)
         await store.arrived.get()
-    tasks += submitted(coalescer, 3, 4)
-    await asyncio.sleep(0)
+    for item in (3, 4):
+        tasks += submitted(coalescer, item)
+        await turns()
     assert store.calls == [[1], [2]]
     store.open.set()
 
@@ -118,18 +125,42 @@ async def test_while_a_call_takes_no_longer_than_calls_do_there_is_one() -> None
 
 async def test_who_waits_for_a_call_that_takes_long_is_served_beside_it() -> None:
     store = Store()
-    coalescer = made(store, in_flight_max=2)
+    coalescer = made(store, in_flight_max=2, patience_seconds=0.05)
     stuck = submitted(coalescer, 1)
     await store.arrived.get()
-    first = store.open
-    store.open = asyncio.Event()
+    first, store.open = store.open, asyncio.Event()
     store.open.set()
-    # Who waited already, and who comes later.
-    for item in (2, 3):
-        assert await results(submitted(coalescer, item)) == [-item]
+    # They wait when patience ends, and nobody comes after them.
+    assert await results(submitted(coalescer, 2, 3)) == [-2, -3]
     assert not stuck[0].done()
+    # Who comes later finds a call that is late already.
+    assert await results(submitted(coalescer, 4)) == [-4]
     first.set()
     assert await results(stuck) == [-1]
+
+
+async def test_a_lane_that_was_late_once_is_prompt_again_with_its_next_call() -> None:
+    store = Store()
+    coalescer = made(store, in_flight_max=2)
+    tasks = submitted(coalescer, 1)
+    await store.arrived.get()
+    await turns()
+    assert coalescer._late
+    # One lane only: what it takes next is waiting when its call ends.
+    coalescer._patience_seconds = WAIT_SECONDS_MAX
+    coalescer._in_flight_max = 1
+    tasks += submitted(coalescer, 2)
+    await asyncio.sleep(0)
+    first, store.open = store.open, asyncio.Event()
+    first.set()
+    await store.arrived.get()
+    coalescer._in_flight_max = 2
+    tasks += submitted(coalescer, 3)
+    await turns()
+    assert store.calls == [[1], [2]]
+    store.open.set()
+
+    assert await results(tasks) == [-1, -2, -3]
 
 
 async def test_what_was_late_leaves_who_waits_to_whoever_was_not() -> None:

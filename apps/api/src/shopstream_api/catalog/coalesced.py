@@ -18,7 +18,7 @@ from shopstream_api.db.coalesce import Coalescer
 from shopstream_api.db.transaction import Database
 from shopstream_api.principal import Principal, RequestContext
 
-#: Statements under way beside those that take long, and these.
+#: Statements under way at most; more than one only beside those that take long. ADR 0007.
 CREATES_IN_FLIGHT_MAX: Final = 4
 READS_IN_FLIGHT_MAX: Final = 4
 

@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, DateTime, Numeric, Text, bindparam, cast
 from shopstream_api.catalog.models import products
 
 LIVE: Final = products.c.deleted_at.is_(None)
-#: So many of a list's statements are kept: six filters, head or place, forwards or backwards.
+#: So many statements are kept: all those of the list by time (six filters, head or place, forwards
+#: or backwards), and of the many of a search those that are asked for.
 SHAPES_MAX: Final = 256
 
 

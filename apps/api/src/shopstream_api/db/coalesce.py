@@ -63,8 +63,6 @@ class Coalescer(Generic[Item, Answer]):
         self._lanes: set[asyncio.Task[None]] = set()
         #: The lanes whose call takes long.
         self._late: set[asyncio.Task[None]] = set()
-        #: A lane that was started takes what is there when it first runs; no second one is needed.
-        self._starting = False
 
     async def submit(self, item: Item) -> Answer:
         """The item's answer. Raises Unavailable when too many wait, and the item's refusal."""
@@ -76,10 +74,9 @@ class Coalescer(Generic[Item, Answer]):
         return await answer
 
     def _attend(self) -> None:
-        """Start a lane for who waits, unless one will come soon."""
-        if self._starting or not len(self._late) == len(self._lanes) < self._in_flight_max:
+        """Start a lane for who waits, unless one is there that will take them soon."""
+        if self._lanes != self._late or len(self._lanes) >= self._in_flight_max:
             return
-        self._starting = True
         # In a context of its own: what it logs is not the first request's.
         self._lanes.add(
             asyncio.create_task(self._lane(), name="coalesced-statements", context=Context())
@@ -92,7 +89,6 @@ class Coalescer(Generic[Item, Answer]):
 
     async def _lane(self) -> None:
         """One statement after the other until nothing waits, or another lane does that."""
-        self._starting = False
         lane = asyncio.current_task()
         assert lane is not None  # noqa: S101 - for the type: a lane is a task
         loop = asyncio.get_running_loop()

@@ -1,5 +1,6 @@
 """How every connection to PostgreSQL is made: bounded in all that can wait."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import psycopg
@@ -14,8 +15,8 @@ CONNECT_TIMEOUT_SECONDS: Final = 3
 STATEMENT_TIMEOUT_MS: Final = 10_000
 LOCK_TIMEOUT_MS: Final = 8_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 10_000
-#: A server that is there has ended a statement by then: its own limit, and time for the way.
-ANSWER_SECONDS_MAX: Final = STATEMENT_TIMEOUT_MS / 1_000 + 2
+#: There and back, beyond the statement's own limit.
+WAY_SECONDS_MAX: Final = 2.0
 #: How often a waiting thread looks for Ctrl-C.
 WAIT_STEP_SECONDS: Final = 0.1
 
@@ -27,7 +28,7 @@ REQUEST_OPTIONS: Final = {
 }
 
 
-def conninfo(database_url: str, name: str, options: dict[str, int | str] | None = None) -> str:
+def conninfo(database_url: str, name: str, options: Mapping[str, int | str] | None = None) -> str:
     """The libpq address with our bounds; ``name`` is shown in pg_stat_activity."""
     known: dict[str, Any] = conninfo_to_dict(database_url)
     settings = " ".join(f"-c {key}={value}" for key, value in (options or {}).items())
@@ -52,7 +53,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     are answered by whatever stands between. The server's own limits end only what reached it.
     """
 
-    answer_seconds_max = ANSWER_SECONDS_MAX
+    answer_seconds_max = STATEMENT_TIMEOUT_MS / 1_000 + WAY_SECONDS_MAX
 
     def wait(
         self, gen: PQGen[RV], interval: float = WAIT_STEP_SECONDS, timeout: float | None = None
@@ -69,9 +70,14 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
 
 
 def connect(
-    address: str, answer_seconds_max: float = ANSWER_SECONDS_MAX
-) -> psycopg.Connection[TupleRow]:
-    """A connection in autocommit, for threads of their own."""
-    connection = BoundedConnection.connect(address, autocommit=True)
-    connection.answer_seconds_max = answer_seconds_max
+    database_url: str, name: str, options: Mapping[str, int | str] | None = None
+) -> BoundedConnection:
+    """A connection in autocommit, for threads of their own; ``options`` as in `conninfo`.
+
+    Each statement has a limit, ``statement_timeout`` or ours. The answer is awaited a little
+    longer, so that it is the server that ends what takes too long, and undoes it.
+    """
+    bounded = {"statement_timeout": STATEMENT_TIMEOUT_MS, **(options or {})}
+    connection = BoundedConnection.connect(conninfo(database_url, name, bounded), autocommit=True)
+    connection.answer_seconds_max = int(bounded["statement_timeout"]) / 1_000 + WAY_SECONDS_MAX
     return connection

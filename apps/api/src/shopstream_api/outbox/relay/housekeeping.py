@@ -9,15 +9,18 @@ from typing import Any, Final
 
 import psycopg
 
-from shopstream_api.db.connect import conninfo
 from shopstream_api.outbox.relay.sessions import SessionWork
 
 LOOK_SECONDS: Final = 2.0
 #: Some 30 MiB of a table whose live part is mostly empty.
 DEAD_ROWS_MIN: Final = 20_000
 #: For a table that is mostly in memory.
-VACUUM_SECONDS_MAX: Final = 300.0
+STATEMENT_TIMEOUT_MS: Final = 300_000
 
+_SESSION: Final[dict[str, int | str]] = {
+    "vacuum_cost_delay": 0,
+    "statement_timeout": STATEMENT_TIMEOUT_MS,
+}
 _DEAD: Final = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = 'outbox'::regclass"
 # Beside the writers: the end of the file is not cut off, which would lock them out, and a vacuum
 # that is under way already is not waited for.
@@ -27,12 +30,8 @@ _VACUUM: Final = "VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF, SKIP_LOCKED) outbox"
 class Housekeeper(SessionWork):
     """A thread's work; several processes may do it, the server lets one at a time."""
 
-    answer_seconds_max = VACUUM_SECONDS_MAX
-
     def __init__(self, database_url: str) -> None:
-        super().__init__(
-            conninfo(database_url, "shopstream-housekeeping", {"vacuum_cost_delay": 0})
-        )
+        super().__init__(database_url, "shopstream-housekeeping", _SESSION)
 
     def _attend(self, session: psycopg.Connection[Any]) -> None:
         while not self._stop.wait(LOOK_SECONDS):

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import psycopg
 
-from shopstream_api.db.connect import conninfo
 from shopstream_api.outbox.relay.postgres import IDLE_SESSION_TIMEOUT_MS
 from shopstream_api.outbox.relay.sessions import SessionWork
 from shopstream_api.outbox.relay.share import Share
@@ -33,7 +32,7 @@ class Members(SessionWork):
     """A thread's work. With the database away the last count stands."""
 
     def __init__(self, database_url: str, share: Share, shards_seen: Callable[[int], None]) -> None:
-        super().__init__(conninfo(database_url, "shopstream-members", _SESSION))
+        super().__init__(database_url, "shopstream-members", _SESSION)
         self._share = share
         self._shards_seen = shards_seen
         self._number = random.SystemRandom().randrange(2**31)

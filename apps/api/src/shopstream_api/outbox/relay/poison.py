@@ -11,9 +11,14 @@ from typing import Final
 
 import psycopg
 
-from shopstream_api.db.connect import connect, conninfo
+from shopstream_api.db.connect import connect
 
 LIST_ROWS_MAX: Final = 1_000
+#: For all there are, at once.
+STATEMENT_TIMEOUT_MS: Final = 60_000
+EXIT_FAILED: Final = 1
+
+_SESSION: Final[dict[str, int | str]] = {"statement_timeout": STATEMENT_TIMEOUT_MS}
 
 _LIST: Final = """
 SELECT seq, at, topic, aggregateid, type, length(payload), reason
@@ -45,12 +50,16 @@ def run(database_url: str, arguments: argparse.Namespace) -> int:
     if arguments.action == "drop" and not seqs:
         sys.stderr.write("error: drop needs the numbers of the events to give up\n")
         return 2
-    with connect(conninfo(database_url, "shopstream-poison")) as session:
-        if arguments.action == "ls":
-            return _list(session)
-        statement = _RETRY if arguments.action == "retry" else _DROP
-        done = session.execute(statement.encode(), {"seqs": seqs, "all": not seqs}).rowcount
-        sys.stdout.write(f"{arguments.action}: {done} events\n")
+    try:
+        with connect(database_url, "shopstream-poison", _SESSION) as session:
+            if arguments.action == "ls":
+                return _list(session)
+            statement = _RETRY if arguments.action == "retry" else _DROP
+            done = session.execute(statement.encode(), {"seqs": seqs, "all": not seqs}).rowcount
+    except psycopg.Error as error:
+        sys.stderr.write(f"error: database: {error}\n")
+        return EXIT_FAILED
+    sys.stdout.write(f"{arguments.action}: {done} events\n")
     return 0
 
 

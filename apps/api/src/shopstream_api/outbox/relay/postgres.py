@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from shopstream_api.db import arrays
-from shopstream_api.db.connect import STATEMENT_TIMEOUT_MS, connect, conninfo
+from shopstream_api.db.connect import connect
 from shopstream_api.outbox.relay.ports import BATCH_BYTES_MAX, Row, StoreFailed, Topics
 from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX
 from shopstream_shared.topics import TopicState
@@ -18,6 +18,8 @@ from shopstream_shared.topics import TopicState
 LEADER_LOCK: Final = 0x72656C61  # "rela"
 #: Rule 9: a stopped leader's session ends by itself, and its lock with it.
 IDLE_SESSION_TIMEOUT_MS: Final = 5_000
+#: A take that is ended is begun again as it was: it must have ended by itself, however cold.
+STATEMENT_TIMEOUT_MS: Final = 30_000
 #: How many waiting rows are counted at most.
 LAG_ROWS_MAX: Final = 10_000
 
@@ -91,7 +93,7 @@ class PostgresStore:
         self._one_shard = True
         with _failures():
             self._connection: psycopg.Connection[TupleRow] = connect(
-                conninfo(database_url, "shopstream-relay", _SESSION)
+                database_url, "shopstream-relay", _SESSION
             )
             arrays.adapt(self._connection)
             self._rows = self._connection.cursor(row_factory=_rows)

@@ -2,11 +2,12 @@
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Final
 
 import psycopg
 
-from shopstream_api.db.connect import ANSWER_SECONDS_MAX, connect
+from shopstream_api.db.connect import connect
 
 RETRY_SECONDS: Final = 1.0
 
@@ -14,11 +15,11 @@ RETRY_SECONDS: Final = 1.0
 class SessionWork(ABC):
     """Attends a session until stopped; a lost or silent one is made anew."""
 
-    #: Longer only for work that the server takes long for.
-    answer_seconds_max = ANSWER_SECONDS_MAX
-
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(
+        self, database_url: str, name: str, options: Mapping[str, int | str] | None = None
+    ) -> None:
+        """Of a session as `connect` makes it."""
+        self._session = database_url, name, options
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -27,7 +28,7 @@ class SessionWork(ABC):
     def run(self) -> None:
         while not self._stop.is_set():
             try:
-                with connect(self._address, self.answer_seconds_max) as session:
+                with connect(*self._session) as session:
                     self._attend(session)
             except psycopg.Error:
                 self._stop.wait(RETRY_SECONDS)

@@ -16,7 +16,7 @@ import psycopg
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from shopstream_api.db.connect import connect, conninfo
+from shopstream_api.db.connect import connect
 from shopstream_api.outbox.relay.postgres import LEADER_LOCK
 from shopstream_api.settings import ApiSettings
 from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer
@@ -27,6 +27,13 @@ SHARDS_MAX: Final = 64
 EXIT_REFUSED: Final = 1
 #: A writer that holds the table longer is asked to stop first.
 LOCK_TIMEOUT_MS: Final = 5_000
+#: The locks of leaders are waited for without a word of ours.
+STATEMENT_TIMEOUT_MS: Final = 60_000
+
+_SESSION: Final[dict[str, int | str]] = {
+    "lock_timeout": LOCK_TIMEOUT_MS,
+    "statement_timeout": STATEMENT_TIMEOUT_MS,
+}
 
 _COUNT: Final = "SELECT count FROM outbox_shards"
 # Against inserts and deletes, until the new number is committed: a statement waits for this before
@@ -62,7 +69,7 @@ def run(settings: ApiSettings, arguments: argparse.Namespace) -> int:
     """Show or change the number."""
     url = settings.database_url.get_secret_value()
     try:
-        with connect(conninfo(url, "shopstream-shards", {"lock_timeout": LOCK_TIMEOUT_MS})) as own:
+        with connect(url, "shopstream-shards", _SESSION) as own:
             before = _count(own)
             if arguments.count is not None:
                 admin = AdminClient(KafkaConnection(settings.brokers, "shards").admin())

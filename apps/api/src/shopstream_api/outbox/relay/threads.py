@@ -7,7 +7,6 @@ from typing import Any, Final, Protocol
 
 import psycopg
 
-from shopstream_api.db.connect import conninfo
 from shopstream_api.outbox.relay.sessions import SessionWork
 from shopstream_api.outbox.relay.wakeup import Wakeups
 
@@ -24,7 +23,7 @@ class Listener(SessionWork):
     """Turns NOTIFY into wake-ups. Without it, or with the session lost, polling still works."""
 
     def __init__(self, database_url: str, wakeups: Wakeups) -> None:
-        super().__init__(conninfo(database_url, "shopstream-listen"))
+        super().__init__(database_url, "shopstream-listen")
         self._wakeups = wakeups
 
     def _attend(self, session: "psycopg.Connection[Any]") -> None:

@@ -15,7 +15,7 @@ from typing import Final
 import psycopg
 from confluent_kafka.admin import AdminClient
 
-from shopstream_api.db.connect import connect, conninfo
+from shopstream_api.db.connect import connect
 from shopstream_api.outbox.relay.kafka import SETTLE_SECONDS_MAX, KafkaLog
 from shopstream_api.outbox.relay.postgres import LEADER_LOCK
 from shopstream_api.outbox.topics.books import Books
@@ -48,7 +48,7 @@ WHERE locktype = 'advisory' AND classid::bigint = %s AND objid::bigint = %s AND 
 @contextmanager
 def opened(database_url: str) -> Iterator[Books]:
     """The books, with nothing held."""
-    with connect(conninfo(database_url, "shopstream-topics", _SESSION)) as session:
+    with connect(database_url, "shopstream-topics", _SESSION) as session:
         yield Books(session)
 
 
