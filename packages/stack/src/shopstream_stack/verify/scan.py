@@ -120,22 +120,22 @@ class Scan:
     ) -> None:
         log = self.log.read(place, within.start, within.end)
         for logged, kept in side_by_side(log, archived):
+            said = kept or logged
             if logged is not None and kept is not None:
                 if difference := differing(logged, kept):
                     self._fault("altered", place, logged.offset, "the log's bytes", difference)
+                    # A fault of the archive is no fault of the log: what was published is there.
+                    said = logged
             elif logged is not None:
                 # Beyond the chain's end it is not archived yet.
                 if chain is not None and logged.offset < chain.next:
                     self._fault("missing", place, logged.offset, "archived", "not in the archive")
             elif kept is not None and within.start <= kept.offset < within.end:
                 self._fault("phantom", place, kept.offset, "on the log", "in the archive only")
-            self._keep(place, logged, kept, tables)
+            assert said is not None  # noqa: S101 - one of both is there
+            self._keep(place, said, kept is not None, tables)
 
-    def _keep(
-        self, place: Place, logged: Record | None, kept: Record | None, tables: Tables
-    ) -> None:
-        record = kept or logged
-        assert record is not None  # noqa: S101 - one of both is there
+    def _keep(self, place: Place, record: Record, archived: bool, tables: Tables) -> None:  # noqa: FBT001 - a column
         self.records += 1
         if self.records % ADVANCE_RECORDS == 0:
             self.advance(ADVANCE_RECORDS)
@@ -143,10 +143,7 @@ class Scan:
         if event is None:
             tables.unreadable.add((*place, record.offset))
             return
-        archived = kept is not None
-        # The log is the truth about what was published, the archive about what was archived.
-        value = (logged or record).value or b""
-        digest = hashlib.sha256(value).hexdigest()[:32]
+        digest = hashlib.sha256(record.value or b"").hexdigest()[:32]
         tables.log.add((*place, record.offset, *event[:-1], digest, archived))
         tables.log.checkpoint()
         for line in event.lines:
