@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Integer, Select, bindparam, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, Tuple, bindparam, tuple_
 
 from shopstream_api.errors import InvalidCursor
 
@@ -153,12 +153,14 @@ def keyset(statement: "Select[Any]", shape: Shape, *columns: "ColumnElement[Any]
     ``columns`` are those of the key; the id may be left out where the first is unique.
     """
     if shape.resumed:
-        here = tuple_(*columns)
-        there = tuple_(
-            *(bindparam(name, type_=c.type) for name, c in zip(_PLACE, columns, strict=False))
-        )
+        here, there = tuple_(*columns), place_of(_PLACE[: len(columns)], *columns)
         statement = statement.where(here > there if shape.backwards else here < there)
     return shape.outer_order(statement, *columns).limit(ROWS)
+
+
+def place_of(names: Sequence[str], *columns: "ColumnElement[Any]") -> "Tuple":
+    """The parameters of these names, to be compared with the columns."""
+    return tuple_(*(bindparam(name, type_=c.type) for name, c in zip(names, columns, strict=True)))
 
 
 def page_of(rows: Sequence[T], page: Cut[K], place: Callable[[T], K]) -> Page[T]:

@@ -20,8 +20,6 @@ from sqlalchemy import (
     ScalarSelect,
     Select,
     Subquery,
-    Tuple,
-    bindparam,
     case,
     cast,
     func,
@@ -45,6 +43,7 @@ from shopstream_api.paging import (
     digest_of,
     micros_of,
     page_of,
+    place_of,
     seal,
     time_of,
     unseal,
@@ -291,19 +290,14 @@ def _numbered(shape: _Shape, meant: "ColumnElement[Any]") -> CTE:
         *conditions(shape.narrowed), columns.search.op("@@")(meant)
     )
     if shape.topped:
-        statement = statement.where(here <= _bound(_TOP, columns.created_at, columns.id))
+        statement = statement.where(here <= place_of(_TOP, columns.created_at, columns.id))
     if shape.ended:
-        statement = statement.where(here > _bound(_END, columns.created_at, columns.id))
+        statement = statement.where(here > place_of(_END, columns.created_at, columns.id))
     window = _nearest(statement, shape).subquery("matched")
     newest_first = (window.c.created_at.desc(), window.c.id.desc())
     return select(window, func.row_number().over(order_by=newest_first).label("number")).cte(
         "numbered"
     )
-
-
-def _bound(names: Sequence[str], *columns: "ColumnElement[Any]") -> "Tuple":
-    """The parameters of these names, to be compared with the columns."""
-    return tuple_(*(bindparam(name, type_=c.type) for name, c in zip(names, columns, strict=True)))
 
 
 def _nearest(statement: "Select[Any]", shape: _Shape) -> "Select[Any]":
@@ -352,7 +346,7 @@ def _ranked(
     order = (ranked.c.score, ranked.c.created_at, ranked.c.id)
     statement = select(ranked)
     if shape.resumed:
-        here, there = tuple_(*order), _bound(_AFTER, *order)
+        here, there = tuple_(*order), place_of(_AFTER, *order)
         statement = statement.where(here > there if shape.backwards else here < there)
     return (
         statement.order_by(*(c.asc() if shape.backwards else c.desc() for c in order))

@@ -181,8 +181,9 @@ class Relay:
         wanted = self._options.transactional_id
         outbox, used = store.identity()
         # The first relay of an outbox stores what it finds.
-        store.note_topics(log.topics())
-        require_same(store, log)
+        found = log.topics()
+        store.note_topics(found)
+        require_same(found, store.topics())
         if used is not None and used != wanted:
             # Rule 5: the progress of an id is final only once that id is fenced.
             log.fence(used)
@@ -197,7 +198,7 @@ class Relay:
         published = decode_progress(record)[1] if record is not None else ()
         ends = log.end_position()
         # Rule 13, again: an id never returns, so all was read from the topics that we know.
-        term = _Term(outbox, require_same(store, log))
+        term = _Term(outbox, require_same(log.topics(), store.topics()))
         term.advance(ends)
         store.settle(published, term.encode())
         if self._refused:
@@ -244,7 +245,7 @@ class Relay:
         now = self._waits.now()
         if now - self._compared >= TOPICS_SECONDS:
             self._compared = now
-            require_same(store, log)
+            require_same(log.topics(), store.topics())
 
     def _heartbeat(self, store: OutboxStore) -> None:
         """Called from the loop and from inside long waits; raises Stopping or StoreFailed."""

@@ -5,7 +5,7 @@ progress topic made again says that nothing was published. More partitions that 
 put the later part of a key's history where a reader may come first. Both need a person.
 """
 
-from shopstream_api.outbox.relay.ports import EventLog, OutboxStore, Topics
+from shopstream_api.outbox.relay.ports import Topics
 from shopstream_shared.topics import STREAM_TOPICS
 
 
@@ -13,12 +13,11 @@ class TopicsChanged(Exception):
     """The relay must not publish until an operator has decided; the text has the remedy."""
 
 
-def require_same(store: OutboxStore, log: EventLog) -> Topics:
-    """The topics, if they are those of the store, which knows them all.
+def require_same(found: Topics, stored: Topics) -> Topics:
+    """The topics as found, if they are those of the store, which knows them all.
 
-    Raises TopicsChanged, LogFailed or StoreFailed.
+    Raises TopicsChanged.
     """
-    found, stored = log.topics(), store.topics()
     again = [topic for topic, state in stored.items() if topic_id(found, topic) != state.id]
     if again:
         raise TopicsChanged(
