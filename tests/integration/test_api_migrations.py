@@ -20,8 +20,9 @@ from tests.support.frozen import GOLDEN_SQL, replay
 from tests.support.lived import live
 
 from shopstream_api.db.metadata import metadata
-from shopstream_api.db.migrate import downgrade, is_current, migrate
+from shopstream_api.db.migrate import downgrade, migrate
 from shopstream_api.db.migrations import versions
+from shopstream_api.db.revision import is_current
 from shopstream_api.schema import TABLES
 
 DESCRIBED = {table.name for table in TABLES}

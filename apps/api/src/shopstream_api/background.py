@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from sqlalchemy import text
 
-from shopstream_api.db.migrate import is_current, migrate
+from shopstream_api.db.revision import is_current
 from shopstream_api.db.transaction import Database
 from shopstream_api.errors import Unavailable
 from shopstream_api.idempotency.repository import SWEEP_ROWS_MAX, KeyRepository
@@ -57,10 +57,13 @@ class Schema:
             await asyncio.sleep(SCHEMA_RETRY_SECONDS)
 
     def _once(self) -> str | None:
-        if self._migrate:
-            migrate(self._url)
-        elif not is_current(self._url):
+        if is_current(self._url):
+            return None
+        if not self._migrate:
             return "the schema is not current; run shopstream-api migrate"
+        from shopstream_api.db.migrate import migrate  # noqa: PLC0415 - Alembic only where needed
+
+        migrate(self._url)
         return None
 
     async def probe(self) -> str:

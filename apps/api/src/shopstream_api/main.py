@@ -18,7 +18,6 @@ from starlette.types import ASGIApp
 from shopstream_api.audit import routes as audit_routes
 from shopstream_api.bulk import routes as bulk_routes
 from shopstream_api.catalog import routes as catalog_routes
-from shopstream_api.db.migrate import migrate
 from shopstream_api.imports import routes as import_routes
 from shopstream_api.orders import routes as order_routes
 from shopstream_api.orders.place import PlaceOrders
@@ -171,6 +170,8 @@ def main() -> None:
     logs.configure("api", settings.log_level)
     logs.warn_of_dead_variables()
     if arguments.command == "migrate":
+        from shopstream_api.db.migrate import migrate  # noqa: PLC0415 - Alembic only where needed
+
         migrate(settings.database_url.get_secret_value())
     elif arguments.command == "poison":
         sys.exit(run_poison(settings.database_url.get_secret_value(), arguments))

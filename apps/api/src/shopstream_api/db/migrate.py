@@ -3,7 +3,7 @@
 Several processes may start at once: the first migrates, the others wait for the lock and find
 nothing left to do. In a rolling deploy an old process may start on a schema that is newer than its
 code: migrations only ever add what the release before can live with, so it leaves the schema alone
-and serves.
+and serves. Whether there is anything to do is `revision`'s to say, without Alembic.
 """
 
 import time
@@ -15,12 +15,11 @@ from typing import Final
 import psycopg
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from shopstream_api.db.connect import conninfo
+from shopstream_api.db.revision import is_current
 from shopstream_api.errors import Unavailable
 
 #: A fixed number nobody else uses: "shopmigr" in ASCII, as a signed 64-bit integer.
@@ -37,7 +36,8 @@ def migrate(database_url: str, revision: str = "head") -> None:
     """
     with _connection(database_url) as connection:
         _lock(connection)
-        if revision == "head" and _is_newer(_present(connection)):
+        # Asked again: another process may have migrated meanwhile.
+        if revision == "head" and is_current(database_url):
             return
         config = _config()
         config.attributes["connection"] = connection
@@ -51,31 +51,6 @@ def downgrade(database_url: str, revision: str) -> None:
         config = _config()
         config.attributes["connection"] = connection
         command.downgrade(config, revision)
-
-
-def is_current(database_url: str) -> bool:
-    """True when the database is at the newest revision this code knows, or past it."""
-    with _connection(database_url) as connection:
-        present = _present(connection)
-    return present == _head() or _is_newer(present)
-
-
-def _present(connection: Connection) -> str | None:
-    """The database's revision; the question leaves no transaction open."""
-    present = MigrationContext.configure(connection).get_current_revision()
-    connection.rollback()
-    return present
-
-
-def _head() -> str:
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None  # noqa: S101 - there are migrations
-    return head
-
-
-def _is_newer(present: str | None) -> bool:
-    """True for a revision of a later release; they are numbered in one line."""
-    return present is not None and present > _head()
 
 
 def _config() -> Config:
