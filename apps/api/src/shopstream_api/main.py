@@ -150,6 +150,8 @@ async def run(settings: ApiSettings, *, relay_only: bool = False) -> None:
     )
     with contextlib.closing(listener):
         async with open_resources(settings, relay=True if relay_only else None) as resources:
+            # All parts begin: the schema is asked for while the application is made.
+            await asyncio.sleep(0)
             if relay_only:
                 routes = operations_routes(health(resources), resources.registry)
                 app: ASGIApp = Starlette(routes=list(routes))

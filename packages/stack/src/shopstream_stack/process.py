@@ -29,6 +29,8 @@ from shopstream_stack.errors import PortBusyError, StackError, StartFailedError
 from shopstream_stack.ports import holder_of, is_free
 
 POLL_SECONDS: Final = 0.1
+#: A process that was killed is gone in milliseconds, and its successor waits for that.
+GONE_POLL_SECONDS: Final = 0.01
 KILL_WAIT_SECONDS_MAX: Final = 10.0
 LOG_BYTES_MAX: Final = 20 * 1024 * 1024
 LOG_TAIL_LINES: Final = 15
@@ -279,7 +281,7 @@ class Runner:
         while time.monotonic() < deadline:
             if not self._runs(record):
                 return
-            time.sleep(POLL_SECONDS)
+            time.sleep(GONE_POLL_SECONDS)
 
     def _end_group(self, record: Record | None) -> None:
         """SIGKILL what is left of a process's group, the leader included."""
