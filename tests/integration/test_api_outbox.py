@@ -13,11 +13,12 @@ from confluent_kafka import Producer
 from tests.support.api import COMMAND, ApiProcess, published
 from tests.support.components import LocalComponents
 from tests.support.outbox import insert_event
+from tests.support.relay_ports import sent
 from tests.support.system import wait_until
 
 from shopstream_api.db.migrate import migrate
 from shopstream_api.outbox.relay.kafka import KafkaLog
-from shopstream_api.outbox.relay.ports import Fenced, Row
+from shopstream_api.outbox.relay.ports import Fenced, Row, Settling
 from shopstream_api.outbox.relay.postgres import PostgresStore
 from shopstream_api.outbox.relay.progress import decode_progress, encode_progress
 from shopstream_shared.kafka import KafkaConnection
@@ -62,7 +63,7 @@ def test_a_batch_never_splits_interleaved_transactions(url: str) -> None:
     try:
         assert _keys(store.take(1)) == ["a1", "b1", "a2", "c1", "b2"]
         assert _keys(store.take(100))[:5] == ["a1", "b1", "a2", "c1", "b2"]
-        store.settle([row.seq for row in store.take(1)], "id")
+        store.settle(Settling([row.seq for row in store.take(1)], "id"))
         assert _keys(store.take(1)) == ["never counted"]
     finally:
         store.close()
@@ -82,8 +83,8 @@ def test_a_transaction_that_commits_while_a_batch_is_read_is_not_split(url: str)
 
             reads = 0
 
-            def _fetch(self, after: int, limit: int) -> list[Row]:
-                rows = super()._fetch(after, limit)
+            def _fetch(self, before: Sequence[Row], rows_max: int) -> list[Row]:
+                rows = super()._fetch(before, rows_max)
                 self.reads += 1
                 if self.reads == 2:
                     slow.commit()
@@ -161,7 +162,7 @@ def test_progress_is_read_only_once_nothing_below_it_is_open(topics: KafkaConnec
     log = KafkaLog(topics, waits.set)
     log.fence(name)
     log.begin()
-    log.produce([], encode_progress(outbox, [1]))
+    sent(log, [], encode_progress(outbox, [1]))
     log.commit()
     other = Producer(topics.transactional_producer(f"other-{outbox}"))
     other.init_transactions(30)
@@ -189,7 +190,7 @@ def test_a_producer_that_was_fenced_cannot_commit(topics: KafkaConnection) -> No
     zombie.fence(name)
     zombie.begin()
     key = uuid.uuid4().hex
-    zombie.produce([Row(1, PRODUCTS, key.encode(), b"{}", (), 0, 1, 1)], b"{}")
+    sent(zombie, [Row(1, PRODUCTS, key.encode(), b"{}", (), 0, 1, 1)], b"{}")
     successor = KafkaLog(topics, lambda: None)
     successor.fence(name)
     with pytest.raises(Fenced):

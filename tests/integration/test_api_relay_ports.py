@@ -16,7 +16,7 @@ from tests.support.api import published
 from tests.support.app import migrated_database
 from tests.support.components import LocalComponents
 from tests.support.outbox import insert_event
-from tests.support.relay_ports import SCENARIOS, Ports
+from tests.support.relay_ports import SCENARIOS, Ports, sent
 from tests.support.system import wait_until
 
 from shopstream_api.outbox.relay.kafka import KafkaLog
@@ -100,7 +100,7 @@ def test_a_producer_whose_connection_was_lost_in_a_commit_begins_nothing_more(
         log.fence(ports.transactional_id)
         for seq in (1, 2):
             log.begin()
-            log.produce([], encode_progress(ports.outbox, [seq]))
+            sent(log, [], encode_progress(ports.outbox, [seq]))
             cut = seq == 2
             log.commit()
         with pytest.raises(LogFailed, match="connection was lost"):

@@ -11,11 +11,12 @@ from confluent_kafka.admin import AdminClient
 from tests.support.api import ApiProcess, published
 from tests.support.app import in_process, migrated_database
 from tests.support.components import LocalComponents
+from tests.support.relay_ports import sent
 from tests.support.system import wait_until
 
 from shopstream_api.outbox.relay import housekeeping, postgres
 from shopstream_api.outbox.relay.kafka import KafkaLog
-from shopstream_api.outbox.relay.ports import Row
+from shopstream_api.outbox.relay.ports import Row, Settling
 from shopstream_api.outbox.relay.postgres import PostgresStore
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topic_admin import ensure_topics
@@ -41,7 +42,7 @@ def _no_news() -> None:
 
 def _publish(log: KafkaLog, rows: Sequence[Row]) -> None:
     log.begin()
-    log.produce(rows, b'{"v":1,"outbox":"rules","seqs":[]}')
+    sent(log, rows, b'{"v":1,"outbox":"rules","seqs":[]}')
     log.commit()
 
 
@@ -144,7 +145,7 @@ def test_a_batch_is_bounded_by_rows_and_by_bytes(
         for rows_max in (4, 100, 100):
             rows = store.take(rows_max)
             sizes.append(len(rows))
-            store.settle([row.seq for row in rows], "id")
+            store.settle(Settling([row.seq for row in rows], "id"))
         assert sizes == [4, 10, 10]
         assert len(store.take(100)) == 6
 
@@ -158,7 +159,7 @@ def test_one_transaction_that_is_larger_than_a_batch_goes_whole(
     _fill(outbox, [400] * 9, txrows=9)
     with closing(PostgresStore(outbox)) as store:
         assert len(store.take(3)) == 1
-        store.settle([row.seq for row in store.take(3)], "id")
+        store.settle(Settling([row.seq for row in store.take(3)], "id"))
         assert len(store.take(3)) == 9
 
 
@@ -173,7 +174,7 @@ def test_the_outbox_does_not_grow_with_what_has_passed_through_it(
             _fill(outbox, [500] * 1_500)
             with closing(PostgresStore(outbox)) as store:
                 while rows := store.take(500):
-                    store.settle([row.seq for row in rows], "id")
+                    store.settle(Settling([row.seq for row in rows], "id"))
             wait_until(lambda: housekeeping.tidy(other), "there is enough to vacuum")
             sizes.append(other.execute("SELECT pg_total_relation_size('outbox')").fetchone())
     assert sizes[5] == sizes[2]

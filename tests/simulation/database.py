@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from shopstream_api.outbox.relay.ports import Row, Topics
+from shopstream_api.outbox.relay.ports import Row, Settling, Topics
 
 IDLE_SESSION_SECONDS_MAX: Final = 5.0
 
@@ -93,11 +93,30 @@ class Database:
             end += 1
         return rows[: unsplit or end]
 
-    def settle(self, seqs: Collection[int], stream_id: str) -> None:
-        for seq in seqs:
+    def take_behind(
+        self,
+        taken: Sequence[Row],
+        under_way: int,
+        rows_max: int,
+        *,
+        older_first: bool = True,
+        whole: bool = True,
+    ) -> Sequence[Row]:
+        """What comes behind a batch, if all up to its last row is ``under_way``."""
+        last = taken[-1].seq
+        if older_first and sum(seq <= last for seq in self.outbox) != under_way:
+            return []
+        rows = [self._seen(row) for row in sorted(self.outbox.values(), key=_oldest_first)]
+        rows = [row for row in rows if row.seq > last]
+        if not (whole and self.alone) or len(rows) <= rows_max:
+            return rows[:rows_max]
+        return rows[: _whole(rows[:rows_max])]
+
+    def settle(self, settling: Settling) -> None:
+        for seq in settling.seqs:
             self.outbox.pop(seq, None)
-        self.position = stream_id
-        self.on_position(stream_id)
+        self.position = settling.stream_id
+        self.on_position(settling.stream_id)
 
     def poison(self, seqs: Collection[int]) -> int:
         moved = [self.outbox.pop(seq) for seq in sorted(seqs) if seq in self.outbox]

@@ -8,7 +8,7 @@ where a test asks for it.
 
 import contextlib
 import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from tests.simulation.broker import Broker, Busy, FencedOff, Place
@@ -20,8 +20,10 @@ from shopstream_api.outbox.relay.ports import (
     Fenced,
     LogFailed,
     Position,
+    ReadAhead,
     Row,
     RowsRefused,
+    Settling,
     StoreFailed,
     Topics,
 )
@@ -32,6 +34,7 @@ T = TypeVar("T")
 HUGE: Final = b"huge"
 SETTLE_SECONDS_MAX: Final = 30.0
 ASK_AGAIN_SECONDS: Final = 0.05
+SLOW_SECONDS: Final = 1.0
 
 
 class SimWaits:
@@ -84,12 +87,33 @@ class SimStore:
         self._last = max((row.seq for row in rows), default=self._last)
         return rows
 
-    def settle(self, seqs: Collection[int], stream_id: str) -> None:
-        def settle() -> None:
-            self._process.note("settle", list(seqs))
-            self._database.settle(seqs, stream_id)
+    def read_ahead(
+        self, taken: Sequence[Row], rows_max: int, settling: Settling | None
+    ) -> ReadAhead:
+        def read() -> Sequence[Row]:
+            rows = self._behind(taken, rows_max, settling)
+            if settling is not None and self._without is not Piece.SETTLED_BEFORE_LISTED:
+                self._settle(settling)
+            elif settling is not None:
+                world = self._process.world
+                world.at(world.some(SLOW_SECONDS), lambda: self._settle_late(settling))
+            return rows
 
-        self._do("settle", settle)
+        def answer() -> Sequence[Row]:
+            rows = self._do("read ahead", read)
+            if rows:
+                self._process.note("read ahead", [row.seq for row in rows])
+                self._last = max(row.seq for row in rows)
+            return rows
+
+        # The server is done soon, or just before the answer is awaited.
+        if self._process.world.chance(0.5):
+            rows = answer()
+            return lambda: rows
+        return answer
+
+    def settle(self, settling: Settling) -> None:
+        self._do("settle", lambda: self._settle(settling))
 
     def poison(self, reasons: Mapping[int, str]) -> int:
         def poison() -> int:
@@ -136,6 +160,25 @@ class SimStore:
             return self._database.take(rows_max, order=_by_event_id)
         whole = self._without is not Piece.WHOLE_TRANSACTIONS
         return self._database.take(rows_max, whole=whole)
+
+    def _behind(
+        self, taken: Sequence[Row], rows_max: int, settling: Settling | None
+    ) -> Sequence[Row]:
+        return self._database.take_behind(
+            taken,
+            len(taken) + (0 if settling is None else len(settling.seqs)),
+            rows_max,
+            older_first=self._without is not Piece.OLDER_ROWS_FIRST,
+            whole=self._without is not Piece.WHOLE_TRANSACTIONS,
+        )
+
+    def _settle_late(self, settling: Settling) -> None:
+        if not self._session.ended:
+            self._settle(settling)
+
+    def _settle(self, settling: Settling) -> None:
+        self._process.note("settle", list(settling.seqs))
+        self._database.settle(settling)
 
     def _do(self, name: str, statement: Callable[[], T]) -> T:
         def arrive() -> T:
@@ -184,6 +227,9 @@ class SimLog:
         #: Whether a request of this producer may still be on its way, though another was answered.
         self._unsure = False
         self._batches: dict[Place, list[Row | bytes]] = {}
+        #: Of what the broker has of them already.
+        self._ends: dict[Place, int] = {}
+        self._refused: dict[int, str] = {}
 
     def fence(self, transactional_id: str) -> None:
         self._id = transactional_id
@@ -227,16 +273,22 @@ class SimLog:
         if self._unsure and self._without is not Piece.NEW_PRODUCER:
             raise LogFailed("this producer asked more than once for a commit")
 
-    def produce(self, rows: Sequence[Row], progress: bytes) -> Position:
-        refused = {row.seq: "too large" for row in rows if row.value == HUGE}
-        self._batches = {self._progress: [progress]}
+    def send(self, rows: Sequence[Row]) -> None:
+        self._refused = {row.seq: "too large" for row in rows if row.value == HUGE}
+        self._batches, self._ends = {}, {}
         for row in rows:
-            if row.seq not in refused:
+            if row.seq not in self._refused:
                 self._batches.setdefault(self._place(row), []).append(row)
-        ends = self._send()
-        if refused:
-            raise RowsRefused(refused)
-        return ends
+        # Some goes out at once.
+        if self._process.world.chance(0.5):
+            self._send()
+
+    def deliver(self, progress: bytes) -> Position:
+        self._batches[self._progress] = [progress]
+        self._send()
+        if self._refused:
+            raise RowsRefused(self._refused)
+        return {place: end for place, end in self._ends.items() if place != self._progress}
 
     def commit(self) -> None:
         if self._without is Piece.COMMIT_ONLY_AGAIN:
@@ -248,11 +300,11 @@ class SimLog:
     def close(self) -> None:
         """Nothing is said to the broker."""
 
-    def _send(self) -> Position:
-        places = list(self._batches)
+    def _send(self) -> None:
+        places = [place for place in self._batches if place not in self._ends]
         self._process.world.rng.shuffle(places)
-        ends = {place: self._repeat("produce", self._produced(place)) for place in places}
-        return {place: end for place, end in ends.items() if place != self._progress}
+        for place in places:
+            self._ends[place] = self._repeat("produce", self._produced(place))
 
     def _produced(self, place: Place) -> Callable[[], int]:
         """Send one batch; the broker knows by its number when it has it already."""
@@ -281,6 +333,7 @@ class SimLog:
                     raise
                 with contextlib.suppress(LogFailed):
                     self._once("abort", self._ending(commit=False))
+                self._ends = {}
                 self._send()
             else:
                 return

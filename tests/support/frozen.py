@@ -22,6 +22,7 @@ from psycopg.types.json import Jsonb
 from tests.support.app import InProcess, in_process, later
 from tests.support.components import LocalComponents
 
+from shopstream_api.outbox.relay.ports import Settling
 from shopstream_api.outbox.relay.postgres import PostgresStore
 
 GOLDEN_SQL: Final = Path(__file__).parents[1] / "golden" / "sql"
@@ -272,7 +273,7 @@ def _background(recorder: Recorder, app: InProcess) -> None:
             store.lag()
             rows = store.take(7)
             store.poison({rows[0].seq: "refused"})
-            store.settle([row.seq for row in rows[1:]], "position")
+            store.settle(Settling([row.seq for row in rows[1:]], "position"))
             store.take(2_000)
             store.ping()
     finally:

@@ -11,7 +11,15 @@ from typing import Protocol
 
 import pytest
 
-from shopstream_api.outbox.relay.ports import EventLog, Fenced, OutboxStore, Row, RowsRefused
+from shopstream_api.outbox.relay.ports import (
+    EventLog,
+    Fenced,
+    OutboxStore,
+    Position,
+    Row,
+    RowsRefused,
+    Settling,
+)
 from shopstream_api.outbox.relay.progress import decode_progress, encode_progress
 from shopstream_shared.topics import PRODUCTS
 
@@ -66,9 +74,40 @@ def whole_transactions_are_taken_in_the_order_of_their_rows(ports: Ports) -> Non
         # a1 b1 c a2 b2: what completes a takes in the beginning of b.
         assert _keys(store.take(1)) == [b"a1", b"b1", b"c", b"a2", b"b2"]
         assert _keys(store.take(9)) == [b"a1", b"b1", b"c", b"a2", b"b2"]
-        store.settle([row.seq for row in store.take(9)], "position")
+        store.settle(Settling([row.seq for row in store.take(9)], "position"))
         assert not store.take(9)
         assert store.lag()[0] == 0
+
+
+def what_is_read_ahead_is_what_will_be_taken(ports: Ports) -> None:
+    """Protocol rules 3, 4 and 6: whole transactions, and the batch before is gone by then."""
+    ports.write(["a"])
+    ports.write(["b"])
+    ports.write(["c1", "c2"])
+    with closing(ports.store()) as store, closing(ports.store()) as other:
+        a = store.take(1)
+        assert store.read_ahead(a, 9, None)() == store.take(9)[1:]
+        b = store.read_ahead(a, 1, None)()
+        assert _keys(b) == [b"b"]
+        # The next one is larger than a batch.
+        assert not store.read_ahead(b, 1, Settling([a[0].seq], "position"))()
+        assert _keys(other.take(9)) == [b"b", b"c1", b"c2"]
+        c = store.read_ahead(b, 2, None)()
+        assert _keys(c) == [b"c1", b"c2"]
+        assert not store.read_ahead(c, 2, Settling([b[0].seq], "position"))()
+        assert _keys(other.take(9)) == [b"c1", b"c2"]
+
+
+def nothing_is_read_ahead_of_older_rows_that_came_meanwhile(ports: Ports) -> None:
+    """Protocol rule 3."""
+    ports.write(["a"], ["b"])
+    ports.write(["c"])
+    with closing(ports.store()) as store:
+        _, b, c = store.take(9)
+        # As if a had been committed after b was taken.
+        assert not store.read_ahead([b], 9, None)()
+        assert not store.read_ahead([c], 9, Settling([b.seq], "position"))()
+        assert _keys(store.take(9)) == [b"a", b"c"]
 
 
 def only_later_rows_of_its_aggregate_wait_for_a_poisoned_one(ports: Ports) -> None:
@@ -108,7 +147,7 @@ def events_are_seen_once_they_are_committed(ports: Ports) -> None:
         log.fence(ports.transactional_id)
         log.begin()
         rows = [_row(ports, 1), _row(ports, 2)]
-        position = log.produce(rows, encode_progress(ports.outbox, [1, 2]))
+        position = sent(log, rows, encode_progress(ports.outbox, [1, 2]))
         keys = _keys(rows)
         assert ports.seen(keys) == []
         log.commit()
@@ -123,7 +162,7 @@ def a_fenced_producer_commits_nothing(ports: Ports) -> None:
         old.fence(ports.transactional_id)
         old.begin()
         row = _row(ports, 1)
-        old.produce([row], encode_progress(ports.outbox, [1]))
+        sent(old, [row], encode_progress(ports.outbox, [1]))
         new.fence(ports.transactional_id)
         assert _progress(ports, new) is None
         with pytest.raises(Fenced):
@@ -137,10 +176,10 @@ def the_newest_progress_of_ours_is_read(ports: Ports) -> None:
         log.fence(ports.transactional_id)
         for outbox, seqs in ((ports.outbox, [1]), (ports.outbox, [2, 3]), ("another", [4])):
             log.begin()
-            log.produce([], encode_progress(outbox, seqs))
+            sent(log, [], encode_progress(outbox, seqs))
             log.commit()
         log.begin()
-        log.produce([], encode_progress(ports.outbox, [5]))
+        sent(log, [], encode_progress(ports.outbox, [5]))
         log.fence(ports.transactional_id)
         assert _progress(ports, log) == [2, 3]
 
@@ -160,9 +199,9 @@ def progress_is_read_only_once_nothing_below_it_is_open(ports: Ports) -> None:
             log.fence(ports.transactional_id)
             other.fence(f"{ports.transactional_id}-other")
             other.begin()
-            other.produce([], encode_progress("another", [1]))
+            sent(other, [], encode_progress("another", [1]))
             log.begin()
-            log.produce([], encode_progress(ports.outbox, [7]))
+            sent(log, [], encode_progress(ports.outbox, [7]))
             log.commit()
             ready.append(True)
             assert _progress(ports, log) == [7]
@@ -176,11 +215,17 @@ def a_refused_event_is_named_and_nothing_of_its_batch_is_seen(ports: Ports) -> N
         log.begin()
         fine, huge = _row(ports, 1), _row(ports, 2, ports.huge)
         with pytest.raises(RowsRefused) as refused:
-            log.produce([fine, huge], encode_progress(ports.outbox, [1, 2]))
+            sent(log, [fine, huge], encode_progress(ports.outbox, [1, 2]))
         assert list(refused.value.reasons) == [2]
         log.fence(ports.transactional_id)
         assert _progress(ports, log) is None
         assert ports.seen(_keys([fine, huge])) == []
+
+
+def sent(log: EventLog, rows: Sequence[Row], progress: bytes) -> Position:
+    """Rows and their progress record, until the broker has them."""
+    log.send(rows)
+    return log.deliver(progress)
 
 
 def _row(ports: Ports, seq: int, value: bytes = b"{}") -> Row:
@@ -199,6 +244,8 @@ def _progress(ports: Ports, log: EventLog) -> Collection[int] | None:
 SCENARIOS: Sequence[Callable[[Ports], None]] = (
     one_session_leads_until_it_ends,
     whole_transactions_are_taken_in_the_order_of_their_rows,
+    what_is_read_ahead_is_what_will_be_taken,
+    nothing_is_read_ahead_of_older_rows_that_came_meanwhile,
     only_later_rows_of_its_aggregate_wait_for_a_poisoned_one,
     rows_of_a_transaction_stay_whole_without_its_poisoned_ones,
     the_transactional_id_is_remembered,

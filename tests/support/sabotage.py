@@ -59,22 +59,29 @@ def without_fencing() -> None:
 
 def without_commit_only_again() -> None:
     """A commit that was not answered is taken for an abort, and the batch is sent again."""
-    produce, commit = KafkaLog.produce, KafkaLog.commit
-    sent: list[tuple[Sequence[Row], bytes]] = []
+    send, deliver, commit = KafkaLog.send, KafkaLog.deliver, KafkaLog.commit
+    sent: list[Sequence[Row]] = []
+    listed: list[bytes] = []
 
-    def remember(log: KafkaLog, rows: Sequence[Row], progress: bytes) -> Position:
-        sent[:] = [(rows, progress)]
-        return produce(log, rows, progress)
+    def remember_rows(log: KafkaLog, rows: Sequence[Row]) -> None:
+        sent[:] = [rows]
+        send(log, rows)
+
+    def remember_progress(log: KafkaLog, progress: bytes) -> Position:
+        listed[:] = [progress]
+        return deliver(log, progress)
 
     def commit_or_send_again(log: KafkaLog) -> None:
         try:
             commit(log)
         except LogFailed:
             log.begin()
-            produce(log, *sent[0])
+            send(log, sent[0])
+            deliver(log, listed[0])
             commit(log)
 
-    _put(KafkaLog, "produce", remember)
+    _put(KafkaLog, "send", remember_rows)
+    _put(KafkaLog, "deliver", remember_progress)
     _put(KafkaLog, "commit", commit_or_send_again)
 
 

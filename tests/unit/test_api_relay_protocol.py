@@ -4,7 +4,7 @@ The production class runs; only its two ports are replaced. The model broker kee
 transaction really did apart from what the caller was told, as a network does.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -17,8 +17,10 @@ from shopstream_api.outbox.relay.ports import (
     Fenced,
     LogFailed,
     Position,
+    ReadAhead,
     Row,
     RowsRefused,
+    Settling,
     StoreFailed,
     Topics,
 )
@@ -91,10 +93,25 @@ class Store:
             raise StoreFailed("take")
         return sorted(self._world.outbox, key=lambda r: r.seq)[:rows_max]
 
-    def settle(self, seqs: Collection[int], stream_id: str) -> None:
+    def read_ahead(
+        self, taken: Sequence[Row], rows_max: int, settling: Settling | None
+    ) -> ReadAhead:
+        under_way = {r.seq for r in taken} | set(settling.seqs if settling else ())
+
+        def rows() -> Sequence[Row]:
+            if self._world.fail("read ahead"):
+                raise StoreFailed("read ahead")
+            behind = [r for r in self.take(1_000) if r.seq not in under_way]
+            if settling is not None:
+                self.settle(settling)
+            return behind[:rows_max]
+
+        return rows
+
+    def settle(self, settling: Settling) -> None:
         if self._world.fail("settle"):
             raise StoreFailed("settle")
-        self._world.outbox = [r for r in self._world.outbox if r.seq not in set(seqs)]
+        self._world.outbox = [r for r in self._world.outbox if r.seq not in set(settling.seqs)]
         self._world.settled += 1
 
     def poison(self, reasons: Mapping[int, str]) -> int:
@@ -155,13 +172,19 @@ class Log:
     def begin(self) -> None:
         self._open = ([], b"")
 
-    def produce(self, rows: Sequence[Row], progress: bytes) -> Position:
-        if self._world.fail("produce"):
-            raise LogFailed("produce")
+    def send(self, rows: Sequence[Row]) -> None:
+        if self._world.fail("send"):
+            raise LogFailed("send")
+        self._open = (list(rows), b"")
+
+    def deliver(self, progress: bytes) -> Position:
+        if self._world.fail("deliver"):
+            raise LogFailed("deliver")
+        rows, _ = self._open
         refused = {r.seq: "too large" for r in rows if r.value == b"huge"}
         if refused:
             raise RowsRefused(refused)
-        self._open = (list(rows), progress)
+        self._open = (rows, progress)
         return {(PRODUCTS, 0): len(self._world.log) + len(rows)}
 
     def commit(self) -> None:
@@ -209,7 +232,17 @@ def drain(world: World, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     assert turns <= 100
 
 
-FAILURES = ("take", "settle", "topics", "fence", "produce", "commit lost", "answer lost")
+FAILURES = (
+    "take",
+    "settle",
+    "topics",
+    "fence",
+    "read ahead",
+    "send",
+    "deliver",
+    "commit lost",
+    "answer lost",
+)
 
 
 @pytest.mark.parametrize("second", FAILURES)
@@ -278,7 +311,8 @@ def test_a_relay_that_was_fenced_publishes_nothing_more(monkeypatch: pytest.Monk
     zombie.fence("t")
     zombie.begin()
     taken = zombie_store.take(10)
-    zombie.produce(taken, encode_progress(OUTBOX, [1]))
+    zombie.send(taken)
+    zombie.deliver(encode_progress(OUTBOX, [1]))
     drain(world, make(world), monkeypatch)
     with pytest.raises(Fenced):
         zombie.commit()

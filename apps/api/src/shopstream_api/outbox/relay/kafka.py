@@ -40,6 +40,7 @@ STEP_SECONDS: Final = 1.0
 #: Longer than the transaction time-out: by then the coordinator has settled what was open.
 SETTLE_SECONDS_MAX: Final = 3 * TRANSACTION_TIMEOUT_MS / 1_000
 LSO_POLL_SECONDS: Final = 0.05
+QUEUE_FULL: Final = "the producer's queue is full"
 #: The first look back for the newest progress record; doubled until one is found.
 LOOK_BACK_OFFSETS: Final = 64
 
@@ -78,6 +79,7 @@ class KafkaLog:
         self._producer: Producer | None = None
         self._transactional_id = ""
         self._cut = self._doubtful = False
+        self._reports = _Reports(())
 
     def topics(self) -> Topics:
         wanted = (*STREAM_TOPICS, RELAY_PROGRESS)
@@ -148,13 +150,14 @@ class KafkaLog:
         except KafkaException as error:
             raise _failure(error) from error
 
-    def produce(self, rows: Sequence[Row], progress: bytes) -> Position:
+    def send(self, rows: Sequence[Row]) -> None:
         producer, reports = self._live(), _Reports(rows)
-        send, report = producer.produce, reports.add
+        self._reports = reports
+        produce, report = producer.produce, reports.add
         try:
             for row in rows:
                 try:
-                    send(
+                    produce(
                         row.topic,
                         row.value,
                         row.key,
@@ -164,18 +167,26 @@ class KafkaLog:
                     )
                 except KafkaException as error:
                     reports.refuse(error.args[0], row)
+        except KafkaException as error:
+            raise _failure(error) from error
+        except BufferError as error:
+            raise LogFailed(QUEUE_FULL) from error
+
+    def deliver(self, progress: bytes) -> Position:
+        producer, reports = self._live(), self._reports
+        try:
             producer.produce(
                 self._progress.topic,
                 progress,
                 self._transactional_id,
                 self._progress.partition,
-                on_delivery=report,
+                on_delivery=reports.add,
             )
             self._flush(producer)
         except KafkaException as error:
             raise _failure(error) from error
         except BufferError as error:
-            raise LogFailed("the producer's queue is full") from error
+            raise LogFailed(QUEUE_FULL) from error
         return reports.position()
 
     def commit(self) -> None:

@@ -6,7 +6,7 @@ wait.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -16,7 +16,7 @@ Position = Mapping[tuple[str, int], int]
 
 Topics = Mapping[str, TopicState]
 
-#: Values of one batch, together: what the relay and its producer hold in memory at a time.
+#: Values of one batch, together; of a backlog the relay holds two, one being sent, one read ahead.
 BATCH_BYTES_MAX: Final = 16 * 2**20
 
 
@@ -62,6 +62,17 @@ class RowsRefused(Exception):
         super().__init__(f"the broker refuses {len(self.reasons)} events for good")
 
 
+class Settling(NamedTuple):
+    """Numbers of rows that are on the log, and the position behind them."""
+
+    seqs: Collection[int]
+    stream_id: str
+
+
+#: Waits until what was begun is done, durably, and gives the rows. Raises StoreFailed.
+ReadAhead = Callable[[], Sequence[Row]]
+
+
 class OutboxStore(Protocol):
     """The outbox of one shard, on a session of its own. Every method may raise StoreFailed."""
 
@@ -81,7 +92,19 @@ class OutboxStore(Protocol):
         """
         ...
 
-    def settle(self, seqs: Collection[int], stream_id: str) -> None:
+    def read_ahead(
+        self, taken: Sequence[Row], rows_max: int, settling: Settling | None
+    ) -> ReadAhead:
+        """Begin to settle the batch before, if any, and to read what comes behind ``taken``.
+
+        It is what `take` will give once ``taken``, a batch that it gave, is deleted; nothing when
+        older rows have been committed since, which go first (protocol rule 3), or when a
+        transaction is larger than ``rows_max``. Nothing else is asked of the store before the
+        answer is.
+        """
+        ...
+
+    def settle(self, settling: Settling) -> None:
         """Delete rows known to be on the log and store the position, in one durable commit."""
         ...
 
@@ -135,8 +158,12 @@ class EventLog(Protocol):
 
     def begin(self) -> None: ...
 
-    def produce(self, rows: Sequence[Row], progress: bytes) -> Position:
-        """Send the rows and one progress record inside the open transaction.
+    def send(self, rows: Sequence[Row]) -> None:
+        """Begin to send rows inside the open transaction."""
+        ...
+
+    def deliver(self, progress: bytes) -> Position:
+        """Send the progress record of what was sent, and wait until the broker has it all.
 
         Returns the next offset of each partition written to. Also raises RowsRefused.
         """

@@ -1,7 +1,7 @@
 """The outbox in PostgreSQL, on one session that also holds the leader's lock."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -10,8 +10,15 @@ from psycopg.rows import TupleRow
 
 from shopstream_api.db import arrays
 from shopstream_api.db.connect import connect
-from shopstream_api.outbox.relay.ports import BATCH_BYTES_MAX, Row, StoreFailed, Topics
-from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX
+from shopstream_api.outbox.relay.ports import (
+    BATCH_BYTES_MAX,
+    ReadAhead,
+    Row,
+    Settling,
+    StoreFailed,
+    Topics,
+)
+from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX, ranges_of
 from shopstream_shared.topics import TopicState
 
 #: First key of the advisory locks of relays; the second is the shard.
@@ -35,11 +42,13 @@ _SESSION: Final[dict[str, int | str]] = {
     "enable_sort": "off",
 }
 
-# Poison is looked up for what is taken only: an EXISTS in the innermost select may be answered by
-# reading all there is. ``before``: the bytes of what comes before a row; the first is always taken.
+# Poison is looked up for what is taken only, an EXISTS in the innermost select may be answered by
+# reading all there is; and not at all as long as there is none. ``before``: the bytes of what comes
+# before a row; the first is always taken. The count: nothing, unless what is under way is still all
+# there is up to its last row (rule 3).
 _TAKE: Final = """
 SELECT seq, topic, convert_to(aggregateid, 'UTF8'), payload, headers, time_ms, txid, txrows,
-       EXISTS (
+       EXISTS (SELECT FROM outbox_poison) AND EXISTS (
            SELECT FROM outbox_poison p
            WHERE p.topic = o.topic AND p.aggregateid = o.aggregateid AND p.seq < o.seq
        )
@@ -48,16 +57,29 @@ FROM (
               OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
     FROM (
         SELECT seq, topic, aggregateid, payload, headers, time_ms, txid, txrows
-        FROM outbox WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s
+        FROM outbox
+        WHERE shard = %(shard)s AND seq > %(last)s AND %(under_way)s = (
+            SELECT count(*) FROM outbox WHERE shard = %(shard)s AND seq <= %(last)s
+        )
+        ORDER BY seq LIMIT %(rows_max)s
     ) AS oldest
 ) AS o
-WHERE before IS NULL OR before < %s
+WHERE before IS NULL OR before < %(bytes_max)s
 ORDER BY seq
 """
-_SETTLE: Final = """
-WITH gone AS (DELETE FROM outbox WHERE shard = %(shard)s AND seq = ANY(%(seqs)s))
+# Whole runs of numbers: rows of a batch mostly follow each other.
+_GONE: Final = """
+WITH gone AS (
+    DELETE FROM outbox USING unnest(%(firsts)s, %(lasts)s) AS run (first, last)
+    WHERE shard = %(shard)s AND seq BETWEEN first AND last
+)
+"""
+_POSITION: Final = """
 UPDATE stream_position SET stream_id = %(stream_id)s, updated_at = now() WHERE shard = %(shard)s
 """
+_SETTLE: Final = _GONE + _POSITION
+#: What is deleted here is still seen, and counted, here.
+_SETTLE_AND_TAKE: Final = f"{_GONE}, moved AS ({_POSITION}) {_TAKE}"
 _POISON: Final = """
 WITH reasons AS (SELECT * FROM unnest(%(seqs)s::bigint[], %(reasons)s::text[]) AS r (seq, reason)),
 gone AS (DELETE FROM outbox o USING reasons r WHERE o.seq = r.seq RETURNING o.*, r.reason),
@@ -96,7 +118,7 @@ class PostgresStore:
                 database_url, "shopstream-relay", _SESSION
             )
             arrays.adapt(self._connection)
-            self._rows = self._connection.cursor(row_factory=_rows)
+            self._rows = self._connection.cursor()
 
     def try_lead(self) -> bool:
         if not self._value("SELECT pg_try_advisory_lock(%s, %s)", (LEADER_LOCK, self._shard)):
@@ -109,13 +131,39 @@ class PostgresStore:
         self._value("SELECT 1", ())
 
     def take(self, rows_max: int) -> Sequence[Row]:
-        rows = self._fetch(0, rows_max)
+        rows = self._fetch((), rows_max)
+        whole = self._unsplit(rows, rows_max)
+        return rows[:whole] if whole or not rows else self._take_whole(rows_max)
+
+    def read_ahead(
+        self, taken: Sequence[Row], rows_max: int, settling: Settling | None
+    ) -> ReadAhead:
+        under_way = len(taken) + (0 if settling is None else len(settling.seqs))
+        parameters = self._behind(taken, under_way, rows_max)
+        statement = _TAKE
+        if settling is not None:
+            statement = _SETTLE_AND_TAKE
+            parameters |= self._settling(settling)
+        with _failures(), ExitStack() as stack:
+            # The server begins at once, and nothing here waits for it: the pipeline is left, and
+            # with it the transaction committed, when the answer is asked for.
+            stack.enter_context(self._connection.pipeline())
+            cursor = self._rows.execute(statement, parameters, prepare=True, binary=True)
+            pipeline = stack.pop_all()
+
+        def rows() -> Sequence[Row]:
+            with _failures(), pipeline:
+                found = _rows(cursor.fetchall())
+            return found[: self._unsplit(found, rows_max)]
+
+        return rows
+
+    def _unsplit(self, rows: Sequence[Row], rows_max: int) -> int:
+        """How many of the rows, from the first, split no transaction (rule 4)."""
         if not _is_full(rows, rows_max) or not self._one_shard:
             # All there is, in one statement's snapshot: nothing can be split.
-            return rows
-        # Rule 4: what begins after the last row that splits nothing is left for the next batch.
-        whole = _whole(rows)
-        return rows[:whole] if whole else self._take_whole(rows_max)
+            return len(rows)
+        return _whole(rows)
 
     def _take_whole(self, rows_max: int) -> Sequence[Row]:
         """More than a batch, until a transaction that is larger than one is complete."""
@@ -123,19 +171,17 @@ class PostgresStore:
             # Rule 4: what completes a transaction must come from the snapshot that showed its
             # beginning, or a slower one that commits in between would be split itself.
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            rows = self._fetch(0, rows_max)
+            rows = self._fetch((), rows_max)
             while not (whole := _whole(rows)) and len(rows) < PROGRESS_SEQS_MAX:
-                more = self._fetch(rows[-1].seq, min(rows_max, PROGRESS_SEQS_MAX - len(rows)))
+                more = self._fetch(rows, min(rows_max, PROGRESS_SEQS_MAX - len(rows)))
                 if not more:
                     break
                 rows += more
         # Without a whole beginning its other rows are not there, and will never be.
         return rows[:whole] if whole else rows
 
-    def settle(self, seqs: Collection[int], stream_id: str) -> None:
-        self._execute(
-            _SETTLE, {"seqs": arrays.bigints(seqs), "stream_id": stream_id, "shard": self._shard}
-        )
+    def settle(self, settling: Settling) -> None:
+        self._execute(_SETTLE, self._settling(settling))
 
     def poison(self, reasons: Mapping[int, str]) -> int:
         before = self._value("SELECT count(*) FROM outbox_poison", ())
@@ -182,11 +228,30 @@ class PostgresStore:
     def close(self) -> None:
         self._connection.close()
 
-    def _fetch(self, after: int, limit: int) -> list[Row]:
+    def _fetch(self, before: Sequence[Row], rows_max: int) -> list[Row]:
+        """What comes behind ``before``, the oldest rows that there are."""
+        parameters = self._behind(before, len(before), rows_max)
         with _failures():
-            return self._rows.execute(
-                _TAKE, (self._shard, after, limit, BATCH_BYTES_MAX), prepare=True, binary=True
-            ).fetchall()
+            cursor = self._rows.execute(_TAKE, parameters, prepare=True, binary=True)
+            return _rows(cursor.fetchall())
+
+    def _behind(self, rows: Sequence[Row], under_way: int, rows_max: int) -> dict[str, object]:
+        return {
+            "shard": self._shard,
+            "last": rows[-1].seq if rows else 0,
+            "under_way": under_way,
+            "rows_max": rows_max,
+            "bytes_max": BATCH_BYTES_MAX,
+        }
+
+    def _settling(self, settling: Settling) -> dict[str, object]:
+        runs = ranges_of(settling.seqs)
+        return {
+            "firsts": arrays.bigints(first for first, _ in runs),
+            "lasts": arrays.bigints(last for _, last in runs),
+            "stream_id": settling.stream_id,
+            "shard": self._shard,
+        }
 
     def _value(self, statement: str, parameters: tuple[object, ...]) -> Any:
         with _failures():
@@ -198,14 +263,11 @@ class PostgresStore:
             self._connection.execute(statement.encode(), parameters)
 
 
-def _rows(_cursor: object) -> Callable[[Sequence[Any]], Row]:
-    """What a cursor makes of each row's columns."""
-    return _row
-
-
-def _row(columns: Sequence[Any]) -> Row:
-    seq, topic, key, value, headers, *rest = columns
-    return Row(seq, topic, key, value, _headers(headers), *rest)
+def _rows(found: Sequence[tuple[Any, ...]]) -> list[Row]:
+    return [
+        Row(seq, topic, key, value, _headers(headers), time_ms, txid, txrows, blocked)
+        for seq, topic, key, value, headers, time_ms, txid, txrows, blocked in found
+    ]
 
 
 def _is_full(rows: Sequence[Row], rows_max: int) -> bool:
@@ -218,11 +280,12 @@ def _whole(rows: Sequence[Row]) -> int:
     missing: dict[int, int] = {}
     whole = 0
     for index, row in enumerate(rows, start=1):
-        left = missing.get(row.txid, row.txrows) - 1
-        if left > 0:
-            missing[row.txid] = left
-        else:
-            missing.pop(row.txid, None)
+        if row.txrows > 1:
+            left = missing.get(row.txid, row.txrows) - 1
+            if left > 0:
+                missing[row.txid] = left
+            else:
+                missing.pop(row.txid, None)
         if not missing:
             whole = index
     return whole

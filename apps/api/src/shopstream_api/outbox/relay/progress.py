@@ -28,20 +28,30 @@ class UnreadableProgress(Exception):
     """The progress record is not one of ours: a person must look, for guessing could double."""
 
 
+def ranges_of(seqs: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of each run of numbers that follow each other; together just ``seqs``."""
+    found: list[tuple[int, int]] = []
+    first = last = None
+    for seq in sorted(set(seqs)):
+        if first is None or last is None:
+            first = seq
+        elif seq != last + 1:
+            found.append((first, last))
+            first = seq
+        last = seq
+    if first is not None and last is not None:
+        found.append((first, last))
+    return found
+
+
 def encode_progress(outbox: str, seqs: Iterable[int]) -> bytes:
     """Raises ValueError above PROGRESS_SEQS_MAX."""
-    ranges: list[tuple[int, int]] = []
-    count = 0
-    for seq in sorted(seqs):
-        count += 1
-        if ranges and seq == ranges[-1][1] + 1:
-            ranges[-1] = (ranges[-1][0], seq)
-        else:
-            ranges.append((seq, seq))
+    found = ranges_of(seqs)
+    count = sum(last - first + 1 for first, last in found)
     if count > PROGRESS_SEQS_MAX:
         msg = f"{count} rows in one progress record; at most {PROGRESS_SEQS_MAX}"
         raise ValueError(msg)
-    return msgspec.json.encode(_Record(1, outbox, ranges))
+    return msgspec.json.encode(_Record(1, outbox, found))
 
 
 def decode_progress(value: bytes) -> tuple[str, Collection[int]]:

@@ -18,15 +18,17 @@ One leader at a time by a lock (rule 9) is for economy only; fencing keeps two l
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from shopstream_api.outbox.relay.metrics import RelayMetrics
 from shopstream_api.outbox.relay.ports import (
     EventLog,
     LogFailed,
     OutboxStore,
+    ReadAhead,
     Row,
     RowsRefused,
+    Settling,
     StoreFailed,
     Topics,
     Waits,
@@ -58,6 +60,8 @@ STANDBY_SECONDS: Final = 1.0
 PAUSE_FREE_ROWS: Final = 4
 PAUSE_SECONDS_A_ROW: Final = 0.001
 PAUSE_SECONDS_MAX: Final = 0.05
+#: After a batch at least this part of a whole one there is likely to be more.
+READ_AHEAD_PART: Final = 0.5
 BACKOFF_SECONDS_FIRST: Final = 0.1
 BACKOFF_SECONDS_MAX: Final = 2.0
 
@@ -200,7 +204,7 @@ class Relay:
         # Rule 13, again: an id never returns, so all was read from the topics that we know.
         term = _Term(outbox, require_same(log.topics(), store.topics()))
         term.advance(ends)
-        store.settle(published, term.encode())
+        store.settle(Settling(published, term.encode()))
         if self._refused:
             moved = store.poison(self._refused)
             _log.error("events moved to poison", rows=moved, reasons=self._refused)
@@ -209,37 +213,69 @@ class Relay:
 
     def _serve(self, store: OutboxStore, log: EventLog, term: "_Term") -> None:
         """Publish until another process is to have the shard."""
+        ahead = _Ahead()
         while not self._seat.surplus():
             self._waits.clear()
             self._heartbeat(store)
             self._look_at_topics(store, log)
-            rows = store.take(self._options.batch_rows)
+            rows = ahead.rows or store.take(self._options.batch_rows)
             blocked = {row.seq: "waits for an earlier event" for row in rows if row.blocked}
             if blocked:
+                ahead = self._settled(store, ahead)
                 store.poison(blocked)
             elif rows:
-                self._publish(store, log, term, rows)
-                self._waits.pause(pause_seconds(len(rows), self._options.batch_rows))
+                ahead = self._publish(store, log, term, rows, ahead.settling)
+                if not ahead.rows:
+                    ahead = self._settled(store, ahead)
+                    self._waits.pause(pause_seconds(len(rows), self._options.batch_rows))
             else:
                 self._waits.wait(POLL_SECONDS)
+        self._settled(store, ahead)
 
     def _publish(
-        self, store: OutboxStore, log: EventLog, term: "_Term", rows: Sequence[Row]
-    ) -> None:
+        self,
+        store: OutboxStore,
+        log: EventLog,
+        term: "_Term",
+        rows: Sequence[Row],
+        settling: Settling | None,
+    ) -> "_Ahead":
+        """Publish a batch, while the one before is settled and the next one read."""
         seqs = [row.seq for row in rows]
         started = self._waits.now()
         self._crash.reach("relay.before_produce")
+        read = self._read_ahead(store, rows, settling)
         log.begin()
-        offsets = log.produce(rows, encode_progress(term.outbox, seqs))
+        log.send(rows)
+        ahead = read()
+        if settling is not None:
+            self._crash.reach("relay.after_delete")
+        # Rule 6: by now what the record before lists is deleted, durably.
+        offsets = log.deliver(encode_progress(term.outbox, seqs))
         self._crash.reach("relay.after_produce")
         self._crash.reach("relay.before_commit")
         log.commit()
         self._crash.reach("relay.after_commit")
         term.advance(offsets)
         self._crash.reach("relay.before_delete")
-        store.settle(seqs, term.encode())
-        self._crash.reach("relay.after_delete")
         self._metrics.published(len(rows), self._waits.now() - started)
+        return _Ahead(ahead, Settling(seqs, term.encode()))
+
+    def _read_ahead(
+        self, store: OutboxStore, rows: Sequence[Row], settling: Settling | None
+    ) -> ReadAhead:
+        """Of a backlog, what comes behind the rows that are under way."""
+        rows_max = self._options.batch_rows
+        if settling is None and len(rows) < READ_AHEAD_PART * rows_max:
+            return tuple
+        return store.read_ahead(rows, rows_max, settling)
+
+    def _settled(self, store: OutboxStore, ahead: "_Ahead") -> "_Ahead":
+        """Without anything read ahead: what follows sees the outbox as it is."""
+        if ahead.settling is not None:
+            store.settle(ahead.settling)
+            self._crash.reach("relay.after_delete")
+        return _Ahead()
 
     def _look_at_topics(self, store: OutboxStore, log: EventLog) -> None:
         now = self._waits.now()
@@ -269,6 +305,13 @@ def pause_seconds(rows: int, batch_rows: int) -> float:
 
 def _is_of(outbox: str, record: bytes) -> bool:
     return decode_progress(record)[0] == outbox
+
+
+class _Ahead(NamedTuple):
+    """A batch that was read while the one before it, not settled yet, was published."""
+
+    rows: Sequence[Row] = ()
+    settling: Settling | None = None
 
 
 class _Term:
