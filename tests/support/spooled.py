@@ -7,11 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from shopstream_shared.boundaries import Boundary
 from shopstream_stack.verify import journals, scan
 from shopstream_stack.verify.database import AUDIT, POISON, SUMS, VERSIONS, WAITING
+from shopstream_stack.verify.generations import GENERATIONS, generations
+from shopstream_stack.verify.log import Place
 from shopstream_stack.verify.run import CUT, LETTERS
 from shopstream_stack.verify.spool import Spool
-from shopstream_stack.verify.tables import COUNTERS, ITEMS, RECENT_EVENTS, id_of
+from shopstream_stack.verify.tables import COUNTERS, ITEMS, RECENT_EVENTS, add_item
 
 #: 2026-11-21T05:00:00Z, in microseconds.
 NOW: Final = 1_795_237_200_000_000
@@ -66,6 +69,8 @@ class History:
     sums: list[tuple[str, str, int]] = field(default_factory=list)
     clients: list[tuple[str, str, str, str]] = field(default_factory=list)
     received: list[tuple[Any, ...]] = field(default_factory=list)
+    #: Where topics got more partitions.
+    boundaries: list[Boundary] = field(default_factory=list)
     #: By topic; E1 and the checkpoints are at END.
     e0: int = END
     e1: int = END
@@ -80,6 +85,10 @@ class History:
                 with spool.table(name, columns) as table:
                     for row in rows:
                         table.add(row)
+            with spool.table("items", ITEMS) as items, spool.table("counters", COUNTERS) as others:
+                for key, item in self.items.items():
+                    values = {name: value for name, value in item.items() if name != "upto"}
+                    add_item(items, others, key, item["upto"], values)
             yield spool
 
     def _tables(self) -> Iterator[tuple[str, dict[str, str], list[tuple[Any, ...]]]]:
@@ -93,20 +102,14 @@ class History:
         yield "waiting", WAITING, [(one.topic, one.subject, one.id) for one in self.waiting]
         poison = [(one.topic, one.subject, one.id, "too large") for one in self.poison]
         yield "poison", POISON, poison
-        yield "items", ITEMS, [(id_of(key), key, item["upto"]) for key, item in self.items.items()]
-        counters = [
-            (id_of(key), name, value)
-            for key, item in self.items.items()
-            for name, value in item.items()
-            if name != "upto"
-        ]
-        yield "counters", COUNTERS, counters
         yield "recent", RECENT_EVENTS, [*self.recent]
         yield "clients", journals.CLIENTS, [*self.clients]
         yield "received", journals.RECEIVED, [*self.received]
         places = sorted({(one.topic, one.partition) for one in self.log})
         ends = (self.e0, self.e1, self.checkpoint, self.checkpoint)
         yield "cut", CUT, [(*place, *ends) for place in places]
+        rows = generations([Place(*place) for place in places], self.boundaries)
+        yield "generations", GENERATIONS, list(rows)
 
 
 def healthy() -> History:

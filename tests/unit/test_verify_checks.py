@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.support.spooled import NOW, Happened, History, healthy, received, recent_item
 
-from shopstream_stack.verify import client_checks, log_checks, sink_checks
+from shopstream_stack.verify import aggregate_checks, client_checks, log_checks, sink_checks
 from shopstream_stack.verify.report import Invariant
 from shopstream_stack.verify.spool import Spool
 
@@ -19,7 +19,7 @@ HOUR = "hour#2026-11-21T05:00:00Z"
 def aggregates(spool: Spool, row: Invariant) -> None:
     """Both halves of invariant 4."""
     sink_checks.sums(spool, row)
-    sink_checks.aggregates(spool, row)
+    aggregate_checks.aggregates(spool, row)
 
 
 CHECKS: dict[int, Callable[[Spool, Invariant], None]] = {
@@ -140,15 +140,6 @@ def test_a_dead_letter_is_no_phantom_and_counts_nowhere(tmp_path: Path) -> None:
     rows = judged(history, tmp_path)
     assert {row.status for row in rows.values()} == {"holds"}
     assert rows[2].counted == {"events": 6, "dead letters": 1}
-
-
-def test_a_subject_may_move_to_a_new_partition_once(tmp_path: Path) -> None:
-    history = healthy()
-    history.log = [
-        one.at(0, partition=1) if one.topic == "shop.orders" and one.sequence == 3 else one
-        for one in history.log
-    ]
-    assert judged(history, tmp_path, 1)[1].status == "holds"
 
 
 def test_more_than_ten_of_a_kind_are_counted_and_ten_are_spelled_out(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 from tests.support.analytics_events import event
 
@@ -62,7 +63,7 @@ def test_an_archived_line_that_was_changed_takes_nothing_from_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
 ) -> None:
     whole = [record(0), record(1)]
-    changed = whole[1]._replace(value=damage(whole[1].value or b""))
+    changed = msgspec.structs.replace(whole[1], value=damage(whole[1].value or b""))
     assert changed != whole[1]
     row, events, unreadable = scanned(tmp_path, Sides(whole, [whole[0], changed]), monkeypatch)
     assert row.kinds == {"altered": 1}
@@ -73,5 +74,5 @@ def test_what_neither_side_can_read_is_no_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = Record(0, 0, None, [], b"noise")
-    sides = Sides([noise], [noise._replace(raw=True)])
+    sides = Sides([noise], [msgspec.structs.replace(noise, raw=True)])
     assert scanned(tmp_path, sides, monkeypatch) == (Invariant(3), 0, 1)

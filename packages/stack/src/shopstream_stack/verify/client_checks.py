@@ -6,7 +6,7 @@ only there an order exists that nobody can dispute; after a gap that it was told
 
 from typing import Final
 
-from shopstream_stack.verify.report import Invariant, Violation
+from shopstream_stack.verify.report import Invariant, Words
 from shopstream_stack.verify.spool import Spool
 
 _TABLES: Final = (
@@ -77,102 +77,64 @@ def received(spool: Spool, row: Invariant) -> None:
     row.look_for("missing", "duplicate", "reordered", "phantom", "unasked")
     for statement in _TABLES:
         spool.run(statement)
-    _missing(spool, row)
-    _twice(spool, row)
-    _late(spool, row)
+    spool.spell_out(
+        row,
+        "missing",
+        "FROM unheard",
+        lambda client, topic, part, off, subject, sequence, event_type, first, last: Words(
+            f"{topic} {subject}",
+            f"version {sequence}, {event_type}, at client {client}",
+            f"not received, though offsets {first} and {last} were",
+            f"{topic}/{part}@{off}",
+        ),
+    )
+    spool.spell_out(
+        row,
+        "duplicate",
+        "FROM heard_twice",
+        lambda client, topic, subject, sequence, more, lines: Words(
+            f"{topic} {subject}",
+            f"version {sequence} once at client {client}",
+            f"{more + 1} times",
+            f"lines {', '.join(map(str, lines))}",
+        ),
+        count="sum(more)",
+    )
+    spool.spell_out(
+        row,
+        "reordered",
+        "SELECT client, line, topic, subject, sequence, part, off, before, before_line "
+        "FROM heard_late",
+        lambda client, line, topic, subject, sequence, part, off, before, before_line: Words(
+            f"{topic} {subject}",
+            f"version {sequence} before version {before} at client {client}",
+            f"version {before} on line {before_line}",
+            f"line {line}, {topic}/{part}@{off}",
+        ),
+    )
     _strange(spool, row)
 
 
-def _missing(spool: Spool, row: Invariant) -> None:
-    row.found_all(
-        "missing",
-        spool.number("SELECT count(*) FROM unheard"),
-        [
-            Violation(
-                kind="missing",
-                aggregate=f"{topic} {subject}",
-                expected=f"version {sequence}, {event_type}, at client {client}",
-                seen=f"not received, though offsets {first} and {last} were",
-                place=f"{topic}/{part}@{off}",
-            )
-            for client, topic, part, off, subject, sequence, event_type, first, last in spool.first(
-                "FROM unheard ORDER BY ALL"
-            )
-        ],
-    )
-
-
-def _twice(spool: Spool, row: Invariant) -> None:
-    row.found_all(
-        "duplicate",
-        spool.number("SELECT coalesce(sum(more), 0) FROM heard_twice"),
-        [
-            Violation(
-                kind="duplicate",
-                aggregate=f"{topic} {subject}",
-                expected=f"version {sequence} once at client {client}",
-                seen=f"{more + 1} times",
-                place=f"lines {', '.join(map(str, lines))}",
-            )
-            for client, topic, subject, sequence, more, lines in spool.first(
-                "FROM heard_twice ORDER BY ALL"
-            )
-        ],
-    )
-
-
-def _late(spool: Spool, row: Invariant) -> None:
-    found = spool.first(
-        "SELECT client, line, topic, subject, sequence, part, off, before, before_line "
-        "FROM heard_late ORDER BY ALL"
-    )
-    row.found_all(
-        "reordered",
-        spool.number("SELECT count(*) FROM heard_late"),
-        [
-            Violation(
-                kind="reordered",
-                aggregate=f"{topic} {subject}",
-                expected=f"version {sequence} before version {before} at client {client}",
-                seen=f"version {before} on line {before_line}",
-                place=f"line {line}, {topic}/{part}@{off}",
-            )
-            for client, line, topic, subject, sequence, part, off, before, before_line in found
-        ],
-    )
-
-
 def _strange(spool: Spool, row: Invariant) -> None:
-    row.found_all(
+    spool.spell_out(
+        row,
         "phantom",
-        spool.number("SELECT count(*) FROM heard WHERE off < 0"),
-        [
-            Violation(
-                kind="phantom",
-                aggregate=f"{topic} {subject}",
-                expected="nothing: not on the log",
-                seen=f"version {sequence} as {event_id} at client {client}",
-                place=f"line {line}",
-            )
-            for client, line, event_id, topic, subject, sequence in spool.first(
-                "SELECT client, line, event_id, topic, subject, sequence FROM heard "
-                "WHERE off < 0 ORDER BY ALL"
-            )
-        ],
+        "SELECT client, line, event_id, topic, subject, sequence FROM heard WHERE off < 0",
+        lambda client, line, event_id, topic, subject, sequence: Words(
+            f"{topic} {subject}",
+            "nothing: not on the log",
+            f"version {sequence} as {event_id} at client {client}",
+            f"line {line}",
+        ),
     )
-    row.found_all(
+    spool.spell_out(
+        row,
         "unasked",
-        spool.number("SELECT count(*) FROM unasked"),
-        [
-            Violation(
-                kind="unasked",
-                aggregate=f"{topic} {subject}",
-                expected=f"only what client {client} asked for",
-                seen=f"version {sequence}, {event_type} of {seller}",
-                place=f"line {line}",
-            )
-            for client, line, _, topic, subject, sequence, event_type, seller in spool.first(
-                "FROM unasked ORDER BY ALL"
-            )
-        ],
+        "FROM unasked",
+        lambda client, line, _, topic, subject, sequence, event_type, seller: Words(
+            f"{topic} {subject}",
+            f"only what client {client} asked for",
+            f"version {sequence}, {event_type} of {seller}",
+            f"line {line}",
+        ),
     )

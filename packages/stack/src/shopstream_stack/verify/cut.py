@@ -17,7 +17,10 @@ from shopstream_stack.verify.waits import Waits
 
 @dataclass(slots=True)
 class Cut:
-    """Offsets by partition; what did not come in time stands in ``late``."""
+    """Offsets by partition; what did not come in time stands in ``late``.
+
+    A partition that was made in between has no E0: nothing in it is below it.
+    """
 
     e0: Mapping[Place, int]
     e1: dict[Place, int] = field(default_factory=dict)

@@ -141,7 +141,5 @@ def _copy(
         connection.cursor() as cursor,
         cursor.copy(statement) as rows,
     ):
-        for chunk in rows:
-            # A chunk is whole lines: the server sends a row a message.
-            sink.add_csv(bytes(chunk))
-            sink.checkpoint()
+        # The server sends a row a message.
+        sink.add_csv(map(bytes, rows))

@@ -4,8 +4,8 @@ Order events are taken apart by line: a product's revenue is its lines' part of 
 the lines' proportion of the order's cumulative refund, the remainder with the first line.
 """
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     id: str
     type: str
     subject: str
@@ -28,13 +28,13 @@ class _Event(msgspec.Struct):
     data: msgspec.Raw
 
 
-class _Item(msgspec.Struct, rename="camel"):
+class _Item(msgspec.Struct, rename="camel", gc=False):
     product_id: str
     quantity: int
     total_minor: int
 
 
-class _Order(msgspec.Struct, rename="camel"):
+class _Order(msgspec.Struct, rename="camel", gc=False):
     items: list[_Item]
     total_minor: int
     refunded_minor: int
@@ -42,28 +42,19 @@ class _Order(msgspec.Struct, rename="camel"):
     refund_amount_minor: int = 0
 
 
-class Line(NamedTuple):
-    """What an order event adds to one product; revenue is signed, in minor units."""
-
-    product: str
-    units: int
-    revenue: int
+#: Type, time, currency, product, units, revenue: what an order event adds to one product; revenue
+#: is signed, in minor units.
+Line = tuple[str, int, str, str, int, int]
+#: Subject, sequence, event id, type, seller, time (microseconds since 1970), amount, currency,
+#: units; the amount is what was paid or paid back, in minor units, never negative.
+Row = tuple[str, int, str, str, str, int, int, str, int]
 
 
 class Event(NamedTuple):
-    """An event; ``amount`` is what was paid or paid back, in minor units, never negative."""
+    """An event as the check's tables hold it."""
 
-    subject: str
-    sequence: int
-    event_id: str
-    type: str
-    seller: str
-    #: Microseconds since 1970.
-    time: int
-    amount: int
-    currency: str
-    units: int
-    lines: tuple[Line, ...]
+    row: Row
+    lines: Sequence[Line] = ()
 
 
 _envelope: Final = msgspec.json.Decoder(_Event)
@@ -81,26 +72,17 @@ def read(record: Record) -> Event | None:
     try:
         event = _envelope.decode(record.value or b"")
         sequence, time = int(event.sequence), _microseconds(event.time)
+        said = (event.subject, sequence, event.id, event.type, event.sellerid, time)
         if not event.type.startswith("order."):
-            return Event(
-                event.subject, sequence, event.id, event.type, event.sellerid, time, 0, "", 0, ()
-            )
+            return Event((*said, 0, "", 0))
         order = _order.decode(event.data)
     except (msgspec.MsgspecError, ValueError):
         return None
     amount = _amount(event.type, order)
-    return Event(
-        subject=event.subject,
-        sequence=sequence,
-        event_id=event.id,
-        type=event.type,
-        seller=event.sellerid,
-        time=time,
-        amount=amount or 0,
-        currency=order.currency if amount is not None else "",
-        units=sum(item.quantity for item in order.items),
-        lines=_lines(event, order),
-    )
+    currency = order.currency if amount is not None else ""
+    units = sum([item.quantity for item in order.items])
+    lines = [(event.type, time, currency, *line) for line in _lines(event, order)]
+    return Event((*said, amount or 0, currency, units), lines)
 
 
 def _is_rejected(value: bytes | None) -> bool:
@@ -121,21 +103,20 @@ def _amount(event_type: str, order: _Order) -> int | None:
     return order.refund_amount_minor if event_type == "order.refunded" else None
 
 
-def _lines(event: _Event, order: _Order) -> tuple[Line, ...]:
-    """One line a product, however often it stands in the order."""
+def _lines(event: _Event, order: _Order) -> Iterable[tuple[str, int, int]]:
+    """Product, units and revenue: one line a product, however often it stands in the order."""
     bought: dict[str, tuple[int, int]] = {}
     for item in order.items:
         quantity, total = bought.get(item.product_id, (0, 0))
         bought[item.product_id] = quantity + item.quantity, total + item.total_minor
-    earned = dict.fromkeys(bought, 0)
     if event.type == "order.paid":
-        earned = {product: total for product, (_, total) in bought.items()}
-    elif event.type == "order.refunded":
-        model = Order(event.subject, event.sellerid, order.currency, bought)
-        earlier = order.refunded_minor - order.refund_amount_minor
-        steps = (model.refund_shares(refunded) for refunded in (earlier, order.refunded_minor))
-        for before, after in pairwise(steps):
-            earned = {product: before[product] - after[product] for product in bought}
-    return tuple(
-        Line(product, quantity, earned[product]) for product, (quantity, _) in bought.items()
-    )
+        return [(product, quantity, total) for product, (quantity, total) in bought.items()]
+    if event.type != "order.refunded":
+        return [(product, quantity, 0) for product, (quantity, _) in bought.items()]
+    model = Order(event.subject, event.sellerid, order.currency, bought)
+    before = model.refund_shares(order.refunded_minor - order.refund_amount_minor)
+    after = model.refund_shares(order.refunded_minor)
+    return [
+        (product, quantity, before[product] - after[product])
+        for product, (quantity, _) in bought.items()
+    ]

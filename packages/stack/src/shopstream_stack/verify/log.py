@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from confluent_kafka import (
     Consumer,
     IsolationLevel,
@@ -14,6 +15,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from shopstream_shared.boundaries import Boundary, read_boundaries
 from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer, topic_ids
 from shopstream_shared.topics import DEAD_LETTER, STREAM_TOPICS
 from shopstream_stack.errors import StackError
@@ -42,7 +44,7 @@ class Place(NamedTuple):
         return f"{self.topic}/{self.partition}"
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record of the log or one line of the archive: the same members, the same bytes."""
 
     offset: int
@@ -82,6 +84,17 @@ class Log:
             return topic_ids(self._admin, STREAM_TOPICS)
         except KafkaException as error:
             raise away(self.brokers, error) from error
+
+    def boundaries(self) -> tuple[Boundary, ...]:
+        """Where topics got more partitions (protocol rule 14), oldest first. Raises StackError."""
+        try:
+            return read_boundaries(self._connection)
+        except KafkaException as error:
+            raise away(self.brokers, error) from error
+        except msgspec.MsgspecError as error:
+            raise StackError(
+                f"Kafka at {self.brokers} cannot be read: a boundary: {error}"
+            ) from error
 
     def starts(self, places: Collection[Place]) -> dict[Place, int]:
         """The first offset of each partition."""

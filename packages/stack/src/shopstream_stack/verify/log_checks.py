@@ -6,7 +6,7 @@ a phantom below E0, where every event's transaction had ended before the snapsho
 
 from typing import Final
 
-from shopstream_stack.verify.report import SHOWN_MAX, Invariant, Violation
+from shopstream_stack.verify.report import SHOWN_MAX, Invariant, Words
 from shopstream_stack.verify.spool import Spool
 
 #: The log's events below the cut, dead letters apart: nobody else reads those as events.
@@ -19,12 +19,19 @@ _VIEWS: Final = (
     CREATE VIEW below AS SELECT events.* FROM events
         JOIN cut ON cut.topic = events.topic AND cut.part = events.part AND events.off < cut.e1
     """,
+    # What was published in order stands in the order of (generation, offset).
+    """
+    CREATE VIEW placed AS SELECT below.*, generation FROM below
+        JOIN generations g ON g.topic = below.topic AND g.part = below.part
+            AND below.off >= g.begun AND below.off < g.ended
+    """,
 )
 _VERSIONS: Final = (
     # The audit row that the log lacks, and why it may.
     """
     CREATE TABLE lost AS
-    SELECT a.*, CASE WHEN p.event_id IS NOT NULL THEN 'poison'
+    SELECT a.topic, a.subject, a.sequence, a.type, a.event_id,
+           CASE WHEN p.event_id IS NOT NULL THEN 'poison'
                      WHEN w.event_id IS NOT NULL THEN 'unpublished' ELSE 'lost' END AS kind,
            coalesce(p.reason, '') AS reason
     FROM (SELECT * FROM audit ANTI JOIN below USING (topic, subject, sequence)) AS a
@@ -39,30 +46,36 @@ _VERSIONS: Final = (
     # A later version at an earlier offset; that of a doubled one counts where it is first.
     """
     CREATE TABLE swapped AS
-    SELECT s.* FROM (
-        SELECT topic, part, off, subject, sequence,
-               lag(sequence) OVER of_subject AS before, lag(off) OVER of_subject AS before_off
-        FROM below
-        WINDOW of_subject AS (PARTITION BY topic, part, subject ORDER BY off)
+    SELECT s.* EXCLUDE (generation, earlier_generation) FROM (
+        SELECT topic, part, off, subject, sequence, generation,
+               lag(sequence) OVER of_subject AS earlier, lag(part) OVER of_subject AS earlier_part,
+               lag(off) OVER of_subject AS earlier_off,
+               lag(generation) OVER of_subject AS earlier_generation
+        FROM placed
+        WINDOW of_subject AS (PARTITION BY topic, subject ORDER BY generation, part, off)
     ) AS s
-    WHERE s.sequence < s.before AND NOT EXISTS (
-        SELECT 1 FROM below b JOIN doubled d USING (topic, subject, sequence)
-        WHERE b.topic = s.topic AND b.subject = s.subject AND b.sequence = s.sequence
-          AND b.part = s.part AND b.off < s.off
+    WHERE s.sequence < s.earlier
+      AND (s.part = s.earlier_part OR s.generation > s.earlier_generation)
+      AND NOT EXISTS (
+        SELECT 1 FROM placed p JOIN doubled d USING (topic, subject, sequence)
+        WHERE p.topic = s.topic AND p.subject = s.subject AND p.sequence = s.sequence
+          AND (p.generation < s.generation OR (p.part = s.part AND p.off < s.off))
     )
     """,
-    # With more partitions a subject may move to another one (protocol rule 14), once.
+    # Two partitions at once: nobody can tell which of the events comes first.
     """
     CREATE TABLE spread AS
     WITH moved AS (
         SELECT topic, subject FROM below GROUP BY topic, subject HAVING min(part) <> max(part)
-    ), ranges AS (
-        SELECT topic, subject, part, min(sequence) AS low, max(sequence) AS high, min(off) AS off
-        FROM below SEMI JOIN moved USING (topic, subject) GROUP BY topic, subject, part
     )
-    SELECT r.topic, r.subject, r.part, r.off, r.low, q.part AS other, q.high
-    FROM ranges r JOIN ranges q USING (topic, subject)
-    WHERE r.part <> q.part AND r.low > q.low AND r.low < q.high
+    SELECT topic, subject, generation,
+           list(topic || '/' || part || '@' || off ORDER BY low, part) AS places
+    FROM (
+        SELECT topic, subject, generation, part, min(sequence) AS low,
+               arg_min(off, sequence) AS off
+        FROM placed SEMI JOIN moved USING (topic, subject)
+        GROUP BY topic, subject, generation, part
+    ) GROUP BY topic, subject, generation HAVING count(*) > 1
     """,
     # A version of the state without its row in the audit, or a row twice.
     """
@@ -113,20 +126,13 @@ def versions_on_log(spool: Spool, row: Invariant) -> None:
     _lost(spool, row)
     _doubled(spool, row)
     _reordered(spool, row)
-    count = spool.number("SELECT count(*) FROM unaudited")
-    first = spool.first("FROM unaudited ORDER BY ALL")
-    row.found_all(
+    spool.spell_out(
+        row,
         "unaudited",
-        count,
-        [
-            Violation(
-                kind="unaudited",
-                aggregate=f"{topic} {subject}",
-                expected=f"audit rows 1 to {version}",
-                seen=f"{rows} rows, {low} to {high}",
-            )
-            for topic, subject, version, rows, low, high in first
-        ],
+        "FROM unaudited",
+        lambda topic, subject, version, rows, low, high: Words(
+            f"{topic} {subject}", f"audit rows 1 to {version}", f"{rows} rows, {low} to {high}"
+        ),
     )
 
 
@@ -136,25 +142,17 @@ def _lost(spool: Spool, row: Invariant) -> None:
         "unpublished": "still in the outbox",
         "poison": "in outbox_poison",
     }
-    for kind, count in spool.rows("SELECT kind, count(*) FROM lost GROUP BY kind ORDER BY kind"):
-        first = spool.first(
-            "SELECT topic, subject, sequence, type, event_id, reason FROM lost WHERE kind = ? "
-            "ORDER BY ALL",
-            [kind],
-        )
-        row.found_all(
+    for kind, what in seen.items():
+        spool.spell_out(
+            row,
             kind,
-            count,
-            [
-                Violation(
-                    kind=kind,
-                    aggregate=f"{topic} {subject}",
-                    expected=f"version {sequence}, {event_type} {event_id}",
-                    seen=f"{seen[kind]}: {reason}" if reason else seen[kind],
-                    place=_neighbours(spool, topic, subject, sequence),
-                )
-                for topic, subject, sequence, event_type, event_id, reason in first
-            ],
+            f"SELECT * EXCLUDE (kind) FROM lost WHERE kind = '{kind}'",  # noqa: S608 - a word of ours
+            lambda topic, subject, sequence, event_type, event_id, reason, what=what: Words(
+                f"{topic} {subject}",
+                f"version {sequence}, {event_type} {event_id}",
+                f"{what}: {reason}" if reason else what,
+                _neighbours(spool, topic, subject, sequence),
+            ),
         )
 
 
@@ -170,53 +168,45 @@ def _neighbours(spool: Spool, topic: str, subject: str, sequence: int) -> str:
 
 
 def _doubled(spool: Spool, row: Invariant) -> None:
-    count = spool.number("SELECT coalesce(sum(more), 0) FROM doubled")
-    first = spool.first(
-        "SELECT topic, subject, sequence, list(part || '@' || off ORDER BY part, off) "
-        "FROM below JOIN doubled USING (topic, subject, sequence) "
-        "GROUP BY topic, subject, sequence ORDER BY ALL"
-    )
-    row.found_all(
+    spool.spell_out(
+        row,
         "duplicate",
-        count,
-        [
-            Violation(
-                kind="duplicate",
-                aggregate=f"{topic} {subject}",
-                expected=f"version {sequence} once",
-                seen=f"{len(places)} times",
-                place=", ".join(f"{topic}/{place}" for place in places[:SHOWN_MAX]),
-            )
-            for topic, subject, sequence, places in first
-        ],
+        "SELECT topic, subject, sequence, list(part || '@' || off ORDER BY part, off) AS places "
+        "FROM below JOIN doubled USING (topic, subject, sequence) "
+        "GROUP BY topic, subject, sequence",
+        lambda topic, subject, sequence, places: Words(
+            f"{topic} {subject}",
+            f"version {sequence} once",
+            f"{len(places)} times",
+            ", ".join(f"{topic}/{place}" for place in places[:SHOWN_MAX]),
+        ),
+        count="sum(len(places) - 1)",
     )
 
 
 def _reordered(spool: Spool, row: Invariant) -> None:
-    swapped = spool.first("FROM swapped ORDER BY ALL")
-    violations = [
-        Violation(
-            kind="reordered",
-            aggregate=f"{topic} {subject}",
-            expected=f"version {sequence} before version {before}",
-            seen=f"version {before} at {topic}/{part}@{before_off}",
-            place=f"{topic}/{part}@{off}",
-        )
-        for topic, part, off, subject, sequence, before, before_off in swapped
-    ]
-    spread = spool.first("FROM spread ORDER BY ALL")
-    violations += [
-        Violation(
-            kind="reordered",
-            aggregate=f"{topic} {subject}",
-            expected="one partition, or one after the other",
-            seen=f"version {low} beside up to version {high} in partition {other}",
-            place=f"{topic}/{part}@{off}",
-        )
-        for topic, subject, part, off, low, other, high in spread
-    ]
-    count = spool.number("SELECT (SELECT count(*) FROM swapped) + (SELECT count(*) FROM spread)")
-    row.found_all("reordered", count, violations[:SHOWN_MAX])
+    spool.spell_out(
+        row,
+        "reordered",
+        "FROM swapped",
+        lambda topic, part, off, subject, sequence, before, before_part, before_off: Words(
+            f"{topic} {subject}",
+            f"version {sequence} before version {before}",
+            f"version {before} at {topic}/{before_part}@{before_off}",
+            f"{topic}/{part}@{off}",
+        ),
+    )
+    spool.spell_out(
+        row,
+        "reordered",
+        "FROM spread",
+        lambda topic, subject, _, places: Words(
+            f"{topic} {subject}",
+            "one partition until the topic gets more of them",
+            ", ".join(places[:SHOWN_MAX]),
+            places[-1],
+        ),
+    )
 
 
 def no_phantoms(spool: Spool, row: Invariant) -> None:
@@ -231,37 +221,25 @@ def no_phantoms(spool: Spool, row: Invariant) -> None:
     row.counted["dead letters"] = spool.number("SELECT count(*) FROM letters") + spool.number(
         "SELECT count(*) FROM unreadable ANTI JOIN letters USING (topic, part, off)"
     )
-    count = spool.number("SELECT count(*) FROM phantoms")
-    first = spool.first(
-        "SELECT topic, part, off, subject, sequence, type, event_id FROM phantoms ORDER BY ALL"
-    )
-    row.found_all(
+    spool.spell_out(
+        row,
         "phantom",
-        count,
-        [
-            Violation(
-                kind="phantom",
-                aggregate=f"{topic} {subject}",
-                expected="nothing: no audit row",
-                seen=f"version {sequence}, {event_type} {event_id}",
-                place=f"{topic}/{part}@{off}",
-            )
-            for topic, part, off, subject, sequence, event_type, event_id in first
-        ],
+        "SELECT topic, part, off, subject, sequence, type, event_id FROM phantoms",
+        lambda topic, part, off, subject, sequence, event_type, event_id: Words(
+            f"{topic} {subject}",
+            "nothing: no audit row",
+            f"version {sequence}, {event_type} {event_id}",
+            f"{topic}/{part}@{off}",
+        ),
     )
-    count = spool.number("SELECT count(*) FROM altered")
-    first = spool.first("FROM altered ORDER BY ALL")
-    row.found_all(
+    spool.spell_out(
+        row,
         "altered",
-        count,
-        [
-            Violation(
-                kind="altered",
-                aggregate=f"{topic} {subject}",
-                expected=f"version {sequence} as audited",
-                seen=f"another {what}",
-                place=f"{topic}/{part}@{off}",
-            )
-            for topic, part, off, subject, sequence, what in first
-        ],
+        "FROM altered",
+        lambda topic, part, off, subject, sequence, what: Words(
+            f"{topic} {subject}",
+            f"version {sequence} as audited",
+            f"another {what}",
+            f"{topic}/{part}@{off}",
+        ),
     )

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from shopstream_shared.clock import format_time
 
@@ -27,6 +27,15 @@ TITLES: Final[Mapping[int, str]] = {
 BY_JOURNAL: Final = frozenset({7, 8})
 
 
+class Words(NamedTuple):
+    """What is wrong about what; see `Violation`."""
+
+    aggregate: str
+    expected: str
+    seen: str
+    place: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
     """One thing that must not be. ``place`` is an offset, an object's key or a journal's line."""
@@ -36,6 +45,10 @@ class Violation:
     expected: str
     seen: str
     place: str = ""
+
+    @classmethod
+    def of(cls, kind: str, words: Words) -> "Violation":
+        return cls(kind=kind, **words._asdict())
 
     def __str__(self) -> str:
         at = f" ({self.place})" if self.place else ""
@@ -88,16 +101,7 @@ class Invariant:
             "status": self.status,
             "counted": self.counted,
             "violations": dict(self.kinds),
-            "first": [
-                {
-                    "kind": one.kind,
-                    "aggregate": one.aggregate,
-                    "expected": one.expected,
-                    "seen": one.seen,
-                    "place": one.place,
-                }
-                for one in self.violations
-            ],
+            "first": [asdict(one) for one in self.violations],
             "unchecked": self.unchecked,
         }
 

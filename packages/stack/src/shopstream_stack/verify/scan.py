@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from shopstream_stack.verify import events
 from shopstream_stack.verify.archive import Archive, Chain
+from shopstream_stack.verify.events import Event
 from shopstream_stack.verify.log import Log, Place, Record
 from shopstream_stack.verify.report import Invariant, Violation
 from shopstream_stack.verify.spool import Spool, Table
@@ -67,6 +70,18 @@ class Tables:
     lines: Table
     unreadable: Table
 
+    def checkpoint(self) -> None:
+        """Load what is waiting, where it is much."""
+        for table in (self.log, self.lines, self.unreadable):
+            table.checkpoint()
+
+
+class Read(msgspec.Struct, frozen=True, gc=False):
+    """A record and what it says; no event where it says nothing that can be read."""
+
+    record: Record
+    event: Event | None
+
 
 @dataclass(slots=True)
 class Scan:
@@ -84,19 +99,18 @@ class Scan:
         """Read everything in the ranges; the chains as far as they were walked."""
         chains: dict[Place, Chain] = {}
         with (
+            self.spool.at_once(),
             self.spool.table("log", LOG) as log,
             self.spool.table("lines", LINES) as lines,
             self.spool.table("unreadable", UNREADABLE) as unreadable,
         ):
             tables = Tables(log, lines, unreadable)
             for place, within in ranges.items():
-                archived: Iterator[Record] = iter(())
                 chain = None
                 if self.archive is not None:
                     chain = Chain(self.archive, place, self.topic_ids[place.topic], self.row)
                     chains[place] = chain
-                    archived = self._rising(place, chain.records(self.spool, within.end))
-                self._place(place, within, archived, chain, tables)
+                self._place(place, within, chain, tables)
         self.advance(self.records % ADVANCE_RECORDS)
         return chains
 
@@ -110,46 +124,46 @@ class Scan:
             last = record.offset
             yield record
 
-    def _place(
-        self,
-        place: Place,
-        within: Range,
-        archived: Iterator[Record],
-        chain: Chain | None,
-        tables: Tables,
-    ) -> None:
-        log = self.log.read(place, within.start, within.end)
-        for logged, kept in side_by_side(log, archived):
-            said = kept or logged
-            if logged is not None and kept is not None:
-                if difference := differing(logged, kept):
-                    self._fault("altered", place, logged.offset, "the log's bytes", difference)
-                    # A fault of the archive is no fault of the log: what was published is there.
-                    said = logged
-            elif logged is not None:
+    def _place(self, place: Place, within: Range, chain: Chain | None, tables: Tables) -> None:
+        log = map(_read, self.log.read(place, within.start, within.end))
+        archived: Iterator[Record] = iter(())
+        expect: Callable[[Record | None], None] = _nothing
+        if chain is not None:
+            archived = self._rising(place, chain.records(self.spool, within.end))
+            expect = chain.expect
+        for logged, kept in side_by_side(log, archived, expect):
+            said = logged
+            if kept is None:
                 # Beyond the chain's end it is not archived yet.
-                if chain is not None and logged.offset < chain.next:
-                    self._fault("missing", place, logged.offset, "archived", "not in the archive")
-            elif kept is not None and within.start <= kept.offset < within.end:
-                self._fault("phantom", place, kept.offset, "on the log", "in the archive only")
+                if logged is not None and chain is not None and logged.record.offset < chain.next:
+                    offset = logged.record.offset
+                    self._fault("missing", place, offset, "archived", "not in the archive")
+            elif logged is None:
+                said = _read(kept)
+                if within.start <= kept.offset < within.end:
+                    self._fault("phantom", place, kept.offset, "on the log", "in the archive only")
+            elif kept is not logged.record:
+                if difference := differing(logged.record, kept):
+                    # A fault of the archive is no fault of the log: what was published is there.
+                    self._fault("altered", place, kept.offset, "the log's bytes", difference)
+                else:
+                    said = _read(kept)
             assert said is not None  # noqa: S101 - one of both is there
             self._keep(place, said, kept is not None, tables)
 
-    def _keep(self, place: Place, record: Record, archived: bool, tables: Tables) -> None:  # noqa: FBT001 - a column
+    def _keep(self, place: Place, read: Read, archived: bool, tables: Tables) -> None:  # noqa: FBT001 - a column
         self.records += 1
         if self.records % ADVANCE_RECORDS == 0:
             self.advance(ADVANCE_RECORDS)
-        event = events.read(record)
+            tables.checkpoint()
+        record, event = read.record, read.event
         if event is None:
             tables.unreadable.add((*place, record.offset))
             return
         digest = hashlib.sha256(record.value or b"").hexdigest()[:32]
-        tables.log.add((*place, record.offset, *event[:-1], digest, archived))
-        tables.log.checkpoint()
+        tables.log.add((*place, record.offset, *event.row, digest, archived))
         for line in event.lines:
-            of = (event.type, event.time, event.currency)
-            tables.lines.add((*place, record.offset, *of, *line, archived))
-            tables.lines.checkpoint()
+            tables.lines.add((*place, record.offset, *line, archived))
 
     def _fault(self, kind: str, place: Place, offset: int, expected: str, seen: str) -> None:
         self.row.found(
@@ -163,32 +177,47 @@ class Scan:
         )
 
 
+def _read(record: Record) -> Read:
+    return Read(record, events.read(record))
+
+
+def _nothing(_ahead: Record | None) -> None:
+    """Where there is no archive, nothing is expected of it."""
+
+
 def side_by_side(
-    log: Iterator[Record], archive: Iterator[Record]
-) -> Iterator[tuple[Record | None, Record | None]]:
-    """Both in one order of offsets; records of one offset together. Each rises strictly."""
-    logged, kept = next(log, None), next(archive, None)
+    log: Iterator[Read], archive: Iterator[Record], expect: Callable[[Record | None], None]
+) -> Iterator[tuple[Read | None, Record | None]]:
+    """Both in one order of offsets; records of one offset together. Each rises strictly.
+
+    ``expect`` is told of the log's next event before the archive is asked for its next record.
+    """
+    logged = _next_expected(log, expect)
+    kept = next(archive, None)
     while logged is not None or kept is not None:
-        if kept is None or (logged is not None and logged.offset < kept.offset):
+        if kept is None or (logged is not None and logged.record.offset < kept.offset):
             yield logged, None
-            logged = next(log, None)
-        elif logged is None or kept.offset < logged.offset:
+            logged = _next_expected(log, expect)
+        elif logged is None or kept.offset < logged.record.offset:
             yield None, kept
             kept = next(archive, None)
         else:
             yield logged, kept
-            logged, kept = next(log, None), next(archive, None)
+            logged = _next_expected(log, expect)
+            kept = next(archive, None)
+
+
+def _next_expected(log: Iterator[Read], expect: Callable[[Record | None], None]) -> Read | None:
+    logged = next(log, None)
+    expect(logged.record if logged is not None and logged.event is not None else None)
+    return logged
 
 
 def differing(logged: Record, kept: Record) -> str:
     """Which members of a line are not the log's; empty when none."""
-    if logged.value == kept.value and logged[1:4] == kept[1:4]:
-        return ""
-    return (
-        ", ".join(
-            name
-            for name in ("timestamp", "key", "headers", "value")
-            if getattr(logged, name) != getattr(kept, name)
-        )
-        + " differ"
-    )
+    names = [
+        name
+        for name in ("timestamp", "key", "headers", "value")
+        if getattr(logged, name) != getattr(kept, name)
+    ]
+    return f"{', '.join(names)} differ" if names else ""

@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
 from shopstream_stack.verify.log import Place
-from shopstream_stack.verify.spool import Spool
+from shopstream_stack.verify.spool import Spool, Table
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 AGGREGATES: Final = "analytics-aggregates"
 RECENT: Final = "analytics-recent"
 
+#: The counters that any item may have; all others are of a type or a currency.
+PLAIN: Final = ("events", "orders", "units", "cancelled", "lowStockWarnings", "outOfStock")
 #: ``key``: partition key, a bar, sort key. ``id``: its md5, by which items are joined.
-ITEMS: Final = {"id": "UUID", "key": "VARCHAR", "upto": "BIGINT"}
+ITEMS: Final = {
+    "id": "UUID",
+    "key": "VARCHAR",
+    "upto": "BIGINT",
+    **{f'"{name}"': "HUGEINT" for name in PLAIN},
+}
+#: A row a counter that is not in `PLAIN`.
 COUNTERS: Final = {"id": "UUID", "name": "VARCHAR", "value": "HUGEINT"}
 RECENT_EVENTS: Final = {
     "event_id": "VARCHAR",
@@ -65,11 +73,9 @@ class Tables:
         with spool.table("items", ITEMS) as items, spool.table("counters", COUNTERS) as counters:
             for item in self._scan(self._target.aggregates_table):
                 key = f"{_text(item, 'pk')}|{_text(item, 'sk')}"
-                short = id_of(key)
-                items.add((short, key, _number(item, "upto", -1)))
+                values = {name: _number(item, name, 0) for name in item.keys() - _KEYS}
+                add_item(items, counters, key, _number(item, "upto", -1), values)
                 items.checkpoint()
-                for name in item.keys() - _KEYS:
-                    counters.add((short, name, _number(item, name, 0)))
                 counters.checkpoint()
 
     def recent_into(self, spool: Spool) -> None:
@@ -107,9 +113,13 @@ class Tables:
         return StackError(f"DynamoDB at {self._target.dynamo_endpoint} cannot be read: {error}")
 
 
-def id_of(key: str) -> str:
-    """What stands for an item's key; DuckDB's own md5 gives the same."""
-    return hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
+def add_item(items: Table, counters: Table, key: str, upto: int, values: Mapping[str, int]) -> None:
+    """Add an aggregate item, ``values`` by counter."""
+    # What stands for the key; DuckDB's own md5 gives the same.
+    short = hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
+    items.add((short, key, upto, *(values.get(name, 0) for name in PLAIN)))
+    for name in values.keys() - set(PLAIN):
+        counters.add((short, name, values[name]))
 
 
 def _text(item: Item, name: str) -> str:
