@@ -47,10 +47,15 @@ class Planted:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallShop]:
-    """On components of its own: on a log with the events of others nothing could be counted."""
+def shop(
+    session_components: LocalComponents, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SmallShop]:
+    """On a Kafka of its own: on a log with the events of others nothing could be counted."""
     folder = tmp_path_factory.mktemp("shop")
-    with LocalComponents() as components, small_shop(components, folder) as made:
+    with (
+        LocalComponents() as own,
+        small_shop(session_components, own.kafka_brokers, folder) as made,
+    ):
         yield made
 
 

@@ -62,8 +62,9 @@ class Analytics:
     @classmethod
     def fresh(cls, components: LocalComponents, logs: Path, **variables: str) -> "Analytics":
         name = uuid4().hex[:12]
+        shared = () if "KAFKA_BROKERS" in variables else ("kafka",)
         environ = {
-            **components.environ_of("kafka", "dynamodb", "minio"),
+            **components.environ_of(*shared, "dynamodb", "minio"),
             "RECENT_EVENTS_TABLE_NAME": f"Recent-{name}",
             "SHOPSTREAM_AGGREGATES_TABLE_NAME": f"Aggregates-{name}",
             "SHOPSTREAM_CHECKPOINTS_TABLE_NAME": f"Checkpoints-{name}",

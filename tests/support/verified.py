@@ -1,7 +1,8 @@
 """A small shop whose parts have all done their work and stopped: for tests that then break it.
 
-Real API, relay and analytics on the shared components, with a database, tables and a bucket of
-their own. What arrived is in order when it is handed out; nothing runs any more that could mend it.
+Real API, relay and analytics on the shared components, with a database, tables, a bucket and a
+Kafka of their own. What arrived is in order when it is handed out; nothing runs any more that could
+mend it.
 """
 
 import json
@@ -72,10 +73,13 @@ class SmallShop:
 
 
 @contextmanager
-def small_shop(components: LocalComponents, folder: Path) -> Iterator[SmallShop]:
-    """Write, wait until all of it is everywhere, stop everything."""
-    analytics = Analytics.fresh(components, folder)
-    with ExitStack() as stack, ApiProcess.beside(components) as api:
+def small_shop(components: LocalComponents, brokers: str, folder: Path) -> Iterator[SmallShop]:
+    """Write, wait until all of it is everywhere, stop everything.
+
+    ``brokers``: a Kafka that nobody else uses.
+    """
+    analytics = Analytics.fresh(components, folder, KAFKA_BROKERS=brokers)
+    with ExitStack() as stack, ApiProcess.beside(components, KAFKA_BROKERS=brokers) as api:
         api.checked = False
         environ = {**analytics.environ, "DATABASE_URL": api.database_url}
         services = dict.fromkeys(("api", "notifications", "analytics", "web"), "http://127.0.0.1:1")

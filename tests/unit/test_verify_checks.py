@@ -107,7 +107,7 @@ def poisoned(history: History) -> None:
         (interleaved, 1, "reordered", "shop.orders/1@4"),
         (made_up, 2, "phantom", "shop.products/0@7"),
         (other_bytes, 2, "altered", "shop.products/0@3"),
-        (unaudited, 1, "unaudited", ""),
+        (unaudited, 1, "unaudited", "version 1 is at shop.inventory/0@2"),
         (still_waiting, 1, "unpublished", "version 1 is at shop.products/0@0"),
         (poisoned, 1, "poison", "version 1 is at shop.products/0@0"),
     ],
@@ -147,6 +147,22 @@ def test_more_than_ten_of_a_kind_are_counted_and_ten_are_spelled_out(tmp_path: P
     history.log += [replace(MADE_UP, offset=10 + n, sequence=3 + n) for n in range(25)]
     row = judged(history, tmp_path, 2)[2]
     assert row.kinds["phantom"] == 25
+    assert len(row.violations) == 10
+
+
+def test_of_one_kind_ten_are_spelled_out_whatever_found_them(tmp_path: Path) -> None:
+    history = History()
+    for number in range(9):
+        product, other = f"p{number}", f"q{number}"
+        history.log += [
+            Happened("shop.products", 4 * number, product, 2, "product.updated"),
+            Happened("shop.products", 4 * number + 1, product, 1, "product.created"),
+            Happened("shop.products", 4 * number + 2, other, 1, "product.created"),
+            Happened("shop.products", number, other, 2, "product.updated", partition=1),
+        ]
+    history.audit = list(history.log)
+    row = judged(history, tmp_path, 1)[1]
+    assert row.kinds["reordered"] == 18
     assert len(row.violations) == 10
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
-from tests.support.analytics_events import event
+from tests.support.analytics_events import LogRecord, event, inventory_body
 
-from shopstream_stack.verify.archive import Archive, Chain
+from shopstream_analytics.archive.line import line_of as archived_line
+from shopstream_stack.verify.archive import Archive, Chain, Damaged, line_of
 from shopstream_stack.verify.log import Log, Place, Record
 from shopstream_stack.verify.report import Invariant
 from shopstream_stack.verify.scan import Range, Scan
@@ -27,6 +28,10 @@ class Sides:
 
     def read(self, _place: Place, _start: int, _end: int) -> Iterator[Record]:
         return iter(self.logged)
+
+
+def chain(topic: str = PLACE.topic) -> Chain:
+    return Chain(cast(Archive, None), Place(topic, PLACE.partition), "id", Invariant(3))
 
 
 def record(offset: int) -> Record:
@@ -76,3 +81,57 @@ def test_what_neither_side_can_read_is_no_event(
     noise = Record(0, 0, None, [], b"noise")
     sides = Sides([noise], [msgspec.structs.replace(noise, raw=True)])
     assert scanned(tmp_path, sides, monkeypatch) == (Invariant(3), 0, 1)
+
+
+def test_the_archive_s_own_line_of_an_event_is_known_without_taking_it_apart() -> None:
+    made = event(
+        "inventory.updated", inventory_body("p", "s", 1), subject="p", seller="s", sequence=1
+    )
+    logged = Record(7, 0, b"p", [("ce_id", 'ü "x"\\'.encode())], made.value)
+    line = archived_line(LogRecord(*PLACE, 7, 0, logged.key, logged.value, logged.headers))
+    walked = chain()
+    walked.expect(logged)
+    assert walked.record(line.removesuffix(b"\n")) is logged
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"offset": 8}, id="offset"),
+        pytest.param({"timestamp": 1}, id="timestamp"),
+        pytest.param({"key": None}, id="key"),
+        pytest.param({"headers": [("a", b"b")]}, id="headers"),
+        pytest.param({"value": b'{"a":1}'}, id="value"),
+    ],
+)
+def test_a_line_that_is_not_the_expected_one_is_read_as_it_stands(other: dict[str, Any]) -> None:
+    logged = record(7)
+    kept = msgspec.structs.replace(logged, **other)
+    line = line_of(PLACE, kept)
+    assert line is not None
+    walked = chain()
+    walked.expect(logged)
+    assert walked.record(line) == kept
+
+
+def test_a_line_of_another_partition_is_damaged_whatever_was_expected() -> None:
+    line = line_of(Place("shop.orders", 0), record(7))
+    assert line is not None
+    walked = chain()
+    walked.expect(record(7))
+    with pytest.raises(Damaged, match=r"a line of shop\.orders/0"):
+        walked.record(line)
+
+
+@pytest.mark.parametrize(
+    "hard",
+    [
+        pytest.param({"value": b' {"a":1} '}, id="white space around the value"),
+        pytest.param({"value": None}, id="no value"),
+        pytest.param({"key": b"\xff"}, id="a key that is no text"),
+        pytest.param({"headers": [("a", b"\xff")]}, id="a header that is no text"),
+        pytest.param({"headers": [("a", None)]}, id="a header without a value"),
+    ],
+)
+def test_nothing_is_expected_of_a_record_whose_line_is_not_simple(hard: dict[str, Any]) -> None:
+    assert line_of(PLACE, msgspec.structs.replace(record(7), **hard)) is None

@@ -236,7 +236,7 @@ class Chain:
                 digest.update(chunk)
                 *lines, rest = (rest + unpack.decompress(chunk)).split(b"\n")
                 for line in lines:
-                    record = self._record(line)
+                    record = self.record(line)
                     first = record.offset if first < 0 else first
                     last = record.offset
                     count += 1
@@ -257,7 +257,8 @@ class Chain:
             seen = f"records {first} to {last}"
             self._fault("damaged", f"records within [{link.start}, {link.next})", seen, link.key)
 
-    def _record(self, line: bytes) -> Record:
+    def record(self, line: bytes) -> Record:
+        """What a line says. Raises Damaged."""
         if line == self._line and self._ahead is not None:
             return self._ahead
         try:

@@ -131,7 +131,10 @@ def versions_on_log(spool: Spool, row: Invariant) -> None:
         "unaudited",
         "FROM unaudited",
         lambda topic, subject, version, rows, low, high: Words(
-            f"{topic} {subject}", f"audit rows 1 to {version}", f"{rows} rows, {low} to {high}"
+            f"{topic} {subject}",
+            f"audit rows 1 to {version}",
+            f"{rows} rows, {low} to {high}",
+            _neighbours(spool, topic, subject, version),
         ),
     )
 

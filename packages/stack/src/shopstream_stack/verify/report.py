@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
 from shopstream_shared.clock import format_time
@@ -91,8 +92,9 @@ class Invariant:
 
     def found_all(self, kind: str, count: int, first: Iterable[Violation]) -> None:
         """Take a counted number of one kind, of which the first are spelled out."""
+        left = max(0, SHOWN_MAX - self.kinds[kind])
         self.kinds[kind] += count
-        self.violations.extend(first)
+        self.violations.extend(islice(first, left))
 
     def as_json(self) -> dict[str, Any]:
         return {
