@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import stat
+import threading
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -20,12 +21,15 @@ from tests.support.relay_ports import SCENARIOS, Ports, sent
 from tests.support.system import wait_until
 
 from shopstream_api.outbox.relay.kafka import KafkaLog
-from shopstream_api.outbox.relay.ports import EventLog, LogFailed, OutboxStore
+from shopstream_api.outbox.relay.ports import EventLog, OutboxStore, ProducerSpent
 from shopstream_api.outbox.relay.postgres import PostgresStore
 from shopstream_api.outbox.relay.progress import encode_progress
-from shopstream_shared.kafka import KafkaConnection
+from shopstream_shared.kafka import Config, KafkaConnection
 from shopstream_shared.topic_admin import ensure_topics
 from shopstream_shared.topics import PRODUCTS, load_topics
+
+#: Of the broker that librdkafka plays: long enough to act while a request is under way.
+ROUND_TRIP_SECONDS = 0.1
 
 
 class RealPorts:
@@ -74,40 +78,52 @@ def test_the_real_ones_do_as_the_model(
     scenario(RealPorts(components))
 
 
-def test_a_producer_whose_connection_was_lost_in_a_commit_begins_nothing_more(
-    components: LocalComponents,
-) -> None:
-    """Rule 8: librdkafka may have sent the commit twice, and the first may still come through."""
-    ports = RealPorts(components)
+class SlowModel(KafkaConnection):
+    """To a broker that librdkafka plays in this process, each answer after ROUND_TRIP_SECONDS."""
+
+    def transactional_producer(self, transactional_id: str) -> Config:
+        return {
+            **KafkaConnection.transactional_producer(self, transactional_id),
+            "test.mock.num.brokers": 1,
+            "test.mock.broker.rtt": round(ROUND_TRIP_SECONDS * 1_000),
+        }
+
+
+def test_a_producer_that_may_have_asked_twice_for_a_commit_begins_nothing_more() -> None:
+    """Rule 8: librdkafka asks again by itself, without a word, and the first may come through."""
     before = _sockets()
-    cut = False
-
-    class Cutting(KafkaLog):
-        """Loses its connections as soon as the commit is on its way."""
-
-        def _repeat(self, call: Callable[[], object], name: str) -> None:
-            if cut:
-                for number in _sockets() - before:
-                    # What has ended meanwhile is cut off already.
-                    with (
-                        contextlib.suppress(OSError),
-                        socket.socket(fileno=os.dup(number)) as connection,
-                    ):
-                        connection.shutdown(socket.SHUT_RDWR)
-            super()._repeat(call, name)
-
-    with closing(Cutting(ports._connection, lambda: None)) as log:
-        log.fence(ports.transactional_id)
-        for seq in (1, 2):
-            log.begin()
-            sent(log, [], encode_progress(ports.outbox, [seq]))
-            cut = seq == 2
-            log.commit()
-        with pytest.raises(LogFailed, match="connection was lost"):
-            log.begin()
-        cut = False
-        log.fence(ports.transactional_id)
+    with closing(KafkaLog(SlowModel("played", "test"), lambda: None)) as log:
+        log.fence("t")
+        _commit(log)
+        _commit(log)
+        with pytest.raises(ProducerSpent):
+            _commit_and_cut_each(log, sorted(_sockets() - before))
+        log.fence("t")
+        _commit(log)
         log.begin()
+
+
+def _commit_and_cut_each(log: KafkaLog, sockets: Sequence[int]) -> None:
+    """One a commit, half-way: asked, not answered. Those that no commit takes do no harm."""
+    for number in sockets:
+        _commit(log, threading.Timer(ROUND_TRIP_SECONDS / 2, _cut, [number]))
+    log.begin()
+
+
+def _commit(log: KafkaLog, meanwhile: threading.Timer | None = None) -> None:
+    log.begin()
+    sent(log, [], encode_progress("o", [1]))
+    if meanwhile is not None:
+        meanwhile.start()
+    log.commit()
+    if meanwhile is not None:
+        meanwhile.join()
+
+
+def _cut(number: int) -> None:
+    # What has ended meanwhile is cut off already.
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _sockets() -> set[int]:

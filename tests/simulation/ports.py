@@ -2,8 +2,8 @@
 
 They do what the real adapters do: `postgres.PostgresStore` ends its session with the first failure;
 `kafka.KafkaLog` repeats `init_transactions` and `commit_transaction`, waits for the last stable
-offset, and leaves a producer that had to ask twice for a commit. What a `Piece` names is left out
-where a test asks for it.
+offset, and leaves a producer that may have asked twice for a commit, which it knows by time only.
+What a `Piece` names is left out where a test asks for it.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from shopstream_api.outbox.relay.ports import (
     Fenced,
     LogFailed,
     Position,
+    ProducerSpent,
     ReadAhead,
     Row,
     RowsRefused,
@@ -27,6 +28,7 @@ from shopstream_api.outbox.relay.ports import (
     StoreFailed,
     Topics,
 )
+from shopstream_shared.kafka import RETRY_BACKOFF_MS, RETRY_SECONDS_MIN
 from shopstream_shared.topics import RELAY_PROGRESS, TopicState
 
 T = TypeVar("T")
@@ -227,8 +229,8 @@ class SimLog:
         self._without = without
         self._id = ""
         self._epoch = 0
-        #: Whether a request of this producer may still be on its way, though another was answered.
-        self._unsure = False
+        #: As in KafkaLog, by time alone.
+        self._doubtful = False
         self._batches: dict[Place, list[Row | bytes]] = {}
         #: Of what the broker has of them already.
         self._ends: dict[Place, int] = {}
@@ -240,7 +242,7 @@ class SimLog:
             self._id += f"-{self._process.world.number()}"
         own = self._id
         self._epoch = self._repeat("init", lambda: self._broker.init(own))
-        self._unsure = False
+        self._doubtful = False
         self._process.note("fence", f"{self._id} epoch {self._epoch}")
 
     def topics(self) -> Topics:
@@ -273,8 +275,8 @@ class SimLog:
 
     def begin(self) -> None:
         # KafkaLog does the same: a commit request that was held up would end the next transaction.
-        if self._unsure and self._without is not Piece.NEW_PRODUCER:
-            raise LogFailed("this producer asked more than once for a commit")
+        if self._doubtful and self._without is not Piece.NEW_PRODUCER:
+            raise ProducerSpent("this producer may have asked more than once for a commit")
 
     def send(self, rows: Sequence[Row]) -> None:
         self._refused = {row.seq: "too large" for row in rows if row.value == HUGE}
@@ -294,10 +296,12 @@ class SimLog:
         return {place: end for place, end in self._ends.items() if place != self._progress}
 
     def commit(self) -> None:
+        began = self._process.world.now
         if self._without is Piece.COMMIT_ONLY_AGAIN:
             self._commit_or_send_again()
         else:
             self._repeat("commit", self._ending(commit=True))
+        self._doubtful = self._process.world.now - began >= RETRY_SECONDS_MIN
         self._process.note("commit answered", f"{self._id} epoch {self._epoch}")
 
     def close(self) -> None:
@@ -366,7 +370,9 @@ class SimLog:
             try:
                 return self._process.call(name, request)
             except Unanswered:
-                self._unsure |= name == "commit"
+                # librdkafka waits before it sends again, with a jitter of a fifth.
+                part = self._process.world.rng.uniform(0.8, 1.2)
+                self._process.rest(part * RETRY_BACKOFF_MS / 1_000)
                 tries -= 1
             except Busy:
                 self._process.rest(ASK_AGAIN_SECONDS)

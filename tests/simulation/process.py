@@ -17,7 +17,8 @@ T = TypeVar("T")
 #: A process that stands still does so around this long: some outlive session and transaction.
 PAUSE_SECONDS: Final = 6.0
 #: What was held up arrives around this long after it was sent.
-LATE_SECONDS: Final = 2.0
+LATE_SECONDS: Final = 1.5
+SOON_SECONDS: Final = 0.05
 #: A caller hears around this long after that its connection is gone.
 REQUEST_SECONDS: Final = 0.3
 #: Faults meet what they can do most harm to this many times as often as all else.
@@ -72,7 +73,8 @@ class Process:
         if fate < 0:
             moment = world.rng.choice(("before", "during", "after"))
             if moment == "during":
-                self._later(name, request, hold)
+                # A crash in the middle of a request: the rest of it is short.
+                self._later(name, request, hold, SOON_SECONDS)
             elif moment == "after":
                 _carry_out(request)
             self.kill(f"{moment} {name}")
@@ -85,7 +87,7 @@ class Process:
                 self.note(f"{name}: the request is lost")
             self._give_up()
         if fate < climate.late:
-            self._later(name, request, hold)
+            self._later(name, request, hold, LATE_SECONDS)
             self._give_up()
         return request()
 
@@ -133,7 +135,13 @@ class Process:
         self.rest(self.world.some(REQUEST_SECONDS))
         raise Unanswered
 
-    def _later(self, name: str, request: Callable[[], object], hold: Callable[[int], None]) -> None:
+    def _later(
+        self,
+        name: str,
+        request: Callable[[], object],
+        hold: Callable[[int], None],
+        seconds: float,
+    ) -> None:
         def arrive() -> None:
             self.note(f"{name}: carried out late")
             _carry_out(request)
@@ -141,8 +149,7 @@ class Process:
 
         hold(1)
         self.note(f"{name}: held up")
-        # Mostly soon: a crash in the middle of a request is more frequent than a slow network.
-        self.world.at_last(self.world.some(self.world.rng.choice((0.05, LATE_SECONDS))), arrive)
+        self.world.at_last(self.world.some(seconds), arrive)
 
 
 def _carry_out(request: Callable[[], object]) -> None:

@@ -17,6 +17,7 @@ from shopstream_api.outbox.relay.ports import (
     Fenced,
     LogFailed,
     Position,
+    ProducerSpent,
     ReadAhead,
     Row,
     RowsRefused,
@@ -170,6 +171,8 @@ class Log:
         return {(PRODUCTS, 0): len(self._world.log)}
 
     def begin(self) -> None:
+        if self._world.fail("spent"):
+            raise ProducerSpent("asked twice")
         self._open = ([], b"")
 
     def send(self, rows: Sequence[Row]) -> None:
@@ -273,6 +276,18 @@ def test_the_rule_above_would_be_broken_without_the_progress_record(
     monkeypatch.setattr(Log, "read_progress", lambda _self, _ours: None)
     drain(world, make(world), monkeypatch)
     assert [r.seq for r in world.log] == [1, 2, 1, 2]
+
+
+def test_a_change_of_the_producer_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 8: its process keeps its place among the relays."""
+    world = World([row(seq) for seq in range(1, 8)], failures=["spent"])
+    relay = make(world, batch_rows=3)
+    failures: list[Exception] = []
+    monkeypatch.setattr(relay, "_failed", failures.append)
+    drain(world, relay, monkeypatch)
+    assert [r.seq for r in world.log] == list(range(1, 8))
+    assert len(world.fenced_ids) == 2
+    assert failures == []
 
 
 def test_under_another_transactional_id_the_old_one_is_fenced_first(

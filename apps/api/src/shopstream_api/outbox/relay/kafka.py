@@ -6,7 +6,7 @@ the leader's session stays alive (protocol rule 9) and a stop is never kept wait
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import (
     Consumer,
@@ -23,12 +23,14 @@ from shopstream_api.outbox.relay.ports import (
     Fenced,
     LogFailed,
     Position,
+    ProducerSpent,
     Row,
     RowsRefused,
     Topics,
 )
 from shopstream_shared.kafka import (
     METADATA_TIMEOUT_SECONDS,
+    RETRY_SECONDS_MIN,
     TRANSACTION_TIMEOUT_MS,
     KafkaConnection,
     answer,
@@ -78,7 +80,7 @@ class KafkaLog:
         self._admin = AdminClient(connection.admin())
         self._producer: Producer | None = None
         self._transactional_id = ""
-        self._cut = self._doubtful = False
+        self._doubtful = False
         self._reports = _Reports(())
 
     def topics(self) -> Topics:
@@ -97,9 +99,8 @@ class KafkaLog:
         self._transactional_id = transactional_id
         self._doubtful = False
         settings = self._connection.transactional_producer(transactional_id)
-        producer = Producer({**settings, "error_cb": self._disturbed})
-        self._producer = producer
-        self._repeat(lambda: producer.init_transactions(STEP_SECONDS), "init_transactions")
+        self._producer = producer = Producer(settings)
+        self._repeat(lambda: producer.init_transactions(STEP_SECONDS))
 
     def read_progress(self, ours: Callable[[bytes], bool]) -> bytes | None:
         end = self._final_end()
@@ -144,7 +145,7 @@ class KafkaLog:
     def begin(self) -> None:
         producer = self._live()
         if self._doubtful:
-            raise LogFailed("a connection was lost in a commit; this producer begins nothing more")
+            raise ProducerSpent("a commit took long enough to have been sent twice")
         try:
             producer.begin_transaction()
         except KafkaException as error:
@@ -191,16 +192,14 @@ class KafkaLog:
 
     def commit(self) -> None:
         # Rule 8: from here on only this call is repeated; any other end is for recovery to settle.
-        producer = self._live()
+        producer, began = self._live(), time.monotonic()
+        asked = self._repeat(lambda: producer.commit_transaction(STEP_SECONDS))
         # When its connection is lost librdkafka sends the request again. The first may come through
         # after all, and would end the producer's next transaction early, for there is one epoch for
         # all of them (librdkafka lacks that half of KIP-890, its issue 5423): events without their
-        # progress, or progress without its events. A new producer's epoch keeps it out.
-        producer.poll(0)
-        self._cut = False
-        self._repeat(lambda: producer.commit_transaction(STEP_SECONDS), "commit_transaction")
-        producer.poll(0)
-        self._doubtful = self._cut
+        # progress, or progress without its events. A new producer's epoch keeps it out. Only time
+        # tells: librdkafka says nothing of a lost connection while any other stands.
+        self._doubtful = asked > 1 or time.monotonic() - began >= RETRY_SECONDS_MIN
 
     def close(self) -> None:
         # Not Producer.close(): that aborts what is open, and after a commit attempt nobody may
@@ -208,10 +207,6 @@ class KafkaLog:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
-
-    def _disturbed(self, _: KafkaError) -> None:
-        """Called from `poll` and `flush` when a connection is lost."""
-        self._cut = True
 
     def _live(self) -> Producer:
         if self._producer is None:
@@ -226,10 +221,12 @@ class KafkaLog:
             if time.monotonic() > deadline:
                 raise LogFailed("the broker does not acknowledge")
 
-    def _repeat(self, call: Callable[[], Any], name: str) -> None:
-        """Repeat one call while its outcome is open and asking again can tell."""
+    def _repeat(self, call: Callable[[], object]) -> int:
+        """Repeat one call while its outcome is open and asking again can tell; how often."""
         deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        asked = 0
         while True:
+            asked += 1
             try:
                 call()
             except KafkaException as error:
@@ -237,7 +234,7 @@ class KafkaLog:
                     raise _failure(error) from error
                 self._heartbeat()
             else:
-                return
+                return asked
 
     def _final_end(self) -> int:
         """The end of the progress partition once nothing below it is open (rule 7)."""

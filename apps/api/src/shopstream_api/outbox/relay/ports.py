@@ -54,6 +54,10 @@ class Fenced(LogFailed):
     """Another relay has taken over this transactional id."""
 
 
+class ProducerSpent(LogFailed):
+    """This producer may begin nothing more, though nothing is lost; a new one may at once."""
+
+
 class RowsRefused(Exception):
     """The broker can never accept these rows (protocol rule 11); reasons by ``seq``."""
 

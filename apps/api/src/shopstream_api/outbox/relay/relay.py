@@ -25,6 +25,7 @@ from shopstream_api.outbox.relay.ports import (
     EventLog,
     LogFailed,
     OutboxStore,
+    ProducerSpent,
     ReadAhead,
     Row,
     RowsRefused,
@@ -164,6 +165,9 @@ class Relay:
                 term = self._recover(store, log)
                 self._status.leading()
                 self._serve(store, log, term)
+            except ProducerSpent as reason:
+                # No fault: the next term takes a new one, at once.
+                _log.info("relay leaves its producer", reason=str(reason))
             finally:
                 log.close()
         finally:
