@@ -60,9 +60,6 @@ class SimWaits:
     def clear(self) -> None:
         pass
 
-    def woken(self) -> bool:
-        return self._process.world.chance(0.5)
-
     def wait(self, seconds: float) -> None:
         # A wake-up may come at any moment.
         self._process.rest(seconds * self._process.world.rng.random())

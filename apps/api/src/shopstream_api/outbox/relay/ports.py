@@ -203,10 +203,6 @@ class Waits(Protocol):
         """Forget wake-ups; the relay does so before it looks, so that none is lost."""
         ...
 
-    def woken(self) -> bool:
-        """Whether there was a wake-up since `clear`."""
-        ...
-
     def wait(self, seconds: float) -> None:
         """Wait for a wake-up, at most so long."""
         ...

@@ -228,13 +228,10 @@ class Relay:
                 ahead = self._settled(store, ahead)
                 store.poison(blocked)
             elif rows:
-                pause = pause_seconds(len(rows), self._options.batch_rows)
                 ahead = self._publish(store, log, term, rows, ahead.settling)
-                if not pause and not ahead.rows:
-                    ahead = self._meanwhile(store, rows, ahead)
                 if not ahead.rows:
                     ahead = self._settled(store, ahead)
-                    self._waits.pause(pause)
+                    self._waits.pause(pause_seconds(len(rows), self._options.batch_rows))
             else:
                 self._waits.wait(POLL_SECONDS)
         self._settled(store, ahead)
@@ -276,13 +273,6 @@ class Relay:
         if settling is None and len(rows) < READ_AHEAD_PART * rows_max:
             return tuple
         return store.read_ahead(rows, rows_max, settling)
-
-    def _meanwhile(self, store: OutboxStore, rows: Sequence[Row], ahead: "_Ahead") -> "_Ahead":
-        """What came while a small batch was sent can be sent while that is settled."""
-        if not self._waits.woken():
-            return ahead
-        read = store.read_ahead(rows, self._options.batch_rows, None)
-        return ahead._replace(rows=read())
 
     def _settled(self, store: OutboxStore, ahead: "_Ahead") -> "_Ahead":
         """Without anything read ahead: what follows sees the outbox as it is."""

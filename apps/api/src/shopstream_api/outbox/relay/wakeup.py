@@ -30,9 +30,6 @@ class Wakeup:
     def clear(self) -> None:
         self._woken.clear()
 
-    def woken(self) -> bool:
-        return self._woken.is_set()
-
     def wait(self, seconds: float) -> None:
         self._woken.wait(seconds)
 
