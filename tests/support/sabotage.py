@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from shopstream_api.outbox.relay import kafka, postgres
 from shopstream_api.outbox.relay.kafka import KafkaLog
 from shopstream_api.outbox.relay.ports import LogFailed, Position, Row
-from shopstream_shared.crash import CrashPoints
+from shopstream_shared.crash import CrashPoint, CrashPoints
 
 
 def stands_still_before_produce() -> None:
     """A fault: SIGSTOP, with rows in hand and nothing sent."""
     reach, stopped = CrashPoints.reach, list[bool]()
 
-    def stop(points: CrashPoints, name: str) -> None:
+    def stop(points: CrashPoints, name: CrashPoint) -> None:
         reach(points, name)
         if name == "relay.before_produce" and not stopped:
             stopped.append(True)

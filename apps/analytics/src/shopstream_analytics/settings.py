@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from shopstream_shared.crash import CrashPoint
 from shopstream_shared.settings import Brokers, ListenerSettings, Port
 
 
@@ -54,7 +55,7 @@ class AnalyticsSettings(ListenerSettings):
         10.0, ge=1, le=60, alias="SHOPSTREAM_KAFKA_SESSION_TIMEOUT_SECONDS"
     )
     #: The named crash point that ends the process; tests only.
-    crash_at: str | None = Field(None, alias="SHOPSTREAM_CRASH_AT")
+    crash_at: CrashPoint | None = Field(None, alias="SHOPSTREAM_CRASH_AT")
 
     @model_validator(mode="after")
     def _tables_differ(self) -> Self:

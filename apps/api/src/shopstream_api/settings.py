@@ -7,6 +7,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, field_validator
 
+from shopstream_shared.crash import CrashPoint
 from shopstream_shared.settings import Brokers, ListenerSettings, Port
 from shopstream_shared.topics import Profile
 
@@ -52,7 +53,7 @@ class ApiSettings(ListenerSettings):
     rate_limit_per_minute: int = Field(
         default=0, alias="SHOPSTREAM_RATE_LIMIT_PER_MINUTE", ge=0, le=1_000_000
     )
-    crash_at: str | None = Field(default=None, alias="SHOPSTREAM_CRASH_AT")
+    crash_at: CrashPoint | None = Field(default=None, alias="SHOPSTREAM_CRASH_AT")
 
     @field_validator("database_url")
     @classmethod
