@@ -68,16 +68,21 @@ class Applied(msgspec.Struct, frozen=True, rename="camel"):
 def ask(settings: StackSettings, kind: type[T], *arguments: str) -> T:
     """Run the command and read its answer; what it says on stderr is shown as it comes.
 
-    Raises StackError when it gives none: it has said why.
+    Raises StackError when it gives none: it has said why, or it was ended after SECONDS_MAX.
     """
     program = Path(sys.executable).parent / "shopstream-api"
-    ended = subprocess.run(  # noqa: S603 - the argv is ours
-        [program, "topics", *arguments, "--json"],
-        env=settings.service_environ("api"),
-        stdout=subprocess.PIPE,
-        timeout=SECONDS_MAX,
-        check=False,
-    )
+    try:
+        ended = subprocess.run(  # noqa: S603 - the argv is ours
+            [program, "topics", *arguments, "--json"],
+            env=settings.service_environ("api"),
+            stdout=subprocess.PIPE,
+            timeout=SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise StackError(
+            f"topics {arguments[0]} gave no answer in {SECONDS_MAX:g} s; call it again"
+        ) from error
     if not ended.stdout:
         raise StackError(f"topics {arguments[0]} was refused, as said above")
     return msgspec.json.decode(ended.stdout, type=kind)
