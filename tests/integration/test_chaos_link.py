@@ -114,6 +114,19 @@ def test_a_cut_lets_exactly_so_many_bytes_through(count: int) -> None:
     run(case)
 
 
+def test_the_bytes_before_a_cut_are_counted_over_all_connections_together() -> None:
+    async def case(link: Link, server: Server) -> None:
+        link.cut_after(100)
+        async with client(link) as first, client(link) as second:
+            await asked(first, 60)
+            await ask(second, 1_000)
+            assert await to_its_end(second[0]) == 40
+            assert len(await asked(first, 1_000)) == 1_000
+        assert link.cuts == 1
+
+    run(case)
+
+
 def test_a_cut_may_come_several_times_and_ends_with_healing() -> None:
     async def case(link: Link, server: Server) -> None:
         link.cut_after(100, times=3)

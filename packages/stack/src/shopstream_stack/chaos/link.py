@@ -3,8 +3,9 @@
 Guarantees, each for the connections of this link alone:
 
 - without a fault every byte passes, in order, and an end of one side becomes the other's;
-- ``cut_after``: exactly so many more bytes of the server reach the client, then both sides of
-  that connection are reset; again on the next connection, so many times;
+- ``cut_after``: exactly so many more bytes of the server reach clients, over all connections
+  together; then both sides of the one that carried the last of them are reset; again, so many
+  times;
 - ``go_silent``: the present connections stay open and nothing passes on them any more, not even
   their end; new ones work. ``heal`` resets them;
 - ``lose_answers``: the next answers that say a commit has happened never arrive; each time both
@@ -145,10 +146,12 @@ class Link:
                 connection.abort()
                 return
             if self._cut_times and len(chunk) >= self._cut_left:
-                await _write(writer, chunk[: self._cut_left])
+                last = chunk[: self._cut_left]
+                # Counted before it is waited: other connections share the count.
                 self._cut_times -= 1
                 self._cut_left = self._cut_bytes
                 self.cuts += 1
+                await _write(writer, last)
                 connection.abort()
                 return
             self._cut_left -= len(chunk) if self._cut_times else 0
