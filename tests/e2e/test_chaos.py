@@ -70,6 +70,10 @@ def test_the_short_form_recovers_from_every_fault_and_verify_holds(tmp_path: Pat
     assert report["holds"]
     assert report["verify"]["exitCode"] == 0
     assert [fault["kind"] for fault in report["faults"]] == [fault.kind for fault in QUICK]
+    stopped = next(fault for fault in report["faults"] if fault["kind"] == "stop")
+    measured = {measure["what"] for measure in stopped["measures"]}
+    # It was the leader that was stopped: else neither would have been looked at.
+    assert {"another publishes", "the woken one gives up"} <= measured
     assert report["totals"]["connections"] > report["totals"]["clients"]
     assert (folder / "timeline.png").stat().st_size > 0
     assert (folder / report["journal"]).stat().st_size > 0

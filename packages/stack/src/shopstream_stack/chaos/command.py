@@ -36,8 +36,9 @@ def chaos(
 
     Raises StackError when the system cannot be started or does not stay up.
     """
-    # Told to end, it still stops what it has started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Told to end, it still stops what it has started; a shell's background job ignores SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     clock = SystemClock()
     run = f"chaos-{clock.now():%Y%m%d-%H%M%S-%f}"
     # Beside the system's folder, which is emptied at the end.

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
+import psycopg
+
 from shopstream_stack.chaos import recovery
 from shopstream_stack.chaos.link import Link
 from shopstream_stack.chaos.place import APIS, RELAYS, Place
@@ -59,13 +61,13 @@ class Inflict:
 
     async def __call__(self, fault: Fault) -> Recovery:
         """Make the fault and wait until it is over; never raises because of what it did."""
-        target = fault.target
-        if target.startswith(LEADER):
-            target = target.replace(LEADER, await self._probe.leader(), 1)
-        found = Recovery(fault, target, began=self._now())
+        found = Recovery(fault, fault.target, began=self._now())
         try:
+            if fault.target.startswith(LEADER):
+                found.target = fault.target.replace(LEADER, await self._probe.leader(), 1)
+                found.began = self._now()
             await self._makers[fault.kind](found)
-        except StackError as error:
+        except (StackError, psycopg.Error, OSError) as error:
             found.wrong.append(str(error))
         found.ended = self._now()
         if not found.holds:

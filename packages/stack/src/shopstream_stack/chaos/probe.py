@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shopstream_shared.clock import Clock, epoch_ms
 from shopstream_stack.chaos.place import RELAYS, Place
 from shopstream_stack.chaos.tail import Tail
+from shopstream_stack.errors import StackError
 from shopstream_stack.process import NotHealthyError
 
 #: A look takes 2 ms of a processor, of which the process that is waited for has too little already.
@@ -37,7 +38,7 @@ class Probe:
         self._clock = clock
 
     async def leader(self) -> str:
-        """Whose relay publishes now; "api" when nobody does for LEADER_SECONDS_MAX."""
+        """Whose relay publishes now. Raises StackError: nobody's does for LEADER_SECONDS_MAX."""
         end = time.monotonic() + LEADER_SECONDS_MAX
         before = await self._counters()
         while time.monotonic() < end:
@@ -47,7 +48,9 @@ class Probe:
                 if count > before.get(name, count):
                     return name
             before = now
-        return RELAYS[0]
+        raise StackError(
+            f"no relay published for {LEADER_SECONDS_MAX:g} s: nobody to be called leader"
+        )
 
     async def _counters(self) -> Mapping[str, float]:
         found = {name: await self._published_by(name) for name in RELAYS}

@@ -14,6 +14,7 @@ from string import ascii_lowercase
 from typing import Final
 
 import httpx
+import psycopg
 
 from shopstream_shared.clock import Clock
 from shopstream_stack.chaos.inflict import Inflict
@@ -162,30 +163,11 @@ class _Run:
 
     async def _drain(self) -> None:
         end = time.monotonic() + DRAIN_SECONDS_MAX
-        while missing := await self._missing():
+        while what := await missing(self.place, self.tail, self.crowd.readings):
             if time.monotonic() > end:
-                self.outcome.wrong.append(f"not within {DRAIN_SECONDS_MAX:g} s: {missing}")
+                self.outcome.wrong.append(f"not within {DRAIN_SECONDS_MAX:g} s: {what}")
                 return
             await asyncio.sleep(DRAIN_POLL_SECONDS)
-
-    async def _missing(self) -> str:
-        """What has not arrived yet, in words."""
-        waiting, audited = await asyncio.to_thread(self._stored)
-        if waiting:
-            return f"{waiting} rows wait in the outbox"
-        if self.tail.published != audited:
-            return f"{audited} events are stored, {self.tail.published} are on the log"
-        for reading in self.crowd.readings:
-            wanted = self.tail.matching(reading)
-            if len(reading.receipts) != wanted:
-                return f"{reading.name} has {len(reading.receipts)} of {wanted} events"
-        return ""
-
-    def _stored(self) -> tuple[int, int]:
-        statement = "SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM event_audit)"
-        with self.place.connect() as session:
-            row = session.execute(statement.encode()).fetchone()
-        return (0, 0) if row is None else (int(str(row[0])), int(str(row[1])))
 
     def conclude(self) -> None:
         """Put together what is not known before the end."""
@@ -285,6 +267,31 @@ async def start_all(place: Place, reporter: Reporter) -> None:
         with reporter.step(f"Starting {', '.join(names)}"):
             starts: list[Callable[[], None]] = [partial(place.start, name) for name in names]
             await asyncio.to_thread(side_by_side, starts)
+
+
+async def missing(place: Place, tail: Tail, readings: Sequence[WatcherReading]) -> str:
+    """What has not arrived yet, in words; "" when all has."""
+    try:
+        waiting, audited = await asyncio.to_thread(_stored, place)
+    except psycopg.Error as error:
+        return f"the database does not tell what it holds: {error}"
+    if waiting:
+        return f"{waiting} rows wait in the outbox"
+    if tail.published != audited:
+        return f"{audited} events are stored, {tail.published} are on the log"
+    for reading in readings:
+        wanted = tail.matching(reading)
+        if len(reading.receipts) != wanted:
+            return f"{reading.name} has {len(reading.receipts)} of {wanted} events"
+    return ""
+
+
+def _stored(place: Place) -> tuple[int, int]:
+    """How many rows wait in the outbox, and how many events there are. Raises psycopg.Error."""
+    statement = "SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM event_audit)"
+    with place.connect() as session:
+        row = session.execute(statement.encode()).fetchone()
+    return (0, 0) if row is None else (int(str(row[0])), int(str(row[1])))
 
 
 def sellers(run: str) -> list[str]:
