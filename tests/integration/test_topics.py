@@ -30,7 +30,7 @@ from tests.support.warm import forks
 from shopstream_api.outbox.topics import apply as apply_module
 from shopstream_api.outbox.topics.apply import Apply
 from shopstream_api.outbox.topics.errors import Refused
-from shopstream_shared.boundaries import read_boundaries
+from shopstream_shared.boundaries import Boundary, read_boundaries
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topic_admin import ensure_topics
 from shopstream_shared.topics import (
@@ -101,10 +101,29 @@ def partitions(own: LocalComponents, topic: str) -> int:
     return len(admin.list_topics(topic, timeout=10).topics[topic].partitions)
 
 
-def assert_once_and_in_order(found: Sequence[Published], api: ApiProcess) -> None:
-    """All that the database says was caused, each once; in order where a key has one partition."""
+def assert_once_and_in_order(
+    found: Sequence[Published], api: ApiProcess, boundaries: Sequence[Boundary] = ()
+) -> None:
+    """All that the database says was caused, each once; in order of its key, below each boundary
+    before above it, and in one partition between two of them."""
     wanted = api.query("SELECT topic, subject::text, sequence FROM event_audit")
     assert Counter((r.topic, r.key, r.sequence) for r in found) == Counter(wanted)
+    places: dict[tuple[str, str, int], set[int]] = defaultdict(set)
+    sequences: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for r in sorted(found, key=lambda r: (era(r, boundaries), r.partition, r.offset)):
+        places[r.topic, r.key, era(r, boundaries)].add(r.partition)
+        sequences[r.topic, r.key].append(r.sequence)
+    assert all(len(partitions) == 1 for partitions in places.values()), places
+    assert all(numbers == sorted(numbers) for numbers in sequences.values()), sequences
+
+
+def era(record: Published, boundaries: Sequence[Boundary]) -> int:
+    """How many boundaries of its topic the record lies above."""
+    return sum(
+        record.partition >= len(one.ends) or record.offset >= one.ends[record.partition]
+        for one in boundaries
+        if one.topic == record.topic
+    )
 
 
 def test_topics_made_again_stop_the_relay_loudly_until_they_are_adopted(
@@ -314,7 +333,8 @@ def test_more_partitions_under_load_keep_every_event_once_and_in_order(
     brokers = own.kafka_brokers
     with StreamService(brokers) as first:
         asyncio.run(run(first))
-    assert_once_and_in_order(published(brokers), api)
+    boundaries = read_boundaries(KafkaConnection(brokers, "test"))
+    assert_once_and_in_order(published(brokers), api, boundaries)
     assert [partitions(own, topic) for topic in STREAM_TOPICS] == [12, 16, 12]
     rows = json.loads(topics(api, "ls", "--json")[1])
     assert {len(row["boundaries"]) for row in rows if row["topic"] in STREAM_TOPICS} == {1}
@@ -344,9 +364,9 @@ def test_partitions_added_past_the_tools_stop_the_relay_until_they_are_applied(
     (grown,) = applied.topics
     assert (grown.topic, grown.before, grown.after, grown.warning) == (PRODUCTS, 3, 5, "")
     api.drained()
-    assert_once_and_in_order(published(own.kafka_brokers), api)
-    # The boundary is missed when it is gone, and comes back from the database.
     boundaries = read_boundaries(connection)
+    assert_once_and_in_order(published(own.kafka_brokers), api, boundaries)
+    # The boundary is missed when it is gone, and comes back from the database.
     assert [boundary.ends for boundary in boundaries] == [grown.ends]
     delete(own, BOUNDARIES)
     wait_until(lambda: f"topic_recreated: {BOUNDARIES}" in relay_says(api), "health says so")
