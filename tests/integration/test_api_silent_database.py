@@ -103,6 +103,20 @@ def test_a_relay_without_a_standby_leads_again(
         wait_until(leads, "the lock is free", seconds_max=15)
 
 
+def test_a_leader_that_stops_while_rows_are_sent_to_it_loses_its_lock(
+    through: tuple[Link, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protocol rule 9. To the server it is busy: no limit on silence or on a statement applies."""
+    _, _, direct = through
+    for name in ("statement_timeout", "tcp_user_timeout"):
+        monkeypatch.setitem(postgres._SESSION, name, int(postgres._SESSION[name]) // 10)
+    with closing(PostgresStore(direct)) as leader, closing(PostgresStore(direct)) as standby:
+        assert leader.try_lead()
+        # What a process that is stopped here leaves behind: a long answer that nobody reads.
+        leader._connection.pgconn.send_query(b"SELECT repeat('x', 32 * 1024 * 1024)")
+        wait_until(standby.try_lead, "the lock is free", seconds_max=15)
+
+
 def test_a_listener_hears_again(
     through: tuple[Link, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,9 @@ from shopstream_shared.topics import TopicState
 LEADER_LOCK: Final = 0x72656C61  # "rela"
 #: Rule 9: a stopped leader's session ends by itself, and its lock with it.
 IDLE_SESSION_TIMEOUT_MS: Final = 5_000
+#: Neither that nor the limit of a statement ends the session of a process that is stopped while an
+#: answer is on its way to it, once the answer is more than the sockets hold.
+UNREAD_TIMEOUT_MS: Final = 5_000
 #: A take that is ended is begun again as it was: it must have ended by itself, however cold.
 STATEMENT_TIMEOUT_MS: Final = 30_000
 #: How many waiting rows are counted at most.
@@ -34,6 +37,7 @@ _SESSION: Final[dict[str, int | str]] = {
     "idle_session_timeout": IDLE_SESSION_TIMEOUT_MS,
     "idle_in_transaction_session_timeout": IDLE_SESSION_TIMEOUT_MS,
     "statement_timeout": STATEMENT_TIMEOUT_MS,
+    "tcp_user_timeout": UNREAD_TIMEOUT_MS,
     # Rule 6: a delete must be durable before its rows leave the progress record.
     "synchronous_commit": "on",
     # The outbox is read in the order of its index, however small it was when it was last analyzed
