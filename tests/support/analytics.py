@@ -245,10 +245,11 @@ def ensure_topics(brokers: str) -> None:
     for future in admin.create_topics(new).values() if new else ():
         future.result()
     # Made is not led: a partition answers only when its leader has taken over.
-    wait_until(lambda: _all_led(brokers), "every partition has its leader")
+    wait_until(lambda: all_led(brokers), "every partition has its leader")
 
 
-def _all_led(brokers: str) -> bool:
+def all_led(brokers: str) -> bool:
+    """Whether every partition answers."""
     try:
         log_ranges(brokers)
     except KafkaException:
