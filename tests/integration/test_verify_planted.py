@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from pydantic import SecretStr
 from tests.support.analytics import all_led, log_ends, producer, send, wait_until
@@ -28,6 +29,7 @@ from shopstream_shared.kafka import topic_ids
 from shopstream_shared.topics import BOUNDARIES
 from shopstream_stack.errors import StackError
 from shopstream_stack.verify import Report, Violation, verify
+from shopstream_stack.verify.log import Log, Place
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
 
@@ -427,6 +429,20 @@ def test_the_report_is_complete_as_json(log: Planted) -> None:
         "shop.orders",
         "shop.inventory",
     }
+
+
+def test_what_retention_has_taken_is_told_and_the_rest_is_read(log: Planted) -> None:
+    brokers = log.shop.environ["KAFKA_BROKERS"]
+    place = Place("shop.inventory", 0)
+    end = log_ends(brokers)[place]
+    admin = AdminClient({"bootstrap.servers": brokers})
+    told: list[int] = []
+    for future in admin.delete_records([TopicPartition(*place, 2)]).values():
+        future.result(10)
+    offsets = [record.offset for record in Log(brokers).read(place, 0, end, told.append)]
+    assert told == [2]
+    assert offsets
+    assert min(offsets) >= 2
 
 
 def test_nothing_is_left_in_the_data_directory(log: Planted) -> None:

@@ -26,8 +26,15 @@ class Sides:
     logged: list[Record]
     archived: list[Record]
 
-    def read(self, _place: Place, _start: int, _end: int) -> Iterator[Record]:
-        return iter(self.logged)
+    #: Where the log begins by the time it is read.
+    begins: int = 0
+
+    def read(
+        self, _place: Place, start: int, _end: int, removed: Callable[[int], None]
+    ) -> Iterator[Record]:
+        if self.begins > start:
+            removed(self.begins)
+        return (one for one in self.logged if one.offset >= self.begins)
 
 
 def chain(topic: str = PLACE.topic) -> Chain:
@@ -73,6 +80,14 @@ def test_an_archived_line_that_was_changed_takes_nothing_from_the_log(
     row, events, unreadable = scanned(tmp_path, Sides(whole, [whole[0], changed]), monkeypatch)
     assert row.kinds == {"altered": 1}
     assert (events, unreadable) == (2, 0)
+
+
+def test_what_retention_takes_while_the_log_is_read_stands_from_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [record(offset) for offset in range(3)]
+    sides = Sides(whole, list(whole), begins=2)
+    assert scanned(tmp_path, sides, monkeypatch) == (Invariant(3), 3, 0)
 
 
 def test_what_neither_side_can_read_is_no_event(

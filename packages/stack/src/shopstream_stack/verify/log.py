@@ -1,7 +1,7 @@
 """The event log as the check reads it: committed records only, a partition at a time, in order."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -155,8 +155,13 @@ class Log:
                 if number.isdecimal() and offset.isdecimal():
                     yield topic, int(number), int(offset)
 
-    def read(self, place: Place, start: int, end: int) -> Iterator[Record]:
-        """The committed records of [start, end). Raises StackError."""
+    def read(
+        self, place: Place, start: int, end: int, removed: Callable[[int], None] | None = None
+    ) -> Iterator[Record]:
+        """The committed records of [start, end). Raises StackError.
+
+        ``removed`` is told of the log's new start where retention takes away what was to be read.
+        """
         if start >= end:
             return
         consumer = Consumer(
@@ -167,16 +172,36 @@ class Log:
             }
         )
         try:
-            consumer.assign([TopicPartition(*place, start)])
-            for message in self._messages(consumer, place, end):
-                offset = message.offset()
-                if offset is None or offset >= end:
+            while start < end:
+                try:
+                    for record in self._records(consumer, place, start, end):
+                        start = record.offset + 1
+                        yield record
+                except KafkaException as error:
+                    begun = self._begun(error, place)
+                    if begun <= start:
+                        raise away(self.brokers, error) from error
+                    if removed is not None:
+                        removed(begun)
+                    start = begun
+                else:
                     return
-                yield _record(message, offset)
-        except KafkaException as error:
-            raise away(self.brokers, error) from error
         finally:
             consumer.close()
+
+    def _begun(self, error: KafkaException, place: Place) -> int:
+        """Where the log begins now, if that is what the error is about; 0 if not."""
+        if error.args[0].code() != KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - librdkafka's only name
+            return 0
+        return self.starts([place])[place]
+
+    def _records(self, consumer: Consumer, place: Place, start: int, end: int) -> Iterator[Record]:
+        consumer.assign([TopicPartition(*place, start)])
+        for message in self._messages(consumer, place, end):
+            offset = message.offset()
+            if offset is None or offset >= end:
+                return
+            yield _record(message, offset)
 
     def _messages(self, consumer: Consumer, place: Place, end: int) -> Iterator[Message]:
         """Until the partition's end, which may lie beyond ``end``."""

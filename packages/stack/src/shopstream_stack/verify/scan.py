@@ -54,12 +54,16 @@ UNREADABLE: Final = {"topic": "VARCHAR", "part": "BIGINT", "off": "BIGINT"}
 ADVANCE_RECORDS: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Range:
-    """What the log holds of a partition when it is read."""
+    """What the log holds of a partition when it is read; retention may take more meanwhile."""
 
     start: int
     end: int
+
+    def begin(self, start: int) -> None:
+        """Take note that the log begins later now."""
+        self.start = start
 
 
 @dataclass(slots=True)
@@ -125,7 +129,7 @@ class Scan:
             yield record
 
     def _place(self, place: Place, within: Range, chain: Chain | None, tables: Tables) -> None:
-        log = map(_read, self.log.read(place, within.start, within.end))
+        log = map(_read, self.log.read(place, within.start, within.end, within.begin))
         archived: Iterator[Record] = iter(())
         expect: Callable[[Record | None], None] = _nothing
         if chain is not None:
