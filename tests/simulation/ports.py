@@ -346,11 +346,13 @@ class SimLog:
         """The end of the progress partition once nothing below it is open (rule 7)."""
         partition = self._broker.partitions[self._progress]
         deadline = self._process.world.now + SETTLE_SECONDS_MAX
+        end = self._once("end", lambda: partition.end)
         while True:
             stable = self._once("stable end", lambda: partition.stable)
-            end = self._once("end", lambda: partition.end)
-            if stable == end or self._without is Piece.LSO_WAIT:
+            if self._without is Piece.LSO_WAIT:
                 return stable
+            if stable >= end:
+                return end
             if self._process.world.now > deadline:
                 raise LogFailed("the progress partition stays open")
             self._heartbeat()

@@ -170,6 +170,18 @@ def a_fenced_producer_commits_nothing(ports: Ports) -> None:
         assert ports.seen([row.key]) == []
 
 
+def a_fenced_producer_is_told_so_while_it_sends(ports: Ports) -> None:
+    """Protocol rules 5 and 9: as one is that stood still with rows in hand."""
+    with closing(ports.log()) as old, closing(ports.log()) as new:
+        old.fence(ports.transactional_id)
+        old.begin()
+        new.fence(ports.transactional_id)
+        rows = [_row(ports, seq) for seq in range(1, 200)]
+        with pytest.raises(Fenced):
+            sent(old, rows, encode_progress(ports.outbox, [1]))
+        assert ports.seen(_keys(rows)) == []
+
+
 def the_newest_progress_of_ours_is_read(ports: Ports) -> None:
     """Protocol rule 6: the newest of the committed ones, and of no other outbox."""
     with closing(ports.log()) as log:
@@ -206,6 +218,31 @@ def progress_is_read_only_once_nothing_below_it_is_open(ports: Ports) -> None:
             ready.append(True)
             assert _progress(ports, log) == [7]
             assert waited
+
+
+def progress_is_read_while_others_go_on_publishing(ports: Ports) -> None:
+    """Protocol rule 7: there is always something open, but soon nothing from before."""
+    with closing(ports.log()) as other:
+
+        def publish() -> None:
+            other.begin()
+            sent(other, [], encode_progress("another", [1]))
+
+        def heartbeat() -> None:
+            if ready:
+                other.commit()
+                publish()
+
+        ready: list[bool] = []
+        with closing(ports.log(heartbeat)) as log:
+            log.fence(ports.transactional_id)
+            log.begin()
+            sent(log, [], encode_progress(ports.outbox, [7]))
+            log.commit()
+            other.fence(f"{ports.transactional_id}-other")
+            publish()
+            ready.append(True)
+            assert _progress(ports, log) == [7]
 
 
 def a_refused_event_is_named_and_nothing_of_its_batch_is_seen(ports: Ports) -> None:
@@ -251,7 +288,9 @@ SCENARIOS: Sequence[Callable[[Ports], None]] = (
     the_transactional_id_is_remembered,
     events_are_seen_once_they_are_committed,
     a_fenced_producer_commits_nothing,
+    a_fenced_producer_is_told_so_while_it_sends,
     the_newest_progress_of_ours_is_read,
     progress_is_read_only_once_nothing_below_it_is_open,
+    progress_is_read_while_others_go_on_publishing,
     a_refused_event_is_named_and_nothing_of_its_batch_is_seen,
 )

@@ -10,10 +10,11 @@ import signal
 import uuid
 from collections.abc import Sequence
 
-from shopstream_api.outbox.relay import kafka, postgres
+from shopstream_api.outbox.relay import postgres
 from shopstream_api.outbox.relay.kafka import KafkaLog
 from shopstream_api.outbox.relay.ports import LogFailed, Position, Row
 from shopstream_shared.crash import CrashPoint, CrashPoints
+from shopstream_shared.log_range import log_ends
 
 
 def stands_still_before_produce() -> None:
@@ -96,7 +97,7 @@ def without_lso_wait() -> None:
     """Progress is read up to what is stable, whatever is open."""
 
     def stable_end(log: KafkaLog) -> int:
-        return log._offset(kafka._LATEST, committed=True)
+        return log_ends(log._admin, [log._progress], committed=True)[log._progress]
 
     _put(KafkaLog, "_final_end", stable_end)
 

@@ -14,10 +14,10 @@ from typing import Final
 
 import msgspec
 from confluent_kafka import Message
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 
 from shopstream_shared.kafka import KafkaConnection, topic_states
-from shopstream_shared.log_range import Part, committed_records, log_ends, log_offsets
+from shopstream_shared.log_range import EARLIEST, Part, committed_records, log_ends, log_offsets
 from shopstream_shared.topics import BOUNDARIES, STREAM_TOPICS, TopicState
 
 #: The topic has one partition: its order is that of the changes.
@@ -53,8 +53,7 @@ def read_boundaries(connection: KafkaConnection) -> tuple[Boundary, ...]:
     admin = AdminClient(connection.admin())
     if BOUNDARIES not in topic_states(admin, [BOUNDARIES]):
         return ()
-    earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # untyped there
-    begin, end = log_offsets(admin, [PART], earliest), log_ends(admin, [PART])
+    begin, end = log_offsets(admin, [PART], EARLIEST), log_ends(admin, [PART])
     found = list(committed_records(connection, begin, end))
     return fold(found, topic_states(admin, STREAM_TOPICS))
 

@@ -16,6 +16,8 @@ PARTITIONER: Final = "murmur2_random"
 #: How long a dead relay's open transaction may hold back read_committed readers.
 TRANSACTION_TIMEOUT_MS: Final = 10_000
 METADATA_TIMEOUT_SECONDS: Final = 5.0
+#: Longer than the transaction time-out: by then the coordinator has settled what was open.
+SETTLE_SECONDS_MAX: Final = 3 * TRANSACTION_TIMEOUT_MS / 1_000
 #: How long a transactional producer waits before it sends again what was lost with a connection.
 #: librdkafka takes off up to a fifth at random. Long against a commit, which takes 3 to 30 ms: who
 #: was answered sooner was not asked again (protocol rule 8).
@@ -98,19 +100,22 @@ class KafkaConnection:
         }
 
 
-def topic_states(admin: AdminClient, topics: Collection[str]) -> Mapping[str, TopicState]:
+def topic_states(
+    admin: AdminClient,
+    topics: Collection[str],
+    *,
+    timeout_seconds: float = METADATA_TIMEOUT_SECONDS,
+) -> Mapping[str, TopicState]:
     """Those of the topics that exist, with their epochs (protocol rule 13).
 
     Raises KafkaException when the broker cannot be reached, or gives topics no ids (before Kafka
     2.8 and Redpanda 25.3): without them a topic made again could not be told from the old one.
     """
-    futures = admin.describe_topics(
-        TopicCollection(list(topics)), request_timeout=METADATA_TIMEOUT_SECONDS
-    )
+    futures = admin.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_seconds)
     states: dict[str, TopicState] = {}
     for topic, future in futures.items():
         try:
-            description = answer(future)
+            description = answer(future, timeout_seconds)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
@@ -143,16 +148,3 @@ def answer(future: "Future[T]", timeout_seconds: float = METADATA_TIMEOUT_SECOND
         raise KafkaException(
             KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - the library's name for its own time-out
         ) from None
-
-
-__all__ = [
-    "METADATA_TIMEOUT_SECONDS",
-    "NO_TOPIC_ID",
-    "PARTITIONER",
-    "TRANSACTION_TIMEOUT_MS",
-    "Config",
-    "KafkaConnection",
-    "answer",
-    "topic_ids",
-    "topic_states",
-]

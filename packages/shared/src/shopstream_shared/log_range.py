@@ -18,10 +18,21 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer
+from shopstream_shared.kafka import (
+    METADATA_TIMEOUT_SECONDS,
+    SETTLE_SECONDS_MAX,
+    KafkaConnection,
+    answer,
+)
 
 Part = tuple[str, int]
 
+#: Where a part begins and ends; the library has no types here.
+EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # as said
+LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # as said
+
+#: How often an open transaction is asked after.
+SETTLE_POLL_SECONDS: Final = 0.05
 #: A range that brings nothing for this long finds the broker away.
 SILENCE_SECONDS_MAX: Final = 30.0
 _POLL_SECONDS: Final = 0.2
@@ -29,7 +40,12 @@ _RECORDS_A_POLL: Final = 1_000
 
 
 def log_offsets(
-    admin: AdminClient, parts: Collection[Part], spec: OffsetSpec, *, committed: bool = False
+    admin: AdminClient,
+    parts: Collection[Part],
+    spec: OffsetSpec,
+    *,
+    committed: bool = False,
+    timeout_seconds: float = METADATA_TIMEOUT_SECONDS,
 ) -> dict[Part, int]:
     """The offset that ``spec`` means in each part. Raises KafkaException.
 
@@ -43,20 +59,49 @@ def log_offsets(
         isolation_level=(
             IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         ),
-        request_timeout=METADATA_TIMEOUT_SECONDS,
+        request_timeout=timeout_seconds,
     )
     return {
-        (where.topic, where.partition): int(answer(future).offset)
+        (where.topic, where.partition): int(answer(future, timeout_seconds).offset)
         for where, future in futures.items()
     }
 
 
 def log_ends(
-    admin: AdminClient, parts: Collection[Part], *, committed: bool = False
+    admin: AdminClient,
+    parts: Collection[Part],
+    *,
+    committed: bool = False,
+    timeout_seconds: float = METADATA_TIMEOUT_SECONDS,
 ) -> dict[Part, int]:
     """Where the next record of each part will go, or may be read. Raises KafkaException."""
-    latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # untyped there
-    return log_offsets(admin, parts, latest, committed=committed)
+    return log_offsets(admin, parts, LATEST, committed=committed, timeout_seconds=timeout_seconds)
+
+
+def settled_ends(
+    admin: AdminClient,
+    parts: Collection[Part],
+    step: Callable[[], None],
+    *,
+    timeout_seconds: float = METADATA_TIMEOUT_SECONDS,
+) -> dict[Part, int]:
+    """The ends of now, once nothing below them is in an open transaction (protocol rule 7).
+
+    What is written meanwhile keeps nobody waiting. ``step`` is called between the questions, of
+    ``timeout_seconds`` each, and may raise. Raises KafkaException, also when a transaction stays
+    open for SETTLE_SECONDS_MAX.
+    """
+    ends = log_ends(admin, parts, timeout_seconds=timeout_seconds)
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
+    while True:
+        step()
+        stable = log_ends(admin, parts, committed=True, timeout_seconds=timeout_seconds)
+        if all(stable[part] >= end for part, end in ends.items()):
+            return ends
+        if time.monotonic() > deadline:
+            code = KafkaError._TIMED_OUT  # noqa: SLF001 - the library's name
+            raise KafkaException(KafkaError(code, "a transaction stays open"))
+        time.sleep(SETTLE_POLL_SECONDS)
 
 
 def committed_records(

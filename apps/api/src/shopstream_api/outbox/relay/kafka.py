@@ -1,23 +1,23 @@
 """The log in Kafka, through confluent-kafka's synchronous producer (AIOProducer takes no headers).
 
-Each blocking step is bounded to STEP_SECONDS, with the relay's heartbeat between steps, so that
-the leader's session stays alive (protocol rule 9) and a stop is never kept waiting long.
+Each blocking step is bounded, to STEP_SECONDS or ASK_SECONDS_MAX, with the relay's heartbeat
+between, so that the leader's session stays alive (protocol rule 9) and a stop is never kept waiting
+long.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from confluent_kafka import (
     Consumer,
-    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 
 from shopstream_api.outbox.relay.ports import (
     Fenced,
@@ -29,25 +29,25 @@ from shopstream_api.outbox.relay.ports import (
     Topics,
 )
 from shopstream_shared.kafka import (
-    METADATA_TIMEOUT_SECONDS,
     RETRY_SECONDS_MIN,
-    TRANSACTION_TIMEOUT_MS,
+    SETTLE_SECONDS_MAX,
     KafkaConnection,
-    answer,
     topic_states,
 )
+from shopstream_shared.log_range import EARLIEST, Part, log_ends, log_offsets, settled_ends
 from shopstream_shared.topics import BOUNDARIES, RELAY_PROGRESS, STREAM_TOPICS
 
 STEP_SECONDS: Final = 1.0
-#: Longer than the transaction time-out: by then the coordinator has settled what was open.
-SETTLE_SECONDS_MAX: Final = 3 * TRANSACTION_TIMEOUT_MS / 1_000
-LSO_POLL_SECONDS: Final = 0.05
+#: `flush` above 0.2 s goes in steps of its own, and on past an error that a callback has raised.
+FLUSH_STEP_SECONDS: Final = 0.1
+#: Of one question to the broker; with PING_SECONDS well below what ends a silent session.
+ASK_SECONDS_MAX: Final = 2.0
+READ_STEP_SECONDS: Final = 0.05
 QUEUE_FULL: Final = "the producer's queue is full"
 #: The first look back for the newest progress record; doubled until one is found.
 LOOK_BACK_OFFSETS: Final = 64
 
-_LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library has no types here
-_EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # as above
+T = TypeVar("T")
 
 #: A record with one of these can never be accepted, however often it is sent (rule 11).
 _REFUSED_FOR_GOOD: Final = frozenset(
@@ -76,7 +76,7 @@ class KafkaLog:
     ) -> None:
         self._connection = connection
         self._heartbeat = heartbeat
-        self._progress = TopicPartition(RELAY_PROGRESS, shard)
+        self._progress: Part = (RELAY_PROGRESS, shard)
         self._admin = AdminClient(connection.admin())
         self._producer: Producer | None = None
         self._transactional_id = ""
@@ -85,10 +85,11 @@ class KafkaLog:
 
     def topics(self) -> Topics:
         wanted = (*STREAM_TOPICS, RELAY_PROGRESS)
-        try:
-            found = topic_states(self._admin, (*wanted, BOUNDARIES))
-        except KafkaException as error:
-            raise _failure(error) from error
+        found = self._ask(
+            lambda: topic_states(
+                self._admin, (*wanted, BOUNDARIES), timeout_seconds=ASK_SECONDS_MAX
+            )
+        )
         missing = [topic for topic in wanted if topic not in found]
         if missing:
             raise LogFailed(f"topics do not exist yet: {', '.join(missing)}")
@@ -103,7 +104,7 @@ class KafkaLog:
         self._repeat(lambda: producer.init_transactions(STEP_SECONDS))
 
     def read_progress(self, ours: Callable[[bytes], bool]) -> bytes | None:
-        end = self._final_end()
+        end, low = self._final_end(), self._first_offset()
         consumer = Consumer(
             {
                 **self._connection.consumer("relay-progress"),
@@ -112,7 +113,6 @@ class KafkaLog:
             }
         )
         try:
-            low = self._offset(_EARLIEST, committed=False)
             back = LOOK_BACK_OFFSETS
             while end > low:
                 start = max(low, end - back)
@@ -127,20 +127,13 @@ class KafkaLog:
         return None
 
     def end_position(self) -> Position:
-        wanted = {
-            TopicPartition(topic, partition): _LATEST
+        parts = [
+            (topic, partition)
             for topic, state in self.topics().items()
             if topic in STREAM_TOPICS
             for partition in range(state.partitions)
-        }
-        try:
-            futures = self._admin.list_offsets(wanted, request_timeout=METADATA_TIMEOUT_SECONDS)
-            return {
-                (found.topic, found.partition): answer(future).offset
-                for found, future in futures.items()
-            }
-        except KafkaException as error:
-            raise _failure(error) from error
+        ]
+        return self._ask(lambda: log_ends(self._admin, parts, timeout_seconds=ASK_SECONDS_MAX))
 
     def begin(self) -> None:
         producer = self._live()
@@ -175,12 +168,13 @@ class KafkaLog:
 
     def deliver(self, progress: bytes) -> Position:
         producer, reports = self._live(), self._reports
+        topic, partition = self._progress
         try:
             producer.produce(
-                self._progress.topic,
+                topic,
                 progress,
                 self._transactional_id,
-                self._progress.partition,
+                partition,
                 on_delivery=reports.add,
             )
             self._flush(producer)
@@ -216,7 +210,7 @@ class KafkaLog:
     def _flush(self, producer: Producer) -> None:
         """Wait for every delivery report; librdkafka's message time-out bounds the wait."""
         deadline = time.monotonic() + SETTLE_SECONDS_MAX
-        while producer.flush(STEP_SECONDS):
+        while producer.flush(FLUSH_STEP_SECONDS):
             self._heartbeat()
             if time.monotonic() > deadline:
                 raise LogFailed("the broker does not acknowledge")
@@ -236,52 +230,51 @@ class KafkaLog:
             else:
                 return asked
 
+    def _ask(self, question: Callable[[], T]) -> T:
+        """An answer of the broker, after a heartbeat."""
+        self._heartbeat()
+        try:
+            return question()
+        except KafkaException as error:
+            raise _failure(error) from error
+
     def _final_end(self) -> int:
         """The end of the progress partition once nothing below it is open (rule 7)."""
-        deadline = time.monotonic() + SETTLE_SECONDS_MAX
-        while True:
-            try:
-                stable = self._offset(_LATEST, committed=True)
-                end = self._offset(_LATEST, committed=False)
-            except KafkaException as error:
-                raise _failure(error) from error
-            if stable == end:
-                return end
-            if time.monotonic() > deadline:
-                raise LogFailed("the progress partition stays open")
-            self._heartbeat()
-            time.sleep(LSO_POLL_SECONDS)
-
-    def _offset(self, spec: OffsetSpec, *, committed: bool) -> int:
-        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        futures = self._admin.list_offsets(
-            {self._progress: spec},
-            isolation_level=level,
-            request_timeout=METADATA_TIMEOUT_SECONDS,
+        ends = self._ask(
+            lambda: settled_ends(
+                self._admin, [self._progress], self._heartbeat, timeout_seconds=ASK_SECONDS_MAX
+            )
         )
-        return int(answer(futures[self._progress]).offset)
+        return ends[self._progress]
+
+    def _first_offset(self) -> int:
+        """The oldest offset that compaction has left of the progress partition."""
+        found = self._ask(
+            lambda: log_offsets(
+                self._admin, [self._progress], EARLIEST, timeout_seconds=ASK_SECONDS_MAX
+            )
+        )
+        return found[self._progress]
 
     def _newest(
         self, consumer: Consumer, start: int, end: int, ours: Callable[[bytes], bool]
     ) -> bytes | None:
         """The last committed record of ours in [start, end), or None when there is none."""
-        at = TopicPartition(self._progress.topic, self._progress.partition, start)
-        consumer.assign([at])
+        consumer.assign([TopicPartition(*self._progress, start)])
         newest: bytes | None = None
         deadline = time.monotonic() + SETTLE_SECONDS_MAX
         while True:
-            message = consumer.poll(LSO_POLL_SECONDS)
+            message = consumer.poll(READ_STEP_SECONDS)
             if message is not None:
                 error = message.error()
-                if error is None:
-                    value = message.value()
-                    if isinstance(value, bytes) and ours(value):
-                        newest = value
-                elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                     raise KafkaException(error)
-                elif (message.offset() or 0) >= end:
-                    # Markers and aborted records are no messages; only this says all is read.
+                if (message.offset() or 0) >= end:
+                    # Of a later record, or of the end: markers and aborted records are no messages.
                     return newest
+                value = message.value()
+                if error is None and isinstance(value, bytes) and ours(value):
+                    newest = value
             if time.monotonic() > deadline:
                 raise LogFailed("the progress record cannot be read")
             self._heartbeat()

@@ -22,9 +22,9 @@ from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX
 from shopstream_api.outbox.topics.books import Books, Stored
 from shopstream_api.outbox.topics.boundaries import write_boundaries
 from shopstream_api.outbox.topics.errors import Refused
-from shopstream_api.outbox.topics.quiet import opened, relays_held, settled_ends
+from shopstream_api.outbox.topics.quiet import opened, relays_held
 from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer, topic_states
-from shopstream_shared.log_range import Part, committed_records, log_offsets
+from shopstream_shared.log_range import Part, committed_records, log_offsets, settled_ends
 from shopstream_shared.stream_id import epoch_of
 from shopstream_shared.topics import (
     BOUNDARIES,

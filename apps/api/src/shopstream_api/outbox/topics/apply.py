@@ -22,11 +22,11 @@ from shopstream_api.outbox.relay.ports import Topics
 from shopstream_api.outbox.topics.books import Books
 from shopstream_api.outbox.topics.boundaries import write_boundaries
 from shopstream_api.outbox.topics.errors import Refused
-from shopstream_api.outbox.topics.quiet import opened, relays_held, settled_ends
+from shopstream_api.outbox.topics.quiet import opened, relays_held
 from shopstream_api.outbox.topics.readers import Readers
 from shopstream_shared.boundaries import Boundary
 from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer, topic_states
-from shopstream_shared.log_range import Part, log_ends
+from shopstream_shared.log_range import Part, log_ends, settled_ends
 from shopstream_shared.topics import (
     BOUNDARIES,
     RELAY_PROGRESS,

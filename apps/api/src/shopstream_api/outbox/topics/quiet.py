@@ -8,20 +8,18 @@ committed but not deleted stands in its progress record, for the next leader to 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import psycopg
-from confluent_kafka.admin import AdminClient
 
 from shopstream_api.db.connect import connect
-from shopstream_api.outbox.relay.kafka import SETTLE_SECONDS_MAX, KafkaLog
+from shopstream_api.outbox.relay.kafka import KafkaLog
 from shopstream_api.outbox.relay.postgres import LEADER_LOCK
 from shopstream_api.outbox.topics.books import Books
 from shopstream_api.outbox.topics.errors import Refused
 from shopstream_shared.kafka import KafkaConnection
-from shopstream_shared.log_range import Part, log_ends
 
 #: Taking the locks of leaders that are stopped or far away.
 LOCK_SECONDS_MAX: Final = 30.0
@@ -29,7 +27,6 @@ LOCK_TRY_MS: Final = 1_000
 #: A command that is stopped gives the locks back; each of its waits pings more often.
 IDLE_SESSION_TIMEOUT_MS: Final = 30_000
 STATEMENT_TIMEOUT_MS: Final = 60_000
-POLL_SECONDS: Final = 0.1
 
 _SESSION: Final[dict[str, int | str]] = {
     "idle_session_timeout": IDLE_SESSION_TIMEOUT_MS,
@@ -83,24 +80,3 @@ def _take(books: Books, shard: int) -> None:
                 raise Refused(f"the relay of shard {shard} cannot be paused") from None
         else:
             return
-
-
-def settled_ends(
-    admin: AdminClient, parts: list[Part], ping: Callable[[], None]
-) -> dict[Part, int]:
-    """The ends of the parts, once nothing below them is in an open transaction (rule 7).
-
-    Raises Refused when that does not happen in time, and KafkaException.
-    """
-    ends = log_ends(admin, parts)
-    deadline = time.monotonic() + SETTLE_SECONDS_MAX
-    while not _covers(log_ends(admin, parts, committed=True), ends):
-        if time.monotonic() > deadline:
-            raise Refused("a transaction stays open on the topics")
-        ping()
-        time.sleep(POLL_SECONDS)
-    return ends
-
-
-def _covers(stable: Mapping[Part, int], ends: Mapping[Part, int]) -> bool:
-    return all(stable[part] >= end for part, end in ends.items())
