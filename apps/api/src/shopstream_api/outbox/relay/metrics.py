@@ -79,13 +79,13 @@ class _Families:
         )
         self.rows = Gauge(
             "shopstream_relay_lag_rows",
-            "Outbox rows not yet published, counted to 10,000",
+            "Outbox rows not yet published, counted to 10,000; told by leader and standbys alike",
             shard,
             registry=registry,
         )
         self.age = Gauge(
             "shopstream_relay_lag_seconds",
-            "Age of the oldest unpublished event",
+            "Age of the oldest unpublished event; told by leader and standbys alike",
             shard,
             registry=registry,
         )

@@ -99,7 +99,8 @@ UPDATE outbox o SET txrows = o.txrows - f.n FROM fewer f
 WHERE o.txid = f.txid AND o.seq <> ALL(%(seqs)s)
 """
 _LAG: Final = """
-SELECT count(*), min(time_ms) FROM (SELECT time_ms FROM outbox WHERE shard = %s LIMIT %s) AS waiting
+SELECT count(*), min(time_ms)
+FROM (SELECT time_ms FROM outbox WHERE shard = %s ORDER BY seq LIMIT %s) AS waiting
 """
 # Only what is not there yet is written: nothing, in all terms but the first.
 _NOTE_TOPICS: Final = """

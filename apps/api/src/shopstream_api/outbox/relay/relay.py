@@ -155,11 +155,11 @@ class Relay:
         try:
             while not self._leads(store):
                 self._status.standby()
-                # What waits is now another's to tell.
-                self._metrics.lag(0, None)
+                # Another has led since: what the broker refused may be accepted by now.
+                self._refused = {}
+                # What waits is told by all: who leads may hang.
+                self._heartbeat(store)
                 self._waits.pause(STANDBY_SECONDS)
-                if self._waits.stopped():
-                    raise Stopping
             log = self._open_log(lambda: self._heartbeat(store))
             try:
                 term = self._recover(store, log)
@@ -176,7 +176,6 @@ class Relay:
 
     def _leads(self, store: OutboxStore) -> bool:
         if not self._seat.take():
-            store.ping()
             return False
         if store.try_lead():
             return True
@@ -186,6 +185,8 @@ class Relay:
     def _recover(self, store: OutboxStore, log: EventLog) -> "_Term":
         """Learn from the log what is published, whoever published it, and delete that."""
         self._status.starting()
+        # With the broker away no term comes further than this.
+        self._heartbeat(store)
         wanted = self._options.transactional_id
         outbox, used = store.identity()
         # The first relay of an outbox stores what it finds.
@@ -195,8 +196,8 @@ class Relay:
         if used is not None and used != wanted:
             # Rule 5: the progress of an id is final only once that id is fenced.
             log.fence(used)
-        self._crash.reach("relay.init")
         log.fence(wanted)
+        self._crash.reach("relay.init")
         if used is None:
             # Asked again: whoever has led since the first time can do so no more.
             _, used = store.identity()
