@@ -126,6 +126,33 @@ def test_the_progress_of_another_outbox_deletes_nothing(monkeypatch: pytest.Monk
     assert [r.seq for r in world.log] == [1, 2]
 
 
+def test_another_outbox_may_write_its_progress_in_a_format_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World([row(1), row(2)])
+    world.progress.append(("t", b'{"v":2,"outbox":"another","rows":{"1":2}}'))
+    drain(world, make(world), monkeypatch)
+    assert [r.seq for r in world.log] == [1, 2]
+
+
+def test_progress_of_ours_that_cannot_be_read_is_told_with_its_place_and_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World([row(1)], progress=[("t", b'{"v":2,"outbox":"0190-outbox","seqs":[]}')])
+    relay = make(world)
+    told: list[str] = []
+
+    def failed(error: Exception) -> None:
+        told.append(str(error))
+        relay.stop()
+
+    monkeypatch.setattr(relay, "_failed", failed)
+    relay.run()
+    assert world.log == []
+    assert told[0].startswith("shop.relay-progress, partition 0: version 2")
+    assert told[0].endswith("call `shopstream topics adopt`")
+
+
 @pytest.mark.parametrize("topic", [PRODUCTS, RELAY_PROGRESS])
 def test_nothing_is_published_to_a_topic_made_again(
     monkeypatch: pytest.MonkeyPatch, topic: str

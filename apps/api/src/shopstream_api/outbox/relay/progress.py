@@ -21,7 +21,14 @@ class _Record(msgspec.Struct, frozen=True):
     seqs: list[tuple[int, int]]
 
 
+class _Named(msgspec.Struct, frozen=True):
+    """What every format has, whatever else a later one may hold."""
+
+    outbox: str
+
+
 _decoder: Final = msgspec.json.Decoder(_Record)
+_named: Final = msgspec.json.Decoder(_Named)
 
 
 class UnreadableProgress(Exception):
@@ -52,6 +59,14 @@ def encode_progress(outbox: str, seqs: Iterable[int]) -> bytes:
         msg = f"{count} rows in one progress record; at most {PROGRESS_SEQS_MAX}"
         raise ValueError(msg)
     return msgspec.json.encode(_Record(1, outbox, found))
+
+
+def outbox_of(value: bytes) -> str:
+    """Whose record this is, of whatever format. Raises UnreadableProgress."""
+    try:
+        return _named.decode(value).outbox
+    except msgspec.MsgspecError as error:
+        raise UnreadableProgress(str(error)) from error
 
 
 def decode_progress(value: bytes) -> tuple[str, Collection[int]]:

@@ -15,9 +15,8 @@ Topics that were made again, or got more partitions past the tools, stop it (rul
 One leader at a time by a lock (rule 9) is for economy only; fencing keeps two leaders harmless.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, NamedTuple
 
 from shopstream_api.outbox.relay.metrics import RelayMetrics
@@ -38,6 +37,7 @@ from shopstream_api.outbox.relay.progress import (
     UnreadableProgress,
     decode_progress,
     encode_progress,
+    outbox_of,
 )
 from shopstream_api.outbox.relay.share import Seat, Share
 from shopstream_api.outbox.relay.status import RelayStatus
@@ -45,6 +45,7 @@ from shopstream_api.outbox.relay.topics import TopicsChanged, require_same
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.logs import get_logger
 from shopstream_shared.stream_id import StreamPosition, epoch_of
+from shopstream_shared.topics import RELAY_PROGRESS
 
 #: Without a wake-up the outbox is still looked at this often.
 POLL_SECONDS: Final = 0.25
@@ -63,6 +64,10 @@ PAUSE_SECONDS_A_ROW: Final = 0.001
 PAUSE_SECONDS_MAX: Final = 0.05
 #: After a batch at least this part of a whole one there is likely to be more.
 READ_AHEAD_PART: Final = 0.5
+#: The log itself tells then what was published (docs/topics.md).
+UNREADABLE_REMEDY: Final = (
+    "run the release that wrote it, or make the topic again and call `shopstream topics adopt`"
+)
 BACKOFF_SECONDS_FIRST: Final = 0.1
 BACKOFF_SECONDS_MAX: Final = 2.0
 
@@ -203,8 +208,7 @@ class Relay:
             _, used = store.identity()
         store.remember_transactional_id(wanted)
         # An outbox that no relay has ever led has nothing on the log.
-        record = log.read_progress(partial(_is_of, outbox)) if used is not None else None
-        published = decode_progress(record)[1] if record is not None else ()
+        published = self._published(log, outbox) if used is not None else ()
         ends = log.end_position()
         # Rule 13, again: an id never returns, so all was read from the topics that we know.
         term = _Term(outbox, require_same(log.topics(), store.topics()))
@@ -215,6 +219,15 @@ class Relay:
             _log.error("events moved to poison", rows=moved, reasons=self._refused)
             self._refused = {}
         return term
+
+    def _published(self, log: EventLog, outbox: str) -> Collection[int]:
+        """The rows that the newest progress record of ours lists."""
+        try:
+            record = log.read_progress(lambda value: outbox_of(value) == outbox)
+            return decode_progress(record)[1] if record is not None else ()
+        except UnreadableProgress as error:
+            place = f"{RELAY_PROGRESS}, partition {self._seat.shard}"
+            raise UnreadableProgress(f"{place}: {error}; {UNREADABLE_REMEDY}") from error
 
     def _serve(self, store: OutboxStore, log: EventLog, term: "_Term") -> None:
         """Publish until another process is to have the shard."""
@@ -306,10 +319,6 @@ def pause_seconds(rows: int, batch_rows: int) -> float:
     if rows >= batch_rows:
         return 0.0
     return min(max(0, rows - PAUSE_FREE_ROWS) * PAUSE_SECONDS_A_ROW, PAUSE_SECONDS_MAX)
-
-
-def _is_of(outbox: str, record: bytes) -> bool:
-    return decode_progress(record)[0] == outbox
 
 
 class _Ahead(NamedTuple):
