@@ -178,3 +178,22 @@ def test_the_outbox_does_not_grow_with_what_has_passed_through_it(
             wait_until(lambda: housekeeping.tidy(other), "there is enough to vacuum")
             sizes.append(other.execute("SELECT pg_total_relation_size('outbox')").fetchone())
     assert sizes[5] == sizes[2]
+
+
+def test_a_vacuum_that_an_old_snapshot_keeps_from_its_work_is_not_repeated_all_the_time(
+    outbox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "DEAD_ROWS_MIN", 100)
+    with psycopg.connect(outbox, autocommit=True) as session, psycopg.connect(outbox) as reader:
+        _fill(outbox, [10] * 500)
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT FROM outbox LIMIT 1")
+        session.execute("DELETE FROM outbox")
+        wait_until(lambda: housekeeping.tidy(session) is False, "there is enough, and no gain")
+        reader.rollback()
+        assert housekeeping.tidy(session) is True
+        assert housekeeping.tidy(session) is None
+    first, more = housekeeping.LOOK_SECONDS, housekeeping.LOOK_SECONDS_MAX
+    assert housekeeping.next_pause(first, gained=False) == 2 * first
+    assert housekeeping.next_pause(more, gained=False) == more
+    assert housekeeping.next_pause(more, gained=None) == first

@@ -12,6 +12,10 @@ import psycopg
 from shopstream_api.outbox.relay.sessions import SessionWork
 
 LOOK_SECONDS: Final = 2.0
+#: After a vacuum without gain: what an old snapshot may still see stays, and is read each time.
+LOOK_SECONDS_MAX: Final = 120.0
+#: A vacuum has gained if no more than this part of the dead rows is left.
+LEFT_PART_MAX: Final = 0.5
 #: Some 30 MiB of a table whose live part is mostly empty.
 DEAD_ROWS_MIN: Final = 20_000
 #: For a table that is mostly in memory.
@@ -34,14 +38,28 @@ class Housekeeper(SessionWork):
         super().__init__(database_url, "shopstream-housekeeping", _SESSION)
 
     def _attend(self, session: psycopg.Connection[Any]) -> None:
-        while not self._stop.wait(LOOK_SECONDS):
-            tidy(session)
+        pause = LOOK_SECONDS
+        while not self._stop.wait(pause):
+            pause = next_pause(pause, tidy(session))
 
 
-def tidy(session: psycopg.Connection[Any]) -> bool:
-    """Vacuum if there is enough to do; says whether it did. Raises psycopg.Error."""
-    row = session.execute(_DEAD).fetchone()
-    if row is None or row[0] < DEAD_ROWS_MIN:
-        return False
+def next_pause(pause: float, gained: bool | None) -> float:
+    """How many seconds to wait before the next look, after ``pause`` and what `tidy` said."""
+    return min(2 * pause, LOOK_SECONDS_MAX) if gained is False else LOOK_SECONDS
+
+
+def tidy(session: psycopg.Connection[Any]) -> bool | None:
+    """Vacuum if there is enough to do; says whether it gained, None: there was nothing to do.
+
+    Raises psycopg.Error.
+    """
+    dead = _dead_rows(session)
+    if dead < DEAD_ROWS_MIN:
+        return None
     session.execute(_VACUUM)
-    return True
+    return _dead_rows(session) <= LEFT_PART_MAX * dead
+
+
+def _dead_rows(session: psycopg.Connection[Any]) -> int:
+    row = session.execute(_DEAD).fetchone()
+    return 0 if row is None else int(row[0])
