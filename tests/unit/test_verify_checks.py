@@ -8,6 +8,7 @@ import pytest
 from tests.support.spooled import NOW, Happened, History, healthy, received, recent_item
 
 from shopstream_stack.verify import aggregate_checks, client_checks, log_checks, sink_checks
+from shopstream_stack.verify import spool as spool_module
 from shopstream_stack.verify.report import Invariant
 from shopstream_stack.verify.spool import Spool
 
@@ -200,6 +201,18 @@ def test_an_aggregate_that_is_off_is_named(
     row = judged(history, tmp_path, 4)[4]
     assert {name: count for name, count in row.kinds.items() if count} == {kind: 1}
     assert (row.violations[0].expected, row.violations[0].seen) == (expected, seen)
+
+
+def test_what_is_judged_slice_by_slice_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = healthy()
+    for break_it in (one_cent_off, too_short, made_up, other_bytes):
+        break_it(history)
+    at_once = judged(history, tmp_path / "at once")
+    monkeypatch.setattr(spool_module, "SLICE_ROWS_MAX", 1)
+    assert judged(history, tmp_path / "sliced") == at_once
+    assert {row.status for row in judged(healthy(), tmp_path / "healthy").values()} == {"holds"}
 
 
 def test_an_item_is_held_against_the_archive_up_to_its_own_offset(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ LOAD_ROWS_MAX: Final = 10_000
 #: CSV waits on disk. Many row groups at once go straight to their place, not to the journal first.
 LOAD_BYTES_MAX: Final = 256 * 1024 * 1024
 FETCH_ROWS: Final = 10_000
+#: A join of more rows than this is made slice by slice: at 10 million, whole, it did not fit.
+SLICE_ROWS_MAX: Final = 2_000_000
 
 #: Column names and DuckDB types, in the order of the rows.
 Columns = Mapping[str, str]
@@ -61,6 +63,16 @@ class Spool:
     def run(self, statement: str, values: Sequence[Any] = ()) -> None:
         """Execute a statement whose rows nobody needs."""
         self._connection.execute(statement, values)
+
+    def fill(self, table: str, query: str, *, of: str) -> None:
+        """Make a table of a query that is asked slice by slice, by the size of the table ``of``.
+
+        The query takes from each side what ``hash(column) % {slices} = {slice}`` leaves.
+        """
+        slices = 1 + self.number(f"SELECT count(*) FROM {of}") // SLICE_ROWS_MAX  # noqa: S608 - a name of ours
+        for number in range(slices):
+            begin = f"INSERT INTO {table}" if number else f"CREATE TABLE {table} AS"
+            self.run(f"{begin} {query.format(slices=slices, slice=number)}")
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query that gives few."""
