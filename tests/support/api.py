@@ -39,11 +39,13 @@ class ApiProcess:
 
     checked = True
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], patches: Sequence[str] = ()) -> None:
+        """``patches`` are functions of `tests.support.sabotage`, for each start."""
         self._ports = PortReservations()
         self.port = self._ports.take()
         self.environ = {**environ, "PORT": str(self.port)}
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        self._patches = patches
         self._process: Fork | None = None
 
     @classmethod
@@ -88,10 +90,10 @@ class ApiProcess:
     ) -> Self:
         """Start it and wait until ``path`` answers 200; None = do not wait.
 
-        ``patches`` are functions of `tests.support.sabotage`.
+        ``patches`` come after those of every start.
         """
         self._process = forks("shopstream_api.main").start(
-            [COMMAND], {**self.environ, **environ}, patches=patches
+            [COMMAND], {**self.environ, **environ}, patches=[*self._patches, *patches]
         )
         if path is not None:
             wait_until(lambda: self.answers(path), f"{path} answers 200")

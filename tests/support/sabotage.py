@@ -9,12 +9,16 @@ import os
 import signal
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
-from shopstream_api.outbox.relay import postgres
+from shopstream_api.outbox.relay import postgres, share
 from shopstream_api.outbox.relay.kafka import KafkaLog
 from shopstream_api.outbox.relay.ports import LogFailed, Position, Row
+from shopstream_api.outbox.relay.relay import Relay
 from shopstream_shared.crash import CrashPoint, CrashPoints
 from shopstream_shared.log_range import log_ends
+
+TERMS_FILE = "SABOTAGE_TERMS_FILE"
 
 
 def stands_still_before_produce() -> None:
@@ -30,6 +34,19 @@ def stands_still_before_produce() -> None:
     _put(CrashPoints, "reach", stop)
 
 
+def tells_how_its_terms_end() -> None:
+    """No fault: the kind of each failure becomes a line of the file that TERMS_FILE names."""
+    failed = Relay._failed
+
+    def tell(relay: Relay, error: Exception) -> None:
+        path = os.environ[TERMS_FILE]  # noqa: TID251 - the test gives it, no operator
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(f"{type(error).__name__}\n")
+        failed(relay, error)
+
+    _put(Relay, "_failed", tell)
+
+
 def loses_the_answer_to_its_first_commit() -> None:
     """A fault: the broker commits, and the relay is told that it is gone."""
     commit, lost = KafkaLog.commit, list[bool]()
@@ -41,6 +58,16 @@ def loses_the_answer_to_its_first_commit() -> None:
             raise LogFailed("the answer is lost")
 
     _put(KafkaLog, "commit", commit_unheard)
+
+
+def counts_again_soon_after_a_failure() -> None:
+    """No fault: a shorter wait, for tests in which others lead meanwhile."""
+    _put(share, "EXCLUDED_SECONDS", 1.0)
+
+
+def polls_once_a_minute() -> None:
+    """Not a fault: who is not told of a commit publishes it too late for a test."""
+    _put(relay, "POLL_SECONDS", 60.0)
 
 
 def without_progress_record() -> None:
