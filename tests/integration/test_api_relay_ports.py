@@ -23,10 +23,17 @@ from tests.support.system import wait_until
 from shopstream_api.outbox.relay.kafka import KafkaLog
 from shopstream_api.outbox.relay.ports import EventLog, OutboxStore, ProducerSpent
 from shopstream_api.outbox.relay.postgres import PostgresStore
-from shopstream_api.outbox.relay.progress import encode_progress
+from shopstream_api.outbox.relay.progress import decode_progress, encode_progress
 from shopstream_shared.kafka import Config, KafkaConnection
+from shopstream_shared.log_range import (
+    EARLIEST,
+    Part,
+    committed_records,
+    log_offsets,
+    settled_ends,
+)
 from shopstream_shared.topic_admin import ensure_topics
-from shopstream_shared.topics import PRODUCTS, load_topics
+from shopstream_shared.topics import PRODUCTS, RELAY_PROGRESS, load_topics
 
 #: Of the broker that librdkafka plays: long enough to act while a request is under way.
 ROUND_TRIP_SECONDS = 0.1
@@ -76,6 +83,27 @@ def test_the_real_ones_do_as_the_model(
     components: LocalComponents, scenario: Callable[[Ports], None]
 ) -> None:
     scenario(RealPorts(components))
+
+
+def test_the_progress_of_each_outbox_has_a_key_of_its_own(components: LocalComponents) -> None:
+    """Rule 6: compaction, which keeps the last of each key, must not take that of another."""
+    ports = RealPorts(components)
+    outboxes = [str(uuid.uuid4()), str(uuid.uuid4())]
+    with closing(ports.log()) as log:
+        log.fence(ports.transactional_id)
+        for outbox in outboxes:
+            log.begin()
+            sent(log, [], encode_progress(outbox, [1]))
+            log.commit()
+    admin = AdminClient(ports._connection.admin())
+    part: Part = (RELAY_PROGRESS, 0)
+    begin = log_offsets(admin, [part], EARLIEST)
+    end = settled_ends(admin, [part], lambda: None)
+    records = committed_records(ports._connection, begin, end)
+    keys = {decode_progress(record.value() or b"")[0]: record.key() for record in records}
+    assert [keys[outbox] for outbox in outboxes] == [
+        f"{ports.transactional_id}/{outbox}".encode() for outbox in outboxes
+    ]
 
 
 class SlowModel(KafkaConnection):

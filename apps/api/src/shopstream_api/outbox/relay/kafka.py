@@ -28,6 +28,7 @@ from shopstream_api.outbox.relay.ports import (
     RowsRefused,
     Topics,
 )
+from shopstream_api.outbox.relay.progress import outbox_of
 from shopstream_shared.kafka import (
     RETRY_SECONDS_MIN,
     SETTLE_SECONDS_MAX,
@@ -173,7 +174,9 @@ class KafkaLog:
             producer.produce(
                 topic,
                 progress,
-                self._transactional_id,
+                # Compaction keeps the last of each key: two outboxes that use one id in turn have
+                # one each, or what the first had committed would be forgotten, and sent again.
+                f"{self._transactional_id}/{outbox_of(progress)}",
                 partition,
                 on_delivery=reports.add,
             )
