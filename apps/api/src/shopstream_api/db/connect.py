@@ -28,10 +28,18 @@ REQUEST_OPTIONS: Final = {
 }
 
 
+#: Of every session, whatever database or role say: a relay may publish at once what is committed.
+#: If it was lost again, its numbers would be drawn anew, and a progress record would delete rows
+#: that were never published.
+DURABLE: Final[Mapping[str, int | str]] = {"synchronous_commit": "on"}
+
+
 def conninfo(database_url: str, name: str, options: Mapping[str, int | str] | None = None) -> str:
     """The libpq address with our bounds; ``name`` is shown in pg_stat_activity."""
     known: dict[str, Any] = conninfo_to_dict(database_url)
-    settings = " ".join(f"-c {key}={value}" for key, value in (options or {}).items())
+    settings = " ".join(
+        f"-c {key}={value}" for key, value in {**DURABLE, **(options or {})}.items()
+    )
     given = known.get("options")
     known["options"] = f"{given} {settings}" if given else settings
     known.setdefault("connect_timeout", CONNECT_TIMEOUT_SECONDS)
@@ -65,6 +73,27 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
         except psycopg.OperationalError:
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 # The answer may still come: nothing else may be asked here.
+                self.pgconn.finish()
+            raise
+
+
+class BoundedAsyncConnection(psycopg.AsyncConnection[TupleRow]):
+    """The same in an event loop."""
+
+    answer_seconds_max = BoundedConnection.answer_seconds_max
+
+    async def wait(
+        self,
+        gen: PQGen[RV],
+        interval: float = WAIT_STEP_SECONDS,
+        timeout: float | None = None,  # noqa: ASYNC109 - psycopg's own signature
+    ) -> RV:
+        if timeout is not None:
+            return await super().wait(gen, interval, timeout)
+        try:
+            return await super().wait(gen, interval, self.answer_seconds_max)
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                 self.pgconn.finish()
             raise
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import psycopg
 
-from shopstream_api.db.connect import connect_async, conninfo
+from shopstream_api.db.connect import BoundedAsyncConnection, conninfo
 from shopstream_api.outbox.relay.status import RelayStatuses
 from shopstream_api.outbox.relay.threads import CHANNEL
 from shopstream_api.outbox.relay.wakeup import Wakeups
@@ -18,6 +18,8 @@ from shopstream_api.outbox.relay.wakeup import Wakeups
 #: At most this many notifications a second.
 PAUSE_SECONDS: Final = 0.01
 RETRY_SECONDS: Final = 1.0
+#: A session that says nothing for so long is given up; to notify twice is harmless.
+ANSWER_SECONDS_MAX: Final = 3.0
 
 
 class Notifier:
@@ -43,8 +45,8 @@ class Notifier:
 
     async def _session(self) -> None:
         await self._pending.wait()
-        async with await connect_async(self._address) as session:
-            await session.set_autocommit(True)
+        async with await BoundedAsyncConnection.connect(self._address, autocommit=True) as session:
+            session.answer_seconds_max = ANSWER_SECONDS_MAX
             while True:
                 await self._pending.wait()
                 self._pending.clear()

@@ -1,17 +1,19 @@
 """Events the broker refuses for good, for a person to decide (protocol rule 11).
 
-``ls`` shows them; ``retry`` puts an aggregate's events back under their old numbers, all together,
-so that their order holds; ``drop`` gives up an event: its sequence will be missing on the log, and
-verify will say so.
+``ls`` shows them; ``retry`` puts all events of an aggregate back under their old numbers, the
+oldest first, so that their order holds; ``drop`` gives up an event: its sequence will be missing on
+the log, and verify will say so.
 """
 
 import argparse
 import sys
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import psycopg
 
 from shopstream_api.db.connect import connect
+from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX
 
 LIST_ROWS_MAX: Final = 1_000
 #: For all there are, at once.
@@ -24,16 +26,19 @@ _LIST: Final = """
 SELECT seq, at, topic, aggregateid, type, length(payload), reason
 FROM outbox_poison ORDER BY seq LIMIT %s
 """
+#: What one transaction puts back: all of it has to fit into one batch of the relay (rule 4).
+RETRY_ROWS_MAX: Final = PROGRESS_SEQS_MAX // 2
+
 #: Given rows, and all others of their aggregates: a part of them would break the order.
-_RETRY: Final = """
+_CHOSEN: Final = """
 WITH chosen AS (
     SELECT DISTINCT topic, aggregateid FROM outbox_poison
     WHERE %(all)s OR seq = ANY(%(seqs)s::bigint[])
-),
-gone AS (
-    DELETE FROM outbox_poison p USING chosen c
-    WHERE p.topic = c.topic AND p.aggregateid = c.aggregateid RETURNING p.*
 )
+SELECT seq FROM outbox_poison JOIN chosen USING (topic, aggregateid) ORDER BY seq
+"""
+_RETRY: Final = """
+WITH gone AS (DELETE FROM outbox_poison WHERE seq = ANY(%(seqs)s::bigint[]) RETURNING *)
 INSERT INTO outbox (seq, id, aggregatetype, aggregateid, type, payload, topic, headers, time_ms,
                     txid, txrows, shard)
 OVERRIDING SYSTEM VALUE
@@ -54,13 +59,24 @@ def run(database_url: str, arguments: argparse.Namespace) -> int:
         with connect(database_url, "shopstream-poison", _SESSION) as session:
             if arguments.action == "ls":
                 return _list(session)
-            statement = _RETRY if arguments.action == "retry" else _DROP
-            done = session.execute(statement.encode(), {"seqs": seqs, "all": not seqs}).rowcount
+            if arguments.action == "retry":
+                done = _retry(session, seqs)
+            else:
+                done = session.execute(_DROP, {"seqs": seqs}).rowcount
     except psycopg.Error as error:
         sys.stderr.write(f"error: database: {error}\n")
         return EXIT_FAILED
     sys.stdout.write(f"{arguments.action}: {done} events\n")
     return 0
+
+
+def _retry(session: "psycopg.Connection[tuple[Any, ...]]", seqs: Sequence[int]) -> int:
+    """Oldest first: whatever is still among the poison holds back only what comes after it."""
+    chosen = [seq for (seq,) in session.execute(_CHOSEN, {"seqs": seqs, "all": not seqs})]
+    return sum(
+        session.execute(_RETRY, {"seqs": chosen[first : first + RETRY_ROWS_MAX]}).rowcount
+        for first in range(0, len(chosen), RETRY_ROWS_MAX)
+    )
 
 
 def _list(session: "psycopg.Connection[tuple[object, ...]]") -> int:

@@ -6,10 +6,9 @@ from typing import Any, Final
 
 import msgspec
 import psycopg
-from psycopg.rows import TupleRow
 
 from shopstream_api.db import arrays
-from shopstream_api.db.connect import connect
+from shopstream_api.db.connect import DURABLE, connect
 from shopstream_api.outbox.relay.ports import (
     BATCH_BYTES_MAX,
     ReadAhead,
@@ -19,6 +18,7 @@ from shopstream_api.outbox.relay.ports import (
     Topics,
 )
 from shopstream_api.outbox.relay.progress import PROGRESS_SEQS_MAX, ranges_of
+from shopstream_shared.logs import get_logger
 from shopstream_shared.topics import TopicState
 
 #: First key of the advisory locks of relays; the second is the shard.
@@ -39,7 +39,7 @@ _SESSION: Final[dict[str, int | str]] = {
     "statement_timeout": STATEMENT_TIMEOUT_MS,
     "tcp_user_timeout": UNREAD_TIMEOUT_MS,
     # Rule 6: a delete must be durable before its rows leave the progress record.
-    "synchronous_commit": "on",
+    **DURABLE,
     # The outbox is read in the order of its index, however small it was when it was last analyzed
     # or the plan made that is kept: else a long one is read whole for each take.
     "enable_seqscan": "off",
@@ -109,6 +109,8 @@ SELECT * FROM unnest(%s::text[], %s::text[], %s::integer[]) ON CONFLICT DO NOTHI
 """
 _TOPICS: Final = "SELECT topic, topic_id, partitions FROM relay_topics"
 
+_log = get_logger(__name__)
+
 _headers: Final = msgspec.json.Decoder(list[tuple[str, str]]).decode
 
 
@@ -119,9 +121,7 @@ class PostgresStore:
         self._shard = shard
         self._one_shard = True
         with _failures():
-            self._connection: psycopg.Connection[TupleRow] = connect(
-                database_url, "shopstream-relay", _SESSION
-            )
+            self._connection = connect(database_url, "shopstream-relay", _SESSION)
             arrays.adapt(self._connection)
             self._rows = self._connection.cursor()
 
@@ -133,7 +133,13 @@ class PostgresStore:
         return True
 
     def ping(self) -> None:
-        self._value("SELECT 1", ())
+        """By then the server has ended the session: the answer is not awaited longer."""
+        bound = self._connection.answer_seconds_max
+        self._connection.answer_seconds_max = min(bound, IDLE_SESSION_TIMEOUT_MS / 1_000)
+        try:
+            self._value("SELECT 1", ())
+        finally:
+            self._connection.answer_seconds_max = bound
 
     def take(self, rows_max: int) -> Sequence[Row]:
         rows = self._fetch((), rows_max)
@@ -182,7 +188,9 @@ class PostgresStore:
                 if not more:
                     break
                 rows += more
-        # Without a whole beginning its other rows are not there, and will never be.
+        if rows and not whole:
+            # Its other rows are not there and will never be, or are more than a record may list.
+            _log.error("a database transaction is split", rows=len(rows), first_seq=rows[0].seq)
         return rows[:whole] if whole else rows
 
     def settle(self, settling: Settling) -> None:
@@ -301,4 +309,7 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise StoreFailed(f"database: {type(error).__name__}") from error
+        # What the server says first names no values of rows; its details would.
+        said = error.diag.message_primary
+        kind = type(error).__name__
+        raise StoreFailed(f"database: {kind}: {said}" if said else f"database: {kind}") from error
