@@ -1,5 +1,6 @@
 """The relay's two adapters, each on its real component, rule by rule."""
 
+import argparse
 import hashlib
 import subprocess
 import threading
@@ -10,15 +11,19 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from confluent_kafka import Producer
+from structlog.testing import capture_logs
 from tests.support.api import COMMAND, ApiProcess, published
 from tests.support.components import LocalComponents
 from tests.support.outbox import insert_event
 from tests.support.relay_ports import sent
 from tests.support.system import wait_until
+from tests.support.warm import forks
 
+from shopstream_api.db.connect import REQUEST_OPTIONS, conninfo
 from shopstream_api.db.migrate import migrate
+from shopstream_api.outbox.relay import poison, postgres
 from shopstream_api.outbox.relay.kafka import KafkaLog
-from shopstream_api.outbox.relay.ports import Fenced, Row, Settling
+from shopstream_api.outbox.relay.ports import Fenced, Row, Settling, StoreFailed
 from shopstream_api.outbox.relay.postgres import PostgresStore
 from shopstream_api.outbox.relay.progress import decode_progress, encode_progress
 from shopstream_shared.kafka import KafkaConnection
@@ -144,6 +149,58 @@ def test_poisoned_events_can_be_listed_and_put_back_in_order(url: str) -> None:
     assert run("ls") == ""
 
 
+def test_many_poisoned_events_are_put_back_in_transactions_that_fit_into_a_batch(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protocol rule 4: what is larger than a progress record would have to be split."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for number in range(5):
+            insert_event(connection, f"k{number % 2}")
+    monkeypatch.setattr(poison, "RETRY_ROWS_MAX", 2)
+    with _store(url) as store:
+        rows = store.take(10)
+        store.poison({row.seq: "too large" for row in rows})
+        assert poison.run(url, argparse.Namespace(action="retry", seq=[])) == 0
+        again = store.take(10)
+    assert [(row.seq, row.txrows) for row in again] == [(1, 2), (2, 2), (3, 2), (4, 2), (5, 1)]
+
+
+def test_a_transaction_that_no_record_could_list_is_split_and_reported(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "PROGRESS_SEQS_MAX", 3)
+    with psycopg.connect(url) as connection:
+        for number in range(5):
+            insert_event(connection, str(number), txrows=5)
+    with _store(url) as store, capture_logs() as logged:
+        assert _keys(store.take(2)) == ["0", "1", "2"]
+    assert logged == [
+        {
+            "event": "a database transaction is split",
+            "log_level": "error",
+            "rows": 3,
+            "first_seq": 1,
+        }
+    ]
+
+
+def test_a_failure_says_what_the_server_said(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE relay_topics")
+    with _store(url) as store, pytest.raises(StoreFailed) as failed:
+        store.topics()
+    assert str(failed.value) == ('database: UndefinedTable: relation "relay_topics" does not exist')
+
+
+def test_commits_are_durable_whatever_the_database_says(url: str) -> None:
+    """Protocol rule 6: what is published must not be lost by a crash of the server."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off'.encode())
+    with psycopg.connect(conninfo(url, "test", REQUEST_OPTIONS)) as session:
+        assert session.execute("SHOW synchronous_commit").fetchone() == ("on",)
+
+
 @contextmanager
 def _store(url: str) -> Iterator[PostgresStore]:
     """A session for a few statements: the server ends one that is silent for five seconds."""
@@ -206,16 +263,19 @@ def test_each_event_has_an_audit_row_with_the_digest_of_its_bytes(
     """Protocol rule 12; also the relay alone, woken by NOTIFY of an API without one."""
     components.up("kafka", "postgres")
     with ApiProcess.beside(components, SHOPSTREAM_RELAY="off") as api:
-        relay = subprocess.Popen(
+        relay = forks("shopstream_api.main").start(
             [COMMAND, "relay"],
-            env={**api.environ, "SHOPSTREAM_RELAY_PORT": "0"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            {**api.environ, "SHOPSTREAM_RELAY_PORT": "0"},
+            patches=["polls_once_a_minute"],
         )
         try:
             product = api.product(stock=10)["id"]
+            api.drained()
+            # The relay has looked and found nothing: what comes now it has to be told of.
             order = api.order((product, 6)).json()
+            api.drained()
             api.client.post(f"/orders/{order['id']}/confirm")
+            api.drained()
             api.client.post(f"/orders/{order['id']}/pay")
             api.drained()
         finally:

@@ -1,20 +1,24 @@
 """A connection to the database that stays open and passes nothing more, as networks leave them."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from threading import Event, Thread
 
 import psycopg
 import pytest
+from anyio.from_thread import start_blocking_portal
 from tests.support.app import migrated_database
 from tests.support.components import LocalComponents
 from tests.support.link import link_to
 from tests.support.system import wait_until
 
 from shopstream_api.db.connect import BoundedConnection, connect
-from shopstream_api.outbox.relay import postgres, sessions, threads
+from shopstream_api.outbox.relay import notifier, postgres, sessions, threads
+from shopstream_api.outbox.relay.notifier import Notifier
 from shopstream_api.outbox.relay.ports import StoreFailed
 from shopstream_api.outbox.relay.postgres import PostgresStore
+from shopstream_api.outbox.relay.status import RelayStatuses
 from shopstream_api.outbox.relay.threads import CHANNEL, Listener
 from shopstream_api.outbox.relay.wakeup import Wakeups
 from shopstream_stack.chaos.link import Link
@@ -141,3 +145,47 @@ def test_a_listener_hears_again(
     finally:
         listener.stop()
         thread.join()
+
+
+def test_a_notifier_tells_again(
+    through: tuple[Link, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, linked, direct = through
+    monkeypatch.setattr(notifier, "ANSWER_SECONDS_MAX", SILENCE_SECONDS)
+    monkeypatch.setattr(notifier, "RETRY_SECONDS", SILENCE_SECONDS)
+    with (
+        psycopg.connect(direct, autocommit=True) as session,
+        start_blocking_portal() as portal,
+    ):
+        session.execute(f"LISTEN {CHANNEL}".encode())
+        telling = Notifier(linked, Wakeups(), RelayStatuses())
+        running = portal.start_task_soon(telling.run)
+
+        def told() -> bool:
+            portal.call(telling.committed)
+            return any(session.notifies(timeout=SILENCE_SECONDS, stop_after=1))
+
+        try:
+            wait_until(told, "it tells")
+            link.go_silent()
+            # What was on its way is not there any more.
+            wait_until(lambda: not told(), "it is not heard")
+            wait_until(told, "it tells again")
+        finally:
+            running.cancel()
+
+
+def test_the_answer_to_a_ping_is_not_awaited_longer_than_the_session_may_live(
+    through: tuple[Link, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay that has lost its lock without a word must not wait as long as a take may last."""
+    link, linked, _ = through
+    monkeypatch.setattr(postgres, "IDLE_SESSION_TIMEOUT_MS", SILENCE_SECONDS * 1_000)
+    with closing(PostgresStore(linked)) as store:
+        store.ping()
+        assert store._connection.answer_seconds_max > postgres.STATEMENT_TIMEOUT_MS / 1_000
+        link.go_silent()
+        begun = time.monotonic()
+        with pytest.raises(StoreFailed):
+            store.ping()
+        assert time.monotonic() - begun < postgres.STATEMENT_TIMEOUT_MS / 1_000 / 2

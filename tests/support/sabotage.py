@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from shopstream_api.outbox.relay import postgres, share
+from shopstream_api.outbox.relay import postgres, relay, share
 from shopstream_api.outbox.relay.kafka import KafkaLog
 from shopstream_api.outbox.relay.ports import LogFailed, Position, Row
+from shopstream_api.outbox.relay.postgres import PostgresStore
 from shopstream_api.outbox.relay.relay import Relay
 from shopstream_shared.crash import CrashPoint, CrashPoints
 from shopstream_shared.log_range import log_ends
@@ -32,6 +33,12 @@ def stands_still_before_produce() -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     _put(CrashPoints, "reach", stop)
+
+
+def hears_nothing_of_its_session() -> None:
+    """A fault: what it finds out about its place it finds out from the log alone."""
+    _put(PostgresStore, "ping", lambda store: None)
+    _put(PostgresStore, "lag", lambda store: (0, None))
 
 
 def tells_how_its_terms_end() -> None:
