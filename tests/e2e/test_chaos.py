@@ -22,6 +22,8 @@ from shopstream_stack.system import System
 
 COMMAND = str(Path(sys.executable).with_name("shopstream"))
 COMMAND_SECONDS_MAX = 400
+#: Some in each moment; more would only be more for starts and `verify` to wait for.
+WRITES_PER_SECOND = 12
 
 pytestmark = pytest.mark.timeout(COMMAND_SECONDS_MAX + 20)
 
@@ -57,7 +59,7 @@ def left_of(data: Path) -> list[str]:
 
 def test_the_short_form_recovers_from_every_fault_and_verify_holds(tmp_path: Path) -> None:
     done = subprocess.run(
-        [COMMAND, "chaos", "--quick"],
+        [COMMAND, "chaos", "--quick", "--rate", str(WRITES_PER_SECOND)],
         env=environ(tmp_path),
         text=True,
         capture_output=True,
