@@ -247,7 +247,8 @@ def test_a_producer_that_was_fenced_cannot_commit(topics: KafkaConnection) -> No
     zombie.fence(name)
     zombie.begin()
     key = uuid.uuid4().hex
-    sent(zombie, [Row(1, PRODUCTS, key.encode(), b"{}", (), 0, 1, 1)], b"{}")
+    rows = [Row(1, PRODUCTS, key.encode(), b"{}", (), 0, 1, 1)]
+    sent(zombie, rows, encode_progress(key, [1]))
     successor = KafkaLog(topics, lambda: None)
     successor.fence(name)
     with pytest.raises(Fenced):
