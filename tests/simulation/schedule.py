@@ -101,7 +101,8 @@ def _run(world: World, climate: Climate, without: Piece | None) -> None:
             own_id = transactional_id_of(transactional_id, database.shard)
             process = Process(world, climate, name, own_id, relay.run)
             world.at(world.some(START_SECONDS), process.start)
-    world.run(lambda: not writers.left, WRITE_SECONDS_MAX)
+    if not world.run(lambda: not writers.left, WRITE_SECONDS_MAX):
+        raise Violation(f"after {WRITE_SECONDS_MAX:.0f} s {writers.left} writers are not done")
     world.run(lambda: False, world.rng.uniform(0, STORM_SECONDS_MAX))
     world.calm = True
     for database in shards:
