@@ -24,8 +24,13 @@ COMPONENTS: Final = ("kafka", "postgres")
 DRAIN_SECONDS_MAX: Final = 180.0
 
 
-def bench_settings(settings: StackSettings, ports: PortReservations) -> StackSettings:
+def bench_settings(
+    settings: StackSettings, ports: PortReservations, *, quick_java: bool = True
+) -> StackSettings:
     """Settings of a system beside the one of ``settings``: other ports, a folder below its own.
+
+    ``quick_java``: a new broker compiles its code well for a minute, on the cores that are
+    measured; with it, less well but within seconds.
 
     Of the caller's variables only those of the machine and the cache are taken over: a benchmark
     with somebody's pool size or external database would be another benchmark.
@@ -37,8 +42,7 @@ def bench_settings(settings: StackSettings, ports: PortReservations) -> StackSet
         {
             **machine,
             **{f"SHOPSTREAM_{name}_PORT": str(ports.take()) for name in names},
-            # A new broker compiles for a minute, on the cores that are measured; so, for seconds.
-            "SHOPSTREAM_QUICK_JAVA": "true",
+            "SHOPSTREAM_QUICK_JAVA": str(quick_java).lower(),
             # Not a temporary folder: that may be memory, where fsync costs nothing.
             "SHOPSTREAM_DATA_DIR": str(settings.data / "bench"),
         }

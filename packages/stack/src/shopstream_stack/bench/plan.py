@@ -64,8 +64,9 @@ class RelayPlan:
     #: Single writes, and how many come in a second.
     writes: int
     writes_a_second: int
-    #: Of the broker, whose machine code is made while it works.
+    #: Of the broker, whose machine code is made while it works: backlogs of so many, single ones.
     warmup_rows: int
+    warmup_writes: int
     #: Turns of relay and floor each, every one a backlog of so many rows.
     rounds: int
     backlog_rows: int
@@ -79,6 +80,7 @@ RELAY_FULL: Final = RelayPlan(
     writes=3_000,
     writes_a_second=100,
     warmup_rows=100_000,
+    warmup_writes=12_000,
     rounds=3,
     backlog_rows=200_000,
     churn_rows=1_000_000,
@@ -89,6 +91,7 @@ RELAY_QUICK: Final = RelayPlan(
     writes=50,
     writes_a_second=100,
     warmup_rows=500,
+    warmup_writes=20,
     rounds=1,
     backlog_rows=5_000,
     churn_rows=10_000,

@@ -35,6 +35,7 @@ TAKE_MS_MAX: Final = 20.0
 NOTIFY: Final = b"NOTIFY shopstream_outbox"
 POLL_SECONDS: Final = 0.01
 SEEN_SECONDS_MAX: Final = 60.0
+WARMUP_WRITES_A_SECOND: Final = 200
 MIB: Final = 2**20
 
 _SIZE: Final = "SELECT pg_total_relation_size('outbox')"
@@ -50,6 +51,11 @@ def measure_relay(place: Place, results: Results, plan: RelayPlan) -> None:
         with _plain_loop(place):
             _drained_in(place, rows, plan.warmup_rows)
         place.start_relay()
+        with place.connect() as connection, place.connect() as teller:
+            for _ in _paced(plan.warmup_writes, WARMUP_WRITES_A_SECOND):
+                rows.write_one(connection)
+                teller.execute(NOTIFY)
+        place.drain()
     with place.system.reporter.step(f"{plan.writes} single writes"):
         results.rows.append(_latency(place, rows, plan))
     with place.system.reporter.step(f"Backlogs of {plan.backlog_rows:,}"):
@@ -92,8 +98,7 @@ def _latency(place: Place, rows: Rows, plan: RelayPlan) -> Row:
         reader.start()
         _await_seen(watch, {first.subjects[0]})
         begin = time.monotonic()
-        for number in range(plan.writes):
-            time.sleep(max(0.0, begin + number / plan.writes_a_second - time.monotonic()))
+        for _ in _paced(plan.writes, plan.writes_a_second):
             committed[rows.write_one(connection)] = time.monotonic()
             teller.execute(NOTIFY)
         lasted = time.monotonic() - begin
@@ -116,6 +121,14 @@ def _latency(place: Place, rows: Rows, plan: RelayPlan) -> Row:
         (Bar("p50 ms", cuts[49], "<=", P50_MS_MAX), Bar("p99 ms", cuts[98], "<=", P99_MS_MAX)),
         tuple(check(place, all_of_it)),
     )
+
+
+def _paced(count: int, a_second: int) -> Iterator[None]:
+    """So many turns, none before its time."""
+    begin = time.monotonic()
+    for number in range(count):
+        time.sleep(max(0.0, begin + number / a_second - time.monotonic()))
+        yield
 
 
 def _await_seen(watch: _Watch, wanted: AbstractSet[str]) -> None:
