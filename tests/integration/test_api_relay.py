@@ -2,11 +2,16 @@
 
 import signal
 import threading
+import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from random import Random
 
+import httpx
 import psycopg
 import pytest
 from tests.support.api import ApiProcess, published
@@ -17,6 +22,7 @@ from tests.support.system import wait_until
 from shopstream_shared.stream_id import StreamPosition
 
 PRODUCTS = ["shop.products"]
+PRODUCT = {"name": "x", "price": 1, "sellerId": "s"}
 CRASH_POINTS = (
     "relay.init",
     "relay.before_produce",
@@ -100,15 +106,37 @@ def test_kills_at_random_moments_under_load_leave_the_log_exact(
     components: LocalComponents,
 ) -> None:
     components.up("kafka", "postgres")
+    moments = Random(5)
     with ApiProcess.beside(components, SHOPSTREAM_RELAY_BATCH_ROWS="3") as api:
         made: list[str] = []
-        for round_ in range(4):
-            made += [api.product(name=f"{round_}-{number}")["id"] for number in range(12)]
-            api.kill()
-            api.start()
+        stop = threading.Event()
+
+        def write() -> None:
+            while not stop.wait(0.005):
+                with suppress(httpx.TransportError):
+                    answer = api.client.post("/products", json=PRODUCT)
+                    # Just after a start 503 is an honest answer; any other but 201 is not.
+                    if answer.status_code != 503:
+                        made.append(answer.json()["id"])
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for _ in range(4):
+                wait_until(partial(_more_than, made, len(made)), "it writes")
+                # The moment is the fault itself, not a wait for something to happen.
+                time.sleep(moments.uniform(0.0, 0.3))
+                api.kill()
+                api.start()
+        finally:
+            stop.set()
+            writer.join(60)
         api.drained()
-        counts = Counter(record.key for record in published(components.kafka_brokers, *made))
-        assert counts == Counter(made)
+        # Those too whose answer was cut off.
+        rows = [row[0] for row in api.query("SELECT id::text FROM products")]
+        assert set(made) <= set(rows)
+        found = published(components.kafka_brokers, *rows)
+        assert Counter(record.key for record in found) == Counter(rows)
 
 
 def test_a_rejected_write_leaves_no_event(api: ApiProcess, components: LocalComponents) -> None:
@@ -306,6 +334,10 @@ def test_the_stream_position_of_a_read_is_before_all_it_does_not_show(
         shown = {row["id"] for row in read.json()["data"]}
         for product, (topic, partition, offset) in places.items():
             assert product in shown or offset >= position.next_offset(topic, partition)
+
+
+def _more_than(made: Sequence[str], count: int) -> bool:
+    return len(made) > count
 
 
 def _relay(api: ApiProcess) -> str:
