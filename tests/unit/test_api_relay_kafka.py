@@ -4,11 +4,12 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from shopstream_api.outbox.relay import kafka
-from shopstream_api.outbox.relay.kafka import KafkaLog
+from shopstream_api.outbox.relay.kafka import KafkaLog, _Reports
+from shopstream_api.outbox.relay.ports import Row
 from shopstream_api.outbox.relay.postgres import IDLE_SESSION_TIMEOUT_MS
 from shopstream_api.outbox.relay.relay import PING_SECONDS
 from shopstream_shared.kafka import KafkaConnection
@@ -62,3 +63,10 @@ def test_before_each_question_to_the_broker_is_a_heartbeat_soon_enough_for_the_n
     waits = [note for note in noted if isinstance(note, float)]
     assert noted == [note for wait in waits for note in ("beat", wait)]
     assert PING_SECONDS + max(waits) + MARGIN_SECONDS < IDLE_SESSION_TIMEOUT_MS / 1_000
+
+
+def test_what_was_damaged_on_its_way_is_no_event_refused_for_good() -> None:
+    """Rule 11: a wrong checksum is the network's doing."""
+    row = Row(1, PRODUCTS, b"k", b"v", (), 0, 1, 1)
+    with pytest.raises(KafkaException):
+        _Reports([row]).refuse(KafkaError(KafkaError.INVALID_MSG), row)

@@ -57,7 +57,6 @@ _REFUSED_FOR_GOOD: Final = frozenset(
         KafkaError.INVALID_MSG_SIZE,
         KafkaError.INVALID_TIMESTAMP,
         KafkaError.INVALID_RECORD,
-        KafkaError.INVALID_MSG,
     }
 )
 _FENCED: Final = frozenset(
