@@ -40,10 +40,10 @@ class Housekeeper(SessionWork):
     def _attend(self, session: psycopg.Connection[Any]) -> None:
         pause = LOOK_SECONDS
         while not self._stop.wait(pause):
-            pause = next_pause(pause, tidy(session))
+            pause = next_pause(pause, gained=tidy(session))
 
 
-def next_pause(pause: float, gained: bool | None) -> float:
+def next_pause(pause: float, *, gained: bool | None) -> float:
     """How many seconds to wait before the next look, after ``pause`` and what `tidy` said."""
     return min(2 * pause, LOOK_SECONDS_MAX) if gained is False else LOOK_SECONDS
 
