@@ -121,6 +121,20 @@ def test_a_leader_that_stops_while_rows_are_sent_to_it_loses_its_lock(
         wait_until(standby.try_lead, "the lock is free", seconds_max=15)
 
 
+def test_a_leader_that_stops_with_rows_asked_for_loses_its_lock(
+    through: tuple[Link, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protocol rule 9. A server that were waiting for the end of a pipeline would wait for ever."""
+    _, _, direct = through
+    monkeypatch.setitem(postgres._SESSION, "idle_session_timeout", 500)
+    with closing(PostgresStore(direct)) as leader, closing(PostgresStore(direct)) as standby:
+        assert leader.try_lead()
+        read = leader.read_ahead((), 10, None)
+        wait_until(standby.try_lead, "the lock is free", seconds_max=15)
+        with pytest.raises(StoreFailed):
+            read()
+
+
 def test_a_listener_hears_again(
     through: tuple[Link, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

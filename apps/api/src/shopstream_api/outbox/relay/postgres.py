@@ -156,14 +156,18 @@ class PostgresStore:
             statement = _SETTLE_AND_TAKE
             parameters |= self._settling(settling)
         with _failures(), ExitStack() as stack:
-            # The server begins at once, and nothing here waits for it: the pipeline is left, and
-            # with it the transaction committed, when the answer is asked for.
-            stack.enter_context(self._connection.pipeline())
+            pipeline = stack.enter_context(self._connection.pipeline())
             cursor = self._rows.execute(statement, parameters, prepare=True, binary=True)
-            pipeline = stack.pop_all()
+            # The statement is complete and commits by itself. A server that waits for more, from a
+            # process that stands still, waits past all its limits and keeps the lock (rule 9).
+            # psycopg's own `sync` would wait for the answer.
+            self._connection.pgconn.pipeline_sync()
+            self._connection.pgconn.flush()
+            pipeline.result_queue.append(None)
+            begun = stack.pop_all()
 
         def rows() -> Sequence[Row]:
-            with _failures(), pipeline:
+            with _failures(), begun:
                 found = _rows(cursor.fetchall())
             return found[: self._unsplit(found, rows_max)]
 
