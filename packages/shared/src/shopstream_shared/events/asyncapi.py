@@ -176,9 +176,7 @@ def _relay_progress() -> Document:
         "title": "Which outbox rows are on the log but perhaps not deleted yet; internal",
         "contentType": _JSON,
         "payload": {"type": "object"},
-        "bindings": _key_binding(
-            "Transactional id of the relay's shard, a slash, outbox id."
-        ),
+        "bindings": _key_binding("Transactional id of the relay's shard, a slash, outbox id."),
     }
 
 
