@@ -25,6 +25,8 @@ class Session:
     used: float
     busy: int = 0
     ended: bool = False
+    #: It was silent for too long before the statement it is at was sent.
+    expired: bool = False
 
 
 def _oldest_first(row: Row) -> int:
@@ -134,11 +136,18 @@ class Database:
         """The session ends, after the statement it is at."""
         session.ended = True
 
+    def hold(self, session: Session, change: int) -> None:
+        """A statement is sent (1), or done (-1)."""
+        self._lives(session)
+        session.busy += change
+
     def _lives(self, session: Session) -> bool:
+        if session.expired:
+            return False
         if session.busy:
             return True
         if self.now() - session.used > IDLE_SESSION_SECONDS_MAX:
-            session.ended = True
+            session.ended = session.expired = True
         return not session.ended
 
     def _seen(self, row: Row) -> Row:

@@ -199,7 +199,7 @@ class SimStore:
 
     def _hold(self, change: int) -> None:
         if hasattr(self, "_session"):
-            self._session.busy += change
+            self._database.hold(self._session, change)
 
     def _hang_up(self) -> None:
         world, session = self._process.world, self._session

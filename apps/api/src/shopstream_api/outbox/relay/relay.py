@@ -261,12 +261,17 @@ class Relay:
         """Publish a batch, while the one before is settled and the next one read."""
         seqs = [row.seq for row in rows]
         started = self._waits.now()
+        backlog = term.published and len(rows) >= READ_AHEAD_PART * self._options.batch_rows
+        if settling is not None and not backlog:
+            self._settle(store, settling)
         self._crash.reach("relay.before_produce")
-        read = self._read_ahead(store, rows, settling)
         log.begin()
+        read: ReadAhead = tuple
+        if backlog:
+            read = store.read_ahead(rows, self._options.batch_rows, settling)
         log.send(rows)
         ahead = read()
-        if settling is not None:
+        if settling is not None and backlog:
             self._crash.reach("relay.after_delete")
         # Rule 6: by now what the record before lists is deleted, durably.
         offsets = log.deliver(encode_progress(term.outbox, seqs))
@@ -275,25 +280,20 @@ class Relay:
         log.commit()
         self._crash.reach("relay.after_commit")
         term.advance(offsets)
+        term.published = True
         self._crash.reach("relay.before_delete")
         self._metrics.published(len(rows), self._waits.now() - started)
         return _Ahead(ahead, Settling(seqs, term.encode()))
 
-    def _read_ahead(
-        self, store: OutboxStore, rows: Sequence[Row], settling: Settling | None
-    ) -> ReadAhead:
-        """Of a backlog, what comes behind the rows that are under way."""
-        rows_max = self._options.batch_rows
-        if settling is None and len(rows) < READ_AHEAD_PART * rows_max:
-            return tuple
-        return store.read_ahead(rows, rows_max, settling)
-
     def _settled(self, store: OutboxStore, ahead: "_Ahead") -> "_Ahead":
         """Without anything read ahead: what follows sees the outbox as it is."""
         if ahead.settling is not None:
-            store.settle(ahead.settling)
-            self._crash.reach("relay.after_delete")
+            self._settle(store, ahead.settling)
         return _Ahead()
+
+    def _settle(self, store: OutboxStore, settling: Settling) -> None:
+        store.settle(settling)
+        self._crash.reach("relay.after_delete")
 
     def _look_at_topics(self, store: OutboxStore, log: EventLog) -> None:
         now = self._waits.now()
@@ -333,6 +333,9 @@ class _Term:
 
     def __init__(self, outbox: str, topics: Topics) -> None:
         self.outbox = outbox
+        #: Nothing is read ahead before: a database so slow that the Kafka transaction times out
+        #: meanwhile shall not keep every term from its first batch.
+        self.published = False
         self._epoch = epoch_of({topic: state.id for topic, state in topics.items()})
         self._partitions = {topic: state.partitions for topic, state in topics.items()}
         self._offsets: dict[tuple[str, int], int] = {}
