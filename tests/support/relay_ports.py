@@ -185,11 +185,13 @@ def a_fenced_producer_is_told_so_while_it_sends(ports: Ports) -> None:
 def the_newest_progress_of_ours_is_read(ports: Ports) -> None:
     """Protocol rule 6: the newest of the committed ones, and of no other outbox."""
     with closing(ports.log()) as log:
-        log.fence(ports.transactional_id)
         for outbox, seqs in ((ports.outbox, [1]), (ports.outbox, [2, 3]), ("another", [4])):
+            # Anew each time: a slow commit spends a producer.
+            log.fence(ports.transactional_id)
             log.begin()
             sent(log, [], encode_progress(outbox, seqs))
             log.commit()
+        log.fence(ports.transactional_id)
         log.begin()
         sent(log, [], encode_progress(ports.outbox, [5]))
         log.fence(ports.transactional_id)
