@@ -1,12 +1,16 @@
 """The relay's protocol against a model of PostgreSQL and Kafka that fails where it is told to."""
 
+from collections.abc import Sequence
+
 import pytest
 from tests.support.relay_model import OUTBOX, Log, Store, World, drain, make, row
 
 from shopstream_api.outbox.relay import relay as relay_module
 from shopstream_api.outbox.relay.ports import (
     Fenced,
+    ReadAhead,
     Row,
+    Settling,
     Topics,
 )
 from shopstream_api.outbox.relay.postgres import _whole
@@ -263,3 +267,23 @@ def test_after_a_batch_the_relay_waits_for_what_is_coming_but_not_for_what_is_th
     rows: int, pause_ms: int
 ) -> None:
     assert round(pause_seconds(rows, batch_rows=100) * 1_000) == pause_ms
+
+
+def test_only_of_a_backlog_is_read_ahead_and_not_before_the_first_batch_is_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the pause that gathers larger batches is never reached after it (ADR 0014)."""
+    read_ahead, asked = Store.read_ahead, list[int]()
+
+    def count(
+        store: Store, taken: Sequence[Row], rows_max: int, settling: Settling | None
+    ) -> ReadAhead:
+        asked.append(len(taken))
+        return read_ahead(store, taken, rows_max, settling)
+
+    monkeypatch.setattr(Store, "read_ahead", count)
+    world = World([row(seq) for seq in range(1, 14)])
+    drain(world, make(world, batch_rows=4), monkeypatch)
+    # 4 taken; 4 taken, and 4 read behind them; 1 read behind those, and nothing behind that.
+    assert asked == [4, 4]
+    assert [r.seq for r in world.log] == list(range(1, 14))

@@ -45,8 +45,8 @@ from shopstream_shared.web import bind, operations_routes, serve
 
 ALIAS = "/api/v1"
 #: Made since the last look for cycles. Requests leave hardly any, and the default of 700 objects is
-#: a look for every few of them, 3% of the processor's time; a relay's batch makes 60,000 that live as
-#: long as it (ADR 0007).
+#: a look for every few of them, 3% of the processor's time; a relay's batch makes 60,000, which
+#: live as long as it (ADR 0007).
 YOUNG_OBJECTS_MAX: Final = 100_000
 EXPOSED_HEADERS = (
     "ETag",

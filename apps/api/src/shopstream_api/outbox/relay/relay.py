@@ -7,7 +7,7 @@ records, in ``seq`` order within its aggregate, wherever a process is killed. A 
 2. in one Kafka transaction produce them and one progress record that lists them (rule 6);
 3. commit; once commit was called only that call is repeated (rule 8, in the log adapter);
 4. delete the rows and store the stream position in one statement (rule 6); of a backlog that
-   statement also reads the next batch but one, and is awaited before step 2 ends.
+   statement also reads the batch behind the one being sent, and is awaited before step 2 ends.
 
 Whatever fails ends the term: session and producer are dropped, and the next term begins with
 `_recover`, which asks the log, not memory, what was committed: fence (rule 5), wait until the
