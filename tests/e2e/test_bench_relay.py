@@ -14,7 +14,8 @@ def test_a_quick_run_measures_latency_drain_and_churn_and_leaves_nothing_behind(
 ) -> None:
     figures = tmp_path / "figures.json"
     run_quick("bench-relay", tmp_path / "data", figures)
-    latency, drain, churn = json.loads(figures.read_text())["rows"]
+    latency, own_part, drain, churn = json.loads(figures.read_text())["rows"]
+    assert own_part["figures"]["p50Ms"] > 0
     for row in (latency, drain, churn):
         assert row["verdict"] == "measured"
         assert row["faults"] == []
