@@ -170,16 +170,16 @@ def plant_in_bucket(shop: SmallShop) -> dict[str, str]:
     counts = {key: int(metadata_of(shop, key)["count"]) for key in shop.objects()}
     firsts = {place_of(key): key for key in reversed(counts)}
 
-    def take(fits: Callable[[str], bool] = lambda key: True) -> str:
-        key = next(key for key in counts if fits(key))
+    def take(key: str) -> str:
         del counts[key]
         return key
 
     def other_name(lines: list[bytes]) -> list[bytes]:
         return [re.sub(rb'"sellerId":"verify-\d"', b'"sellerId":"verify-7"', lines[0]), *lines[1:]]
 
-    gap, missing = take(lambda key: key not in firsts.values()), take(lambda key: counts[key] > 1)
-    altered, foreign, doubled, damaged = (take() for _ in range(4))
+    missing = take(max(counts, key=counts.__getitem__))
+    gap = take(min(counts.keys() - firsts.values(), key=counts.__getitem__))
+    altered, foreign, doubled, damaged = (take(next(iter(counts))) for _ in range(4))
     rewrite(shop, gap, lambda lines: lines, {"start": "+1"})
     rewrite(shop, missing, lambda lines: lines[:-1])
     rewrite(shop, altered, other_name)

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,10 +90,12 @@ def small_shop(components: LocalComponents, brokers: str, folder: Path) -> Itera
         with analytics.service() as service:
             service.wait_healthy()
             with Journal.open(shop.journals, "run", SystemClock()) as journal:
-                _write(shop, api.client, journal)
-            # Waits for the relay, the workers and the archive.
-            report = shop.check(Waits())
-            assert report.holds, json.dumps(report.as_json(), indent=1)
+                # A turn's events are in the archive before the next turn, so that some object holds
+                # several (a bulk is one transaction) and some partition has more than one object.
+                for turn in (_write, _write_bulk, _write_again):
+                    turn(shop, api.client, journal)
+                    report = shop.check(Waits())
+                    assert report.holds, json.dumps(report.as_json(), indent=1)
         api.terminate()
         with Journal.open(shop.journals, "clients", SystemClock()) as journal:
             _hear(journal, "everything", shop.log())
@@ -115,16 +118,32 @@ def _hear(journal: Journal, name: str, records: Sequence[LogRecord], **filters: 
         journal.received(name, SeenEvent.read(record.value, "test", record.topic))
 
 
+def _call(
+    client: httpx.Client, journal: Journal, method: str, path: str, body: Any = None
+) -> dict[str, Any]:
+    """The answer to a request that is carried out, with a line in the journal."""
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    answer = client.request(method, path, json=body, headers=key)
+    assert answer.is_success, answer.text
+    told: dict[str, Any] = answer.json() if answer.content else {}
+    journal.write(Exchange(method=method, path=path, status=answer.status_code, answer=told))
+    return told
+
+
+def _write_bulk(shop: SmallShop, client: httpx.Client, journal: Journal) -> None:
+    """One transaction with more events than its topic has partitions."""
+    items = [{"name": f"B{n}", "price": 1, "sellerId": SELLERS[n % 2]} for n in range(40)]
+    _call(client, journal, "POST", "/products/bulk", {"items": items})
+
+
+def _write_again(shop: SmallShop, client: httpx.Client, journal: Journal) -> None:
+    """One more event, for a partition that has some."""
+    _call(client, journal, "PATCH", f"/products/{shop.products[7]}", {"price": 5})
+
+
 def _write(shop: SmallShop, client: httpx.Client, journal: Journal) -> None:
     """Some of everything: each kind of event, money paid and paid back, a deletion."""
-
-    def call(method: str, path: str, body: Any = None) -> dict[str, Any]:
-        key = {"Idempotency-Key": uuid.uuid4().hex}
-        answer = client.request(method, path, json=body, headers=key)
-        assert answer.is_success, answer.text
-        told: dict[str, Any] = answer.json() if answer.content else {}
-        journal.write(Exchange(method=method, path=path, status=answer.status_code, answer=told))
-        return told
+    call = partial(_call, client, journal)
 
     for number in range(9):
         body = {"name": f"P{number}", "price": 9.99, "stock": 10, "sellerId": SELLERS[number % 2]}
