@@ -93,15 +93,17 @@ class Store:
     def read_ahead(
         self, taken: Sequence[Row], rows_max: int, settling: Settling | None
     ) -> ReadAhead:
-        under_way = {r.seq for r in taken} | set(settling.seqs if settling else ())
+        under_way = len(taken) + (len(settling.seqs) if settling else 0)
 
         def rows() -> Sequence[Row]:
             if self._world.fail("read ahead"):
                 raise StoreFailed("read ahead")
-            behind = [r for r in self.take(1_000) if r.seq not in under_way]
+            there = self.take(1_000)
+            behind = [r for r in there if r.seq > taken[-1].seq]
             if settling is not None:
                 self.settle(settling)
-            return behind[:rows_max]
+            # Older rows that came meanwhile go first.
+            return behind[:rows_max] if len(there) - len(behind) == under_way else ()
 
         return rows
 

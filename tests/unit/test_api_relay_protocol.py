@@ -73,10 +73,19 @@ def test_a_change_of_the_producer_is_no_failure(monkeypatch: pytest.MonkeyPatch)
     relay = make(world, batch_rows=3)
     failures: list[Exception] = []
     monkeypatch.setattr(relay, "_failed", failures.append)
+    stores: list[Store] = []
+
+    def open_store() -> Store:
+        stores.append(Store(world))
+        return stores[-1]
+
+    monkeypatch.setattr(relay, "_open_store", open_store)
     drain(world, relay, monkeypatch)
     assert [r.seq for r in world.log] == list(range(1, 8))
     assert len(world.fenced_ids) == 2
     assert failures == []
+    # One session, one lock.
+    assert len(stores) == 1
 
 
 def test_under_another_transactional_id_the_old_one_is_fenced_first(

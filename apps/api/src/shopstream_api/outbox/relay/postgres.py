@@ -1,7 +1,8 @@
 """The outbox in PostgreSQL, on one session that also holds the leader's lock."""
 
+import select
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -124,6 +125,7 @@ class PostgresStore:
             self._connection = connect(database_url, "shopstream-relay", _SESSION)
             arrays.adapt(self._connection)
             self._rows = self._connection.cursor()
+        self._begun = ExitStack()
 
     def try_lead(self) -> bool:
         if not self._value("SELECT pg_try_advisory_lock(%s, %s)", (LEADER_LOCK, self._shard)):
@@ -162,9 +164,11 @@ class PostgresStore:
             # process that stands still, waits past all its limits and keeps the lock (rule 9).
             # psycopg's own `sync` would wait for the answer.
             self._connection.pgconn.pipeline_sync()
-            self._connection.pgconn.flush()
+            while self._connection.pgconn.flush():
+                # The rest of a long list of numbers.
+                self._until_writable()
             pipeline.result_queue.append(None)
-            begun = stack.pop_all()
+            self._begun = begun = stack.pop_all()
 
         def rows() -> Sequence[Row]:
             with _failures(), begun:
@@ -244,6 +248,16 @@ class PostgresStore:
 
     def close(self) -> None:
         self._connection.close()
+        with suppress(psycopg.Error):
+            # What was begun and is not awaited any more.
+            self._begun.close()
+
+    def _until_writable(self) -> None:
+        """Raises psycopg.OperationalError after IDLE_SESSION_TIMEOUT_MS."""
+        bound = IDLE_SESSION_TIMEOUT_MS / 1_000
+        if not select.select((), (self._connection,), (), bound)[1]:
+            msg = "the server takes nothing more"
+            raise psycopg.OperationalError(msg)
 
     def _fetch(self, before: Sequence[Row], rows_max: int) -> list[Row]:
         """What comes behind ``before``, the oldest rows that there are."""

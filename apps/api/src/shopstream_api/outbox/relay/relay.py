@@ -161,24 +161,32 @@ class Relay:
         try:
             while not self._leads(store):
                 self._status.standby()
-                # Another has led since: what the broker refused may be accepted by now.
+                # Another may have led: what the broker refused may be accepted by now.
                 self._refused = {}
                 # What waits is told by all: who leads may hang.
                 self._heartbeat(store)
                 self._waits.pause(STANDBY_SECONDS)
-            log = self._open_log(lambda: self._heartbeat(store))
-            try:
-                term = self._recover(store, log)
-                self._status.leading()
-                self._serve(store, log, term)
-            except ProducerSpent as reason:
-                # No fault: the next term takes a new one, at once.
-                _log.info("relay leaves its producer", reason=str(reason))
-            finally:
-                log.close()
+            while self._spends(store):
+                # No fault: the next producer may begin at once.
+                _log.info("relay takes a new producer")
         finally:
             self._seat.leave()
             store.close()
+
+    def _spends(self, store: OutboxStore) -> bool:
+        """Lead with a producer of its own, until it is spent (True) or another is to have the
+        shard."""
+        log = self._open_log(lambda: self._heartbeat(store))
+        try:
+            term = self._recover(store, log)
+            self._status.leading()
+            self._serve(store, log, term)
+        except ProducerSpent:
+            return True
+        else:
+            return False
+        finally:
+            log.close()
 
     def _leads(self, store: OutboxStore) -> bool:
         if not self._seat.take():
