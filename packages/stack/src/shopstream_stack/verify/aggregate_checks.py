@@ -146,7 +146,7 @@ def aggregates(spool: Spool, row: Invariant) -> None:
     differing = "SELECT o.*, i.upto FROM off_by o LEFT JOIN items i USING (id)"
     behind = "SELECT id, last, upto FROM unlike WHERE last > upto"
     shown = [
-        row[0] for query in (differing, behind) for row in spool.first(f"{query} ORDER BY ALL")
+        item for query in (differing, behind) for item, *_ in spool.first(f"{query} ORDER BY ALL")
     ]
     keys = _keys(spool, shown)
     spool.spell_out(

@@ -148,7 +148,11 @@ class Spool:
     def at_once(self) -> Iterator[None]:
         """One transaction: what is loaded in it is written once, not to the journal first."""
         self.run("BEGIN")
-        yield
+        try:
+            yield
+        except BaseException:
+            self.run("ROLLBACK")
+            raise
         self.run("COMMIT")
 
 
