@@ -97,6 +97,8 @@ class LocalComponents:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # Its data are deleted next: it need not put them in order, a file for each partition.
+        self.system.kill("kafka")
         self.system.stop_all()
         self.system.forget()
         shutil.rmtree(self._folder, ignore_errors=True)
