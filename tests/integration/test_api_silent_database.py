@@ -16,7 +16,7 @@ from tests.support.system import wait_until
 from shopstream_api.db.connect import BoundedConnection, connect
 from shopstream_api.outbox.relay import notifier, postgres, sessions, threads
 from shopstream_api.outbox.relay.notifier import Notifier
-from shopstream_api.outbox.relay.ports import StoreFailed
+from shopstream_api.outbox.relay.ports import Settling, StoreFailed
 from shopstream_api.outbox.relay.postgres import PostgresStore
 from shopstream_api.outbox.relay.status import RelayStatuses
 from shopstream_api.outbox.relay.threads import CHANNEL, Listener
@@ -24,6 +24,8 @@ from shopstream_api.outbox.relay.wakeup import Wakeups
 from shopstream_stack.chaos.link import Link
 
 SILENCE_SECONDS = 0.3
+#: Of 24 bytes each.
+LONG_LIST = 500_000
 
 
 @pytest.fixture
@@ -133,6 +135,25 @@ def test_a_leader_that_stops_with_rows_asked_for_loses_its_lock(
         wait_until(standby.try_lead, "the lock is free", seconds_max=15)
         with pytest.raises(StoreFailed):
             read()
+
+
+def test_a_long_list_of_numbers_is_sent_whole_before_its_rows_are_awaited(
+    through: tuple[Link, str, str],
+) -> None:
+    """Protocol rule 9, as above: the server must have the end of what it was asked."""
+    _, _, direct = through
+    with (
+        closing(PostgresStore(direct)) as store,
+        psycopg.connect(direct, autocommit=True) as session,
+    ):
+        # No two follow each other: runs of one, more bytes than two sockets hold.
+        store.read_ahead((), 10, Settling(range(1, 2 * LONG_LIST, 2), "a position"))
+
+        def is_settled() -> bool:
+            found = session.execute("SELECT stream_id FROM stream_position WHERE shard = 0")
+            return found.fetchone() == ("a position",)
+
+        wait_until(is_settled, "it is settled", seconds_max=15)
 
 
 def test_a_listener_hears_again(

@@ -254,8 +254,10 @@ class PostgresStore:
 
     def _until_writable(self) -> None:
         """Raises psycopg.OperationalError after IDLE_SESSION_TIMEOUT_MS."""
-        bound = IDLE_SESSION_TIMEOUT_MS / 1_000
-        if not select.select((), (self._connection,), (), bound)[1]:
+        # Not select: a process with many connections has descriptors above its 1,023.
+        poll = select.poll()
+        poll.register(self._connection, select.POLLOUT)
+        if not poll.poll(IDLE_SESSION_TIMEOUT_MS):
             msg = "the server takes nothing more"
             raise psycopg.OperationalError(msg)
 
