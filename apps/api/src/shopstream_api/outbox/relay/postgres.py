@@ -1,12 +1,12 @@
 """The outbox in PostgreSQL, on one session that also holds the leader's lock."""
 
-import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 import msgspec
 import psycopg
+from psycopg.generators import send
 
 from shopstream_api.db import arrays
 from shopstream_api.db.connect import DURABLE, connect
@@ -164,9 +164,10 @@ class PostgresStore:
             # process that stands still, waits past all its limits and keeps the lock (rule 9).
             # psycopg's own `sync` would wait for the answer.
             self._connection.pgconn.pipeline_sync()
-            while self._connection.pgconn.flush():
-                # The rest of a long list of numbers.
-                self._until_writable()
+            # A long list of numbers takes more than one step.
+            self._connection.wait(
+                send(self._connection.pgconn), timeout=IDLE_SESSION_TIMEOUT_MS / 1_000
+            )
             pipeline.result_queue.append(None)
             self._begun = begun = stack.pop_all()
 
@@ -251,15 +252,6 @@ class PostgresStore:
         with suppress(psycopg.Error):
             # What was begun and is not awaited any more.
             self._begun.close()
-
-    def _until_writable(self) -> None:
-        """Raises psycopg.OperationalError after IDLE_SESSION_TIMEOUT_MS."""
-        # Not select: a process with many connections has descriptors above its 1,023.
-        poll = select.poll()
-        poll.register(self._connection, select.POLLOUT)
-        if not poll.poll(IDLE_SESSION_TIMEOUT_MS):
-            msg = "the server takes nothing more"
-            raise psycopg.OperationalError(msg)
 
     def _fetch(self, before: Sequence[Row], rows_max: int) -> list[Row]:
         """What comes behind ``before``, the oldest rows that there are."""
