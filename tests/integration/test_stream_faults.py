@@ -20,7 +20,8 @@ from tests.support.stream_service import Publisher, StreamService, an_event
 from tests.support.system import wait_until
 
 from shopstream_shared.topics import PRODUCTS, STREAM_TOPICS
-from shopstream_stack.sse_client import SseClient
+from shopstream_stack.stream_client import StreamClient
+from shopstream_stack.stream_events import DomainEvent
 
 TURNS = 2
 
@@ -262,7 +263,7 @@ def test_sigterm_says_goodbye_to_each_client_and_ends_with_zero_in_time(brokers:
 
 def test_a_client_that_reconnects_through_a_rolling_restart_gets_all_once(brokers: str) -> None:
     async def run(service: StreamService) -> None:
-        client = SseClient(f"{service.url}/events/stream")
+        client = StreamClient(f"{service.url}/events/stream", repeats=True)
         got: list[bytes] = []
         sent: list[bytes] = []
         opened, complete = asyncio.Event(), asyncio.Event()
@@ -270,7 +271,7 @@ def test_a_client_that_reconnects_through_a_rolling_restart_gets_all_once(broker
         async def read() -> None:
             async for event in client.events():
                 opened.set()
-                if event.is_message:
+                if isinstance(event, DomainEvent):
                     got.append(event.data.encode())
                 if len(got) == TURNS * 50:
                     complete.set()

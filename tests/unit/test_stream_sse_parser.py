@@ -23,10 +23,13 @@ def test_the_parser_reads_it_as_the_standard_says_wherever_it_is_cut(case: Case)
 @pytest.mark.parametrize("case", bounds(), ids=lambda case: case.name)
 def test_what_is_above_the_bound_is_refused_wherever_it_is_cut(case: Bound) -> None:
     for size in (1, 7, len(case.stream)):
-        parser = SseParser(bytes_max=case.max)
         with pytest.raises(EventTooLong):
-            for at in range(0, len(case.stream), size):
-                parser.feed(case.stream[at : at + size])
+            _feed(SseParser(bytes_max=case.max), case.stream, size)
+
+
+def _feed(parser: SseParser, stream: bytes, size: int) -> None:
+    for at in range(0, len(stream), size):
+        parser.feed(stream[at : at + size])
 
 
 def test_short_events_are_never_refused_however_many_they_are() -> None:

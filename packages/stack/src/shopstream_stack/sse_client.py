@@ -1,16 +1,12 @@
-"""An asynchronous SSE client: for the demo, the tests and later the load generator.
+"""One response of a server of events, whoever that is: what `StreamClient` and the tests stand on.
 
-``SseConnection`` is one response, ``SseClient`` reconnects with the last id for ever. Raw asyncio
-streams, so that a thousand of them fit in one process. Guarantees: the id sent at a reconnect is
-the last one that a complete block carried; nothing is filtered, so deleting repeats is the
-caller's business; waits and buffers are bounded by the constants below.
+Raw asyncio streams, so that a thousand of them fit in one process. Waits and buffers are bounded
+by the constants below; nothing is filtered, and nothing is tried again.
 """
 
 import asyncio
-import contextlib
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from random import SystemRandom
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import SplitResult, urlsplit
@@ -20,30 +16,33 @@ from shopstream_stack.sse_parser import SseEvent, SseParser
 CONNECT_SECONDS_MAX: Final = 10.0
 HEADER_BYTES_MAX: Final = 65_536
 READ_BYTES: Final = 65_536
-#: Three heartbeats of 15 s: a connection that is silent for longer is dead, though TCP may not
-#: notice for minutes.
-IDLE_SECONDS_MAX: Final = 45.0
-RETRY_SECONDS_DEFAULT: Final = 1.0
-RETRY_SECONDS_MAX: Final = 30.0
+#: The server's, docs/stream.md.
+HEARTBEAT_SECONDS: Final = 15.0
+#: A connection that is silent for longer is dead, though TCP may not notice for minutes.
+IDLE_SECONDS_MAX: Final = 2.5 * HEARTBEAT_SECONDS
 #: Of a refusal this much of the body is kept for the message.
 REFUSAL_BYTES_MAX: Final = 4_096
 _OK: Final = 200
+_NO_CONTENT: Final = 204
 _SERVER_ERROR: Final = 500
-_TOO_MANY_REQUESTS: Final = 429
+#: Request time-out, too early, too many requests: RFC 9110, RFC 8470, RFC 6585.
+_TRY_AGAIN: Final = frozenset({408, 425, 429})
+_MEDIA_TYPE: Final = "text/event-stream"
 
 
 class SseRefused(Exception):
     """The server answered with something else than an event stream."""
 
-    def __init__(self, status: int, body: bytes) -> None:
-        super().__init__(f"HTTP {status}: {body[:200]!r}")
+    def __init__(self, status: int, body: bytes, media_type: str = _MEDIA_TYPE) -> None:
+        kind = "" if media_type == _MEDIA_TYPE else f" ({media_type or 'no content type'})"
+        super().__init__(f"HTTP {status}{kind}: {body[:200]!r}")
         self.status = status
         self.body = body
 
     @property
     def is_temporary(self) -> bool:
         """Whether trying again later makes sense."""
-        return self.status >= _SERVER_ERROR or self.status == _TOO_MANY_REQUESTS
+        return self.status >= _SERVER_ERROR or self.status in _TRY_AGAIN
 
 
 class BrokenResponse(ConnectionError):
@@ -153,9 +152,11 @@ class SseConnection:
 
     async def check(self) -> None:
         """Raise SseRefused unless the answer is an event stream."""
-        kind = self.headers.get("content-type", "")
-        if self.status != _OK or not kind.startswith("text/event-stream"):
-            raise SseRefused(self.status, await self.rest(REFUSAL_BYTES_MAX))
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if self.status == _NO_CONTENT:
+            raise SseRefused(self.status, b"")
+        if self.status != _OK or media_type != _MEDIA_TYPE:
+            raise SseRefused(self.status, await self.rest(REFUSAL_BYTES_MAX), media_type)
 
     async def rest(self, bytes_max: int) -> bytes:
         """What is left of a finite body, up to a bound."""
@@ -164,96 +165,6 @@ class SseConnection:
         while len(body) < min(length, bytes_max) and (more := await self.read()):
             body += more
         return body[:bytes_max]
-
-
-class SseClient:
-    """Reconnects with the last id until closed, as EventSource does, with jitter and a watchdog.
-
-    ``connects`` counts the streams opened so far. ``cut()`` breaks the present connection, so that
-    the client resumes by itself; ``aclose()`` or leaving ``events()`` ends it.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        last_event_id: str = "",
-        headers: Mapping[str, str] | None = None,
-        idle_seconds_max: float = IDLE_SECONDS_MAX,
-        jitter: Callable[[], float] | None = None,
-    ) -> None:
-        self.url = url
-        self.last_event_id = last_event_id
-        self.connects = 0
-        self.connected = asyncio.Event()
-        self._headers = dict(headers or {})
-        self._idle_seconds_max = idle_seconds_max
-        self._jitter = jitter or SystemRandom().random
-        self._connection: SseConnection | None = None
-        self._retry_seconds = RETRY_SECONDS_DEFAULT
-        self._failures = 0
-        self._closed = asyncio.Event()
-
-    def cut(self) -> None:
-        """Break the present connection, if there is one."""
-        if self._connection is not None:
-            self._connection.cut()
-
-    async def aclose(self) -> None:
-        """End ``events()`` soon, also while it waits for a reconnect."""
-        self._closed.set()
-        self.cut()
-
-    async def events(self) -> AsyncGenerator[SseEvent]:
-        """Every event of every connection, named ones included.
-
-        Raises SseRefused when the server says no for good (a 4xx other than 429).
-        """
-        while not self._closed.is_set():
-            with contextlib.suppress(OSError, TimeoutError):
-                async with contextlib.aclosing(self._one_connection()) as events:
-                    async for event in events:
-                        yield event
-            await self._pause()
-
-    async def _one_connection(self) -> AsyncGenerator[SseEvent]:
-        self._failures += 1
-        try:
-            connection = await SseConnection.open(
-                self.url,
-                last_event_id=self.last_event_id,
-                headers=self._headers,
-                idle_seconds_max=self._idle_seconds_max,
-            )
-        except SseRefused as refusal:
-            if not refusal.is_temporary:
-                raise
-            return
-        async with connection:
-            self._connection = connection
-            self._failures = 0
-            self.connects += 1
-            self.connected.set()
-            parser = connection.parser
-            try:
-                while not self._closed.is_set() and (chunk := await connection.read()):
-                    for event in parser.feed(chunk):
-                        # Before the event is handed out: a caller that stops here has seen it.
-                        self.last_event_id = event.id
-                        yield event
-                    self.last_event_id = parser.last_event_id
-            finally:
-                self._connection = None
-                self.connected.clear()
-                if parser.retry_ms is not None:
-                    self._retry_seconds = parser.retry_ms / 1_000
-
-    async def _pause(self) -> None:
-        """Wait before the next try: between half and all of an exponentially growing time."""
-        base = min(self._retry_seconds * 2 ** min(self._failures, 10), RETRY_SECONDS_MAX)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(base * (0.5 + 0.5 * self._jitter())):
-                await self._closed.wait()
 
 
 class _ChunkedBody:

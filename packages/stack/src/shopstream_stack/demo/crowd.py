@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -13,8 +12,8 @@ from urllib.parse import urlencode
 from shopstream_stack.demo.evidence import NotAnEvent, Receipt, SeenEvent, WatcherReading
 from shopstream_stack.demo.oracle import ExpectedEvent
 from shopstream_stack.journal import Journal
-from shopstream_stack.sse_client import SseClient
-from shopstream_stack.sse_parser import SseEvent
+from shopstream_stack.stream_client import StreamClient
+from shopstream_stack.stream_events import DomainEvent, Gap, Lagged, Opened, StreamEvent
 
 OPEN_SECONDS_MAX: Final = 20.0
 READ_CACHE_MAX: Final = 1_024
@@ -40,8 +39,9 @@ class Watcher:
             if value
         }
         self.reading = reading
-        self.client = SseClient(
-            f"{address}/events/stream" + (f"?{urlencode(query)}" if query else "")
+        # With repeats: whoever judges "once" must see what came twice.
+        self.client = StreamClient(
+            f"{address}/events/stream" + (f"?{urlencode(query)}" if query else ""), repeats=True
         )
         self._journal = journal
         self._keep = keep
@@ -59,18 +59,18 @@ class Watcher:
         self.reading.cuts += 1
         self.client.cut()
 
-    def _take(self, event: SseEvent) -> None:
-        if event.is_message:
-            self._take_message(event)
-        elif event.type == "stream.open":
-            resumed = bool(json.loads(event.data)["resumed"])
-            self.reading.opens.append(resumed)
-            self._journal.connected(self.reading.name, resumed=resumed)
-        elif event.type in {"stream.gap", "stream.lagged"}:
-            self.reading.gaps.append(f"{event.type} {event.data}")
-            self._journal.gap(self.reading.name, f"{event.type} {event.data}")
+    def _take(self, event: StreamEvent) -> None:
+        match event:
+            case DomainEvent():
+                self._take_message(event)
+            case Opened(resumed):
+                self.reading.opens.append(resumed)
+                self._journal.connected(self.reading.name, resumed=resumed)
+            case Gap() | Lagged():
+                self.reading.gaps.append(str(event))
+                self._journal.gap(self.reading.name, str(event))
 
-    def _take_message(self, event: SseEvent) -> None:
+    def _take_message(self, event: DomainEvent) -> None:
         at = time.monotonic()
         try:
             seen = _read(event.data)
