@@ -42,7 +42,7 @@ def shown(field: FieldInfo) -> str:
     """The default as the table writes it."""
     if field.is_required():
         return "required"
-    if field.default is None:
+    if field.default is None or field.default == ():
         return "unset"
     value = field.default
     if isinstance(value, tuple):

@@ -17,6 +17,7 @@ from shopstream_notifications.broker import Topology
 from shopstream_notifications.client import Client, Policy
 from shopstream_notifications.filters import Filter
 from shopstream_notifications.hub import Hub
+from shopstream_notifications.limits import Place
 from shopstream_notifications.metrics import Metrics
 from shopstream_notifications.playback import Beginning, Playback
 from shopstream_notifications.records import Offsets, Part, Record
@@ -88,7 +89,7 @@ class History:
     def boundaries(self) -> Sequence[Boundary]:
         return self.grown
 
-    async def read(self, wanted: Filter, begin: Offsets, stop: Offsets) -> Slice:
+    async def read(self, who: Place, wanted: Filter, begin: Offsets, stop: Offsets) -> Slice:
         """At most three records a part and slice, so that replays take several."""
         reached = {part: min(stop[part], offset + 3) for part, offset in begin.items()}
         records = [r for part in begin for r in self.between(part, begin[part], reached[part])]

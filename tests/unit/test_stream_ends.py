@@ -15,6 +15,8 @@ from tests.support.stream import EPOCH, EVERYTHING, PARTS, History, Replica, sim
 from shopstream_notifications import broker, pulse, replay
 from shopstream_notifications.broker import Broker, BrokerUnavailable, Topology
 from shopstream_notifications.consumer import StreamConsumer, _Reader
+from shopstream_notifications.limits import NOWHERE as NOBODY
+from shopstream_notifications.limits import Place
 from shopstream_notifications.pulse import Pulse
 from shopstream_notifications.records import Offsets, Part
 from shopstream_notifications.replay import ColdReplays, Evicted, Slice
@@ -30,7 +32,7 @@ class FailingReplays(ColdReplays):
     """Its reads fail when ``go`` is set."""
 
     def __init__(self) -> None:
-        super().__init__(NOWHERE)
+        super().__init__(NOWHERE, waiting_max=10)
         self.begun = threading.Event()
         self.go = threading.Event()
 
@@ -46,7 +48,7 @@ def test_a_replay_that_fails_after_its_client_left_is_no_error_of_the_loop() -> 
     async def run() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, fault: faults.append(fault))
         replays = FailingReplays()
-        client = asyncio.create_task(replays.read(EVERYTHING, {}, {}))
+        client = asyncio.create_task(replays.read(NOBODY, EVERYTHING, {}, {}))
         assert await asyncio.to_thread(replays.begun.wait, SECONDS_MAX)
         client.cancel()
         await asyncio.sleep(0)
@@ -67,8 +69,10 @@ def test_a_replay_from_a_silent_broker_ends_with_the_service(
     monkeypatch.setattr(replay, "SILENCE_SECONDS_MAX", 600.0)
 
     async def run() -> None:
-        replays = ColdReplays(NOWHERE)
-        reading = asyncio.create_task(replays.read(EVERYTHING, {PARTS[0]: 0}, {PARTS[0]: 1}))
+        replays = ColdReplays(NOWHERE, waiting_max=10)
+        reading = asyncio.create_task(
+            replays.read(NOBODY, EVERYTHING, {PARTS[0]: 0}, {PARTS[0]: 1})
+        )
         await asyncio.sleep(0)
         async with asyncio.timeout(SECONDS_MAX):
             await replays.close()
@@ -137,7 +141,7 @@ def test_late_timers_do_not_add_up_over_a_drain(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_client_overtaken_by_retention_has_the_id_of_its_gap_at_once() -> None:
     class Forgetful(History):
-        async def read(self, wanted: object, begin: Offsets, stop: Offsets) -> Slice:
+        async def read(self, who: Place, wanted: object, begin: Offsets, stop: Offsets) -> Slice:
             raise Evicted
 
     async def run() -> None:

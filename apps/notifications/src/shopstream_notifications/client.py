@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from shopstream_notifications.filters import Filter
+from shopstream_notifications.limits import NOWHERE, Place
 
 #: A closing client may take what its socket holds; then the socket is aborted (closing alone waits
 #: for unsent bytes for ever).
@@ -45,8 +46,10 @@ class Client:
         "cursor",
         "filter",
         "number",
+        "place",
         "policy",
         "send",
+        "since",
         "task",
         "transport",
         "waiting",
@@ -68,6 +71,9 @@ class Client:
         #: True while a write waits for the socket.
         self.waiting = False
         self.closed = False
+        #: Who it is, as far as limits and operators are concerned, and since when (epoch seconds).
+        self.place: Place = NOWHERE
+        self.since = 0.0
 
     async def write(self, body: bytes) -> None:
         """Send from a task of this client's own; waits while the socket is full."""

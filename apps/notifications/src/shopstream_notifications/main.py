@@ -8,7 +8,6 @@ import socket
 
 import uvloop
 
-from shopstream_notifications.protocol import StreamProtocol
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_notifications.wiring import wire
 from shopstream_shared import logs
@@ -21,10 +20,10 @@ AFTER_DRAIN_SECONDS = 2
 
 def main() -> None:
     """Entry point of the console script."""
+    _allow_many_sockets()  # the settings are checked against it
     settings = NotificationsSettings.read_or_exit()
     logs.configure("notifications", settings.log_level)
     logs.warn_of_dead_variables()
-    _allow_many_sockets()
     listener = bind(settings.host, settings.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(settings, listener))
@@ -45,7 +44,7 @@ async def run(settings: NotificationsSettings, listener: socket.socket) -> None:
             listener,
             on_stop=drain,
             graceful_seconds=math.ceil(settings.drain_seconds) + AFTER_DRAIN_SECONDS,
-            protocol=StreamProtocol,
+            protocol=resources.protocol,
         )
         resources.give_up()
         for task in (*tasks, *drains):

@@ -16,7 +16,10 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.connections = Gauge(
-            "shopstream_stream_connections", "Open streams.", registry=registry
+            "shopstream_stream_connections",
+            "Open streams.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self.opened = Counter(
             "shopstream_stream_opened_total", "Streams opened.", registry=registry
@@ -26,6 +29,18 @@ class Metrics:
             "Streams closed, by who or what ended them.",
             ["reason"],
             registry=registry,
+        )
+        self.refused = Counter(
+            "shopstream_stream_refused_total",
+            "Streams refused: server, address, principal, replays; or dropped unread: descriptors.",
+            ["reason"],
+            registry=registry,
+        )
+        self.sockets = Gauge(
+            "shopstream_stream_sockets",
+            "Open sockets, with those that are not streams or no longer.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self.frames = Counter(
             "shopstream_stream_frames_total", "Events handed to sockets.", registry=registry
@@ -51,16 +66,24 @@ class Metrics:
             "shopstream_stream_records_total", "Events read from Kafka.", registry=registry
         )
         self.log_bytes = Gauge(
-            "shopstream_stream_log_bytes", "Memory of the shared log.", registry=registry
+            "shopstream_stream_log_bytes",
+            "Memory of the shared log.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self.groups = Gauge(
-            "shopstream_stream_filters", "Different filters in use.", registry=registry
+            "shopstream_stream_filters",
+            "Different filters in use.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self.lag = Gauge(
             "shopstream_stream_consumer_lag",
             "Offsets not yet read.",
             ["topic", "partition"],
             registry=registry,
+            # Each worker reads all partitions: the one that is furthest behind counts.
+            multiprocess_mode="livemax",
         )
         self.delivery = Histogram(
             "shopstream_stream_delivery_seconds",

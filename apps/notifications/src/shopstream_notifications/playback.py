@@ -29,10 +29,13 @@ from shopstream_notifications.broker import BrokerUnavailable, TopicsMissing, To
 from shopstream_notifications.client import Client
 from shopstream_notifications.filters import Filter
 from shopstream_notifications.hub import Hub
+from shopstream_notifications.limits import Place
 from shopstream_notifications.log import EventLog
 from shopstream_notifications.pulse import PROGRESS_SECONDS
 from shopstream_notifications.records import Offsets, Part, Record
+from shopstream_notifications.refusal import Refusals
 from shopstream_notifications.replay import Evicted, Slice
+from shopstream_notifications.turns import Turns, TurnsFull
 from shopstream_shared.boundaries import Boundary, up_to
 from shopstream_shared.stream_id import MalformedStreamId, StreamPosition
 
@@ -40,6 +43,10 @@ from shopstream_shared.stream_id import MalformedStreamId, StreamPosition
 RETRY_SECONDS: Final = 1.0
 #: Records that a client with ids of its own takes from the log in one go.
 OWN_IDS_RECORDS_MAX: Final = 500
+#: So many clients' questions are with the broker at a time.
+QUESTIONS_MAX: Final = 4
+#: So many more wait for their turn to ask.
+QUESTIONS_WAITING_MAX: Final = 20_000
 
 Answer = TypeVar("Answer")
 GapReason = Literal["malformed_id", "unknown_epoch", "evicted", "future"]
@@ -90,7 +97,7 @@ class Positions(Protocol):
 class Replays(Protocol):
     """Where records come from that have left the shared log."""
 
-    async def read(self, wanted: Filter, begin: Offsets, stop: Offsets) -> Slice: ...
+    async def read(self, who: Place, wanted: Filter, begin: Offsets, stop: Offsets) -> Slice: ...
 
 
 class Playback:
@@ -108,6 +115,8 @@ class Playback:
         self._broker = broker
         self._replays = replays
         self._on_new_parts = on_new_parts
+        self._refusals = Refusals(hub.metrics)
+        self._questions = Turns(QUESTIONS_MAX, QUESTIONS_WAITING_MAX)
         self._boundaries: tuple[Mapping[str, int], Sequence[Boundary]] = ({}, ())
 
     async def begin(self, client: Client, beginning: Beginning) -> None:
@@ -118,7 +127,15 @@ class Playback:
         if beginning.is_first_visit and self._hub.log is not None:
             await self._from_now(client, self._hub.log)
         else:
-            self._hub.run_for(client, partial(self._play, client, beginning))
+            self._hub.run_for(client, partial(self._play_or_refuse, client, beginning))
+
+    async def _play_or_refuse(self, client: Client, beginning: Beginning) -> None:
+        try:
+            await self._play(client, beginning)
+        except TurnsFull:
+            # It resumes by its last id, later: nothing is lost, and it is told so.
+            await client.write(self._refusals.frame("replays"))
+            self._hub.close(client, "limit")
 
     async def _play(self, client: Client, beginning: Beginning) -> None:
         log = await self._hub.ready_log()
@@ -137,7 +154,9 @@ class Playback:
 
     async def _from_time(self, client: Client, log: EventLog, since: Since) -> None:
         self._count("since")
-        own = await self._asked(lambda: self._broker.at_time(log.position, since.timestamp_ms))
+        own = await self._asked(
+            client, lambda: self._broker.at_time(log.position, since.timestamp_ms)
+        )
         opening = _opening(since.text, resumed=False) + sse.id_only(log.encode(own))
         await client.write(opening)
         await self._replay(client, log, own)
@@ -150,7 +169,7 @@ class Playback:
             await self._with_gap(client, log, gap.reason, given)
             return
         try:
-            own = await self._judged(position, log)
+            own = await self._judged(client, position, log)
         except _Gap as gap:
             await self._with_gap(client, log, gap.reason, text)
             return
@@ -168,17 +187,19 @@ class Playback:
         await client.write(body)
         await self._hub.catch_up(client)
 
-    async def _judged(self, position: StreamPosition, log: EventLog) -> dict[Part, int]:
+    async def _judged(
+        self, client: Client, position: StreamPosition, log: EventLog
+    ) -> dict[Part, int]:
         """The client's vector over our parts. Raises _Gap when it cannot be served exactly."""
         unknown = [part for part, _ in position.items() if part not in log.position]
         own = log.offsets_of(position)
         ahead = [part for part, offset in own.items() if offset > log.position[part]]
         if ahead or unknown:
             # Above our own position is no fault: another replica may be further (rule 27).
-            parts = (await self._asked(self._broker.topology)).parts
+            parts = (await self._asked(client, self._broker.topology)).parts
             if not set(unknown) <= set(parts):
                 raise _Gap("future")
-            ends = await self._asked(lambda: self._broker.ends((*ahead, *unknown)))
+            ends = await self._asked(client, lambda: self._broker.ends((*ahead, *unknown)))
             if any(position.next_offset(*part) > end for part, end in ends.items()):
                 raise _Gap("future")
             # Another replica saw these partitions before us: we follow it now.
@@ -187,7 +208,7 @@ class Playback:
         if log.attach(own) is None:
             base = log.base()
             behind = [part for part, offset in own.items() if offset < base[part]]
-            starts = await self._asked(lambda: self._broker.starts(behind))
+            starts = await self._asked(client, lambda: self._broker.starts(behind))
             if any(own[part] < start for part, start in starts.items()):
                 raise _Gap("evicted")
         return own
@@ -215,10 +236,10 @@ class Playback:
     ) -> None:
         """Read a slice towards the log's base, send what matches, move ``own``."""
         # Rule 14: where a topic got more partitions, all from before it comes first.
-        stop = up_to(await self._known_boundaries(log), own, log.base())
+        stop = up_to(await self._known_boundaries(client, log), own, log.base())
         begin = {part: own.get(part, 0) for part in stop if own.get(part, 0) < stop[part]}
         try:
-            found = await self._replays.read(client.filter, begin, stop)
+            found = await self._replays.read(client.place, client.filter, begin, stop)
         except BrokerUnavailable:
             await asyncio.sleep(RETRY_SECONDS)
             return
@@ -228,11 +249,11 @@ class Playback:
             pieces.append(sse.id_only(log.encode(own)))
         await _write(client, pieces)
 
-    async def _known_boundaries(self, log: EventLog) -> Sequence[Boundary]:
+    async def _known_boundaries(self, client: Client, log: EventLog) -> Sequence[Boundary]:
         """Asked for again when there are more partitions: each boundary is there before those."""
         partitions = log.partitions
         if self._boundaries[0] != partitions:
-            self._boundaries = (partitions, await self._asked(self._broker.boundaries))
+            self._boundaries = (partitions, await self._asked(client, self._broker.boundaries))
         return self._boundaries[1]
 
     async def _with_own_ids(
@@ -274,11 +295,12 @@ class Playback:
         self._hub.metrics.replayed.inc(len(records))
         return pieces
 
-    async def _asked(self, question: Callable[[], Answer]) -> Answer:
+    async def _asked(self, client: Client, question: Callable[[], Answer]) -> Answer:
         """Ask the broker in a thread, again and again while it is away; heartbeats go on."""
         while True:
             try:
-                return await asyncio.to_thread(question)
+                async with self._questions.place(client.place):
+                    return await asyncio.to_thread(question)
             except (BrokerUnavailable, TopicsMissing):
                 await asyncio.sleep(RETRY_SECONDS)
 

@@ -3,7 +3,8 @@
 A bounded pool of seek consumers. One read is a *slice*: at most SLICE_RECORDS_MAX records or
 SLICE_BYTES_MAX bytes, then the consumer goes back to the pool, so that a long replay shares the
 pool with others and a slow client never holds a consumer while it is written to. A slice keeps no
-state: the client's own vector says where the next one begins.
+state: the client's own vector says where the next one begins. Who is next is decided by Turns; a
+client asks for one slice at a time, so that this is its share.
 """
 
 import asyncio
@@ -19,7 +20,9 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from shopstream_notifications.broker import QUIET, BrokerUnavailable
 from shopstream_notifications.filters import Filter
+from shopstream_notifications.limits import Place
 from shopstream_notifications.records import Offsets, Part, Record, read_record
+from shopstream_notifications.turns import Turns
 from shopstream_shared.kafka import Config, KafkaConnection
 
 READERS_MAX: Final = 4
@@ -47,7 +50,8 @@ class Slice:
 class ColdReplays:
     """The pool. Consumers are made when first needed and kept until ``close``."""
 
-    def __init__(self, connection: KafkaConnection) -> None:
+    def __init__(self, connection: KafkaConnection, *, waiting_max: int) -> None:
+        self.turns = Turns(READERS_MAX, waiting_max)
         self._config: Config = {
             **connection.consumer(GROUP),
             **QUIET,
@@ -55,16 +59,15 @@ class ColdReplays:
             "queued.max.messages.kbytes": FETCH_QUEUE_KBYTES,
         }
         self._threads = ThreadPoolExecutor(READERS_MAX, "stream-replay")
-        self._places = asyncio.Semaphore(READERS_MAX)
         self._idle: SimpleQueue[Consumer] = SimpleQueue()
         self._closing = threading.Event()
 
-    async def read(self, wanted: Filter, begin: Offsets, stop: Offsets) -> Slice:
-        """The next slice of [begin, stop) of each part.
+    async def read(self, who: Place, wanted: Filter, begin: Offsets, stop: Offsets) -> Slice:
+        """The next slice of [begin, stop) of each part, when it is the client's turn.
 
-        Raises BrokerUnavailable, or Evicted when ``begin`` is no longer on the broker.
+        Raises BrokerUnavailable, TurnsFull, or Evicted when ``begin`` is no longer on the broker.
         """
-        async with self._places:
+        async with self.turns.place(who):
             work = asyncio.get_running_loop().run_in_executor(
                 self._threads, self._read, wanted, dict(begin), dict(stop)
             )

@@ -15,9 +15,17 @@ from starlette.types import Receive, Scope
 from starlette.types import Send as AsgiSend
 
 from shopstream_notifications import sse
+from shopstream_notifications.caller import PRINCIPAL_HEADER, principal_of
 from shopstream_notifications.client import Client, Policy, Send, Transport
 from shopstream_notifications.filters import BadFilter, Filter, compile_filter
+from shopstream_notifications.gate import (
+    QUERY_REFUSED,
+    TOKEN_PARAMETERS,
+    Gate,
+    connection_of,
+)
 from shopstream_notifications.hub import Hub
+from shopstream_notifications.limits import Place
 from shopstream_notifications.playback import Beginning, Playback, Since
 from shopstream_notifications.protocol import SCOPE_KEY
 from shopstream_notifications.pulse import Pulse
@@ -60,12 +68,14 @@ class StreamEndpoint:
         pulse: Pulse,
         ids: IdSource,
         *,
+        gate: Gate,
         cors_origins: Iterable[str],
     ) -> None:
         self._hub = hub
         self._playback = playback
         self._pulse = pulse
         self._ids = ids
+        self._gate = gate
         self._cors_origins = frozenset(cors_origins)
 
     def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> Awaitable[None]:
@@ -94,20 +104,22 @@ class StreamEndpoint:
     async def _stream(
         self, scope: Scope, receive: Receive, send: AsgiSend, asked: "_Asked", cors: Headers
     ) -> None:
+        connection = connection_of(scope)
         client = await self._open(scope, send, asked, cors)
         if client is None:
             return
         try:
             await self._playback.begin(client, asked.beginning)
+            del asked, cors  # not for as long as the stream is open
             while (await receive())["type"] != "http.disconnect":
                 pass  # a request body is of no interest
         finally:
-            self._hub.leave(client)
+            self._hub.leave(client, "dead" if connection.dead else "client")
 
     async def _open(
         self, scope: Scope, send: AsgiSend, asked: "_Asked", cors: Headers
     ) -> Client | None:
-        """Send the first bytes and register the client; None while the service drains."""
+        """Send the first bytes and register the client; None for who is not let in."""
         start_headers = [*_STREAM_HEADERS, *cors]
         await send({"type": "http.response.start", "status": 200, "headers": start_headers})
         await send({"type": "http.response.body", "body": sse.preamble(), "more_body": True})
@@ -117,7 +129,14 @@ class StreamEndpoint:
             await send({"type": "http.response.body", "body": goodbye, "more_body": False})
             return None
         transport = cast("Transport", scope[SCOPE_KEY])
-        return self._hub.join(cast("Send", send), transport, asked.filter, asked.policy)
+        place = await self._gate.admit(scope, asked.principal)
+        if not isinstance(place, Place):
+            await send({"type": "http.response.body", "body": place, "more_body": False})
+            transport.close()
+            return None
+        client = self._hub.join(cast("Send", send), transport, asked.filter, asked.policy)
+        client.place, client.since = place, self._hub.clock.now().timestamp()
+        return client
 
     def _cors(self, headers: dict[bytes, bytes]) -> Headers:
         origin = headers.get(b"origin")
@@ -159,6 +178,7 @@ class _Asked:
     filter: Filter
     policy: Policy
     beginning: Beginning
+    principal: str
 
 
 _PREFLIGHT_HEADERS: Final = (
@@ -209,11 +229,18 @@ def problem(
 def _parse(query: bytes, headers: dict[bytes, bytes]) -> _Asked:
     """Raises BadFilter or BadParameter."""
     try:
+        principal = principal_of(headers)
+    except ValueError as error:
+        raise BadParameter(PRINCIPAL_HEADER, str(error)) from None
+    try:
         # Bytes that are not UTF-8 are kept: in an id they are a gap, elsewhere they are refused.
         text = query.decode("utf-8", "surrogateescape")
         fields = parse_qs(text, max_num_fields=QUERY_FIELDS_MAX, errors="surrogateescape")
     except ValueError:
         raise BadParameter("", f"the query has more than {QUERY_FIELDS_MAX} fields") from None
+    for name in TOKEN_PARAMETERS:
+        if name in fields:
+            raise BadParameter(name, QUERY_REFUSED)
     wanted = compile_filter(
         ",".join(fields.get("types", ())), _text(fields, "sellerId"), _text(fields, "subject")
     )
@@ -224,7 +251,8 @@ def _parse(query: bytes, headers: dict[bytes, bytes]) -> _Asked:
     parsed = _since(since) if since else None
     last = headers.get(b"last-event-id", b"").decode("latin-1").strip()
     last = last or _single(fields, "lastEventId")
-    return _Asked(wanted, cast("Policy", policy), Beginning(last, None if last else parsed))
+    beginning = Beginning(last, None if last else parsed)
+    return _Asked(wanted, cast("Policy", policy), beginning, principal)
 
 
 def _single(fields: dict[str, list[str]], name: str) -> str:

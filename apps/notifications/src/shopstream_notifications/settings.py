@@ -1,8 +1,11 @@
 """What the stream service reads from the environment, once, at start."""
 
+from ipaddress import ip_network
+
 from pydantic import Field, field_validator
 
-from shopstream_shared.settings import Brokers, ListenerSettings, Port
+from shopstream_notifications.descriptors import sockets_max
+from shopstream_shared.settings import Brokers, CommaList, ListenerSettings, Port
 
 
 class NotificationsSettings(ListenerSettings):
@@ -20,7 +23,38 @@ class NotificationsSettings(ListenerSettings):
     log_seconds_max: float = Field(600.0, alias="SHOPSTREAM_STREAM_LOG_SECONDS", ge=0)
     #: What may wait for one slow client, before its policy decides.
     client_bytes_max: int = Field(1_024 * 1_024, alias="SHOPSTREAM_STREAM_CLIENT_BYTES", ge=1_024)
+    #: A socket that takes nothing, or answers nothing, for this long is dropped by the kernel.
+    dead_seconds: float = Field(30.0, alias="SHOPSTREAM_STREAM_DEAD_SECONDS", ge=1, le=3_600)
+    #: 0 = what the file descriptors allow.
+    clients_max: int = Field(0, alias="SHOPSTREAM_STREAM_CLIENTS_MAX", ge=0)
+    #: 0 = no limit. One of fewer than 20,000 an address is the operator's own choice.
+    clients_per_address: int = Field(20_000, alias="SHOPSTREAM_STREAM_CLIENTS_PER_ADDRESS", ge=0)
+    clients_per_principal: int = Field(
+        20_000, alias="SHOPSTREAM_STREAM_CLIENTS_PER_PRINCIPAL", ge=0
+    )
+    #: How many cold replays may wait for their turn; each holds a few KiB.
+    replays_max: int = Field(10_000, alias="SHOPSTREAM_STREAM_REPLAYS_MAX", ge=1)
+    #: Whose X-Forwarded-For is believed.
+    trusted_proxies: CommaList = Field(default=(), alias="SHOPSTREAM_TRUSTED_PROXIES")
     workers: int = Field(1, alias="SHOPSTREAM_NOTIFICATIONS_WORKERS", ge=1)
+
+    @field_validator("clients_max")
+    @classmethod
+    def _within_the_descriptors(cls, value: int) -> int:
+        sockets_max(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            if proxy == "*":
+                raise ValueError(
+                    "* would let every caller write its own address; name the proxies' addresses "
+                    "or networks (10.0.0.0/8)"
+                )
+            ip_network(proxy)
+        return value
 
     @field_validator("workers")
     @classmethod

@@ -13,14 +13,21 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shopstream_notifications.broker import Broker
+from shopstream_notifications.caller import Callers
 from shopstream_notifications.consumer import StreamConsumer
+from shopstream_notifications.descriptors import sockets_max
+from shopstream_notifications.gate import Gate
 from shopstream_notifications.hub import Hub
+from shopstream_notifications.limits import Limits
 from shopstream_notifications.metrics import Metrics
 from shopstream_notifications.playback import Playback
+from shopstream_notifications.protocol import StreamProtocol, counted_by
 from shopstream_notifications.pulse import Pulse
 from shopstream_notifications.records import Offsets, Part
+from shopstream_notifications.refusal import Refusals
 from shopstream_notifications.replay import ColdReplays
 from shopstream_notifications.routes import PATH, StreamEndpoint, problem
+from shopstream_notifications.sampler import Sampler
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_notifications.source import Source, SourceState
 from shopstream_notifications.watcher import Watcher
@@ -34,12 +41,13 @@ Runner = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What main runs: the application, its side tasks by name, what starts the drain.
+    """What main runs: the application and its protocol, side tasks by name, what starts the drain.
 
     ``give_up`` ends what still waits for the broker, before the tasks are ended.
     """
 
     app: ASGIApp
+    protocol: type[StreamProtocol]
     tasks: dict[str, Runner]
     drain: Runner
     give_up: Callable[[], None]
@@ -72,12 +80,26 @@ async def wire(settings: NotificationsSettings) -> AsyncIterator[Resources]:
     def position() -> tuple[bytes, Offsets] | None:
         return None if hub.log is None else (hub.log.epoch, hub.log.position)
 
-    replays = ColdReplays(connection)
+    refusals = Refusals(metrics)
+    limits = Limits(
+        refusals,
+        sockets_max=sockets_max(settings.clients_max),
+        per_address=settings.clients_per_address,
+        per_principal=settings.clients_per_principal,
+    )
+    protocol = counted_by(limits, dead_seconds=settings.dead_seconds)
+    sampler = Sampler(metrics, limits, end_late=protocol.end_late)
+    replays = ColdReplays(connection, waiting_max=settings.replays_max)
     watcher = Watcher(broker, source, metrics, position=position, on_new_parts=follow)
     pulse = Pulse(hub, clock, heartbeat_seconds=settings.heartbeat_seconds)
     playback = Playback(hub, broker, replays, on_new_parts=follow)
     endpoint = StreamEndpoint(
-        hub, playback, pulse, Uuid7Source(), cors_origins=settings.cors_origins
+        hub,
+        playback,
+        pulse,
+        Uuid7Source(),
+        gate=Gate(limits, Callers(settings.trusted_proxies), refusals),
+        cors_origins=settings.cors_origins,
     )
     health = Health({"kafka": Check(_kafka(source)), "drain": Check(_drain(hub))}, clock)
 
@@ -88,12 +110,14 @@ async def wire(settings: NotificationsSettings) -> AsyncIterator[Resources]:
     try:
         yield Resources(
             app=_Application(endpoint, _operations(health, registry)),
+            protocol=protocol,
             tasks={
                 "stream-hub": hub.run,
                 "stream-consumer": consumer.run,
                 "stream-watcher": watcher.run,
                 "stream-heartbeats": pulse.run_heartbeats,
                 "stream-progress": pulse.run_progress,
+                "stream-sampler": sampler.run,
             },
             drain=drain,
             give_up=broker.close,
