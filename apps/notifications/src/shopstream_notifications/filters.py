@@ -1,13 +1,19 @@
 """Which events a client wants: compiled once, compared by value, so that equal filters share work.
 
-A filter is a set of types, a seller and a subject, joined by *and*. Unknown types and malformed
-patterns are refused, because a filter that silently matches nothing looks like a dead stream.
+A filter is a set of types, a seller, a subject and predicates on ``data``, joined by *and*. Unknown
+types and malformed patterns are refused, because a filter that silently matches nothing looks like
+a dead stream. The same filter decides live, in replays from memory and in replays from the broker.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from shopstream_notifications import fields
+from shopstream_notifications.data_filters import PARAMETER, compile_data
+from shopstream_notifications.errors import BadFilter
+from shopstream_notifications.predicates import Predicate, holds
 from shopstream_notifications.records import Record
 from shopstream_shared.events.registry import EVENT_TYPES
 
@@ -19,37 +25,70 @@ _ALL_TYPES: Final = frozenset(EVENT_TYPES)
 _PREFIX: Final = re.compile(r"[a-z_]+(\.[a-z_]+)*\.\*")
 
 
-class BadFilter(ValueError):
-    """A query parameter is not a filter. ``parameter`` names it."""
-
-    def __init__(self, parameter: str, detail: str) -> None:
-        super().__init__(detail)
-        self.parameter = parameter
-
-
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """None in a member means: any."""
+    """None in a member means: any. ``data`` is in normal form."""
 
     types: frozenset[str] | None = None
     seller_id: str | None = None
     subject: str | None = None
+    data: frozenset[Predicate] = frozenset()
 
     def matches(self, record: Record) -> bool:
+        """An event whose data cannot be read holds no predicate on it."""
         return (
             (self.types is None or record.type in self.types)
             and (self.seller_id is None or record.seller_id == self.seller_id)
             and (self.subject is None or record.subject == self.subject)
+            and (not self.data or self._holds(record))
         )
 
+    def _holds(self, record: Record) -> bool:
+        data = fields.read(record.block)
+        return data is not None and all(holds(predicate, data) for predicate in self.data)
 
-def compile_filter(types: str, seller_id: str, subject: str) -> Filter:
-    """From the query's texts; an empty one counts as absent. Raises BadFilter."""
+    def parameters(self) -> list[tuple[str, str]]:
+        """The query that gives this filter, always in the same order."""
+        routing = (
+            ("types", ",".join(sorted(self.types or ()))),
+            ("sellerId", self.seller_id or ""),
+            ("subject", self.subject or ""),
+        )
+        data = [(PARAMETER + p.field.path, text) for p in self.data for text in p.texts()]
+        return [(name, text) for name, text in routing if text] + sorted(data)
+
+
+def compile_filter(
+    types: str, seller_id: str, subject: str, data: Iterable[tuple[str, str]] = ()
+) -> Filter:
+    """From the query's texts; an empty one counts as absent. ``data``: (parameter, text) pairs.
+
+    Raises BadFilter.
+    """
+    predicates = compile_data(data)
     return Filter(
-        _types(types) if types else None,
+        _carrying(predicates, _types(types) if types else None),
         _value("sellerId", seller_id),
         _value("subject", subject),
+        predicates,
     )
+
+
+def _carrying(
+    predicates: frozenset[Predicate], types: frozenset[str] | None
+) -> frozenset[str] | None:
+    """The types that have all the fields: naming the others is the same wish."""
+    wanted = types
+    for predicate in sorted(predicates, key=lambda p: p.field.path):
+        carrying = predicate.field.types & (wanted or _ALL_TYPES)
+        if not carrying:
+            raise BadFilter(
+                PARAMETER + predicate.field.path,
+                "no event of the types asked for has this field beside the others; "
+                f"it is in {', '.join(sorted(predicate.field.types))}",
+            )
+        wanted = carrying
+    return None if wanted == _ALL_TYPES else wanted
 
 
 def _types(text: str) -> frozenset[str] | None:

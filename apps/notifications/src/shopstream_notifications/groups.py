@@ -1,7 +1,8 @@
 """Clients by equal filter, and filters by value: an event costs what matches it.
 
 One join of encoded frames serves a whole group. Groups are indexed by their most selective
-member, so that a record looks only at groups that could want it, not at all of them.
+member, so that a record looks only at groups that could want it, not at all of them; those with
+predicates on data lie in ``shelves``.
 """
 
 from collections import defaultdict
@@ -11,6 +12,7 @@ from typing import Final
 from shopstream_notifications.client import Client, Mark
 from shopstream_notifications.filters import Filter
 from shopstream_notifications.records import Record
+from shopstream_notifications.shelves import Shelves
 from shopstream_shared.events.registry import EVENT_TYPES
 
 _ALL_TYPES: Final = frozenset(EVENT_TYPES)
@@ -42,6 +44,7 @@ class Groups:
         self._by_subject: defaultdict[str, list[Group]] = defaultdict(list)
         self._by_seller: defaultdict[str, list[Group]] = defaultdict(list)
         self._by_type: defaultdict[str, list[Group]] = defaultdict(list)
+        self._by_data: Shelves[Group] = Shelves()
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -57,8 +60,7 @@ class Groups:
         group = self._groups.get(wanted)
         if group is None:
             group = self._groups[wanted] = Group(wanted, told)
-            for places in self._places(wanted):
-                places.append(group)
+            self._place(group)
         group.users += 1
         return group
 
@@ -70,13 +72,12 @@ class Groups:
         group.users -= 1
         if group.users == 0:
             del self._groups[client.filter]
-            for places in self._places(client.filter):
-                places.remove(group)
-            self._forget_empty(client.filter)
+            self._displace(group)
 
     def matching(self, records: Iterable[Record]) -> list[Group]:
         """Groups with something to send; it waits in their ``pending``."""
         touched: list[Group] = []
+        by_data = self._by_data or None
         for record in records:
             for places in (
                 self._by_type.get(record.type, ()),
@@ -88,7 +89,27 @@ class Groups:
                         if not group.pending:
                             touched.append(group)
                         group.pending.append(record)
+            if by_data is not None:
+                for group in by_data.matching(record):
+                    if not group.pending:
+                        touched.append(group)
+                    group.pending.append(record)
         return touched
+
+    def _place(self, group: Group) -> None:
+        if group.filter.data:
+            self._by_data.add(group.filter, group)
+            return
+        for places in self._places(group.filter):
+            places.append(group)
+
+    def _displace(self, group: Group) -> None:
+        if group.filter.data:
+            self._by_data.remove(group.filter)
+            return
+        for places in self._places(group.filter):
+            places.remove(group)
+        self._forget_empty(group.filter)
 
     def _places(self, wanted: Filter) -> list[list[Group]]:
         if wanted.subject is not None:

@@ -116,7 +116,8 @@ class Hub:
         self._numbers += 1
         client = Client(self._numbers, send, transport, wanted, policy)
         self.clients[client.number] = client
-        self.groups.join(wanted, 0 if self._log is None else self._log.end)
+        group = self.groups.join(wanted, 0 if self._log is None else self._log.end)
+        client.filter = group.filter  # equal ones are kept once
         self.metrics.opened.inc()
         self.metrics.connections.set(len(self.clients))
         self.metrics.groups.set(len(self.groups))

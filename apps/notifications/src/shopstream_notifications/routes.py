@@ -17,7 +17,9 @@ from starlette.types import Send as AsgiSend
 from shopstream_notifications import sse
 from shopstream_notifications.caller import PRINCIPAL_HEADER, principal_of
 from shopstream_notifications.client import Client, Policy, Send, Transport
-from shopstream_notifications.filters import BadFilter, Filter, compile_filter
+from shopstream_notifications.data_filters import PARAMETER
+from shopstream_notifications.errors import BadFilter
+from shopstream_notifications.filters import Filter, compile_filter
 from shopstream_notifications.gate import (
     QUERY_REFUSED,
     TOKEN_PARAMETERS,
@@ -242,7 +244,10 @@ def _parse(query: bytes, headers: dict[bytes, bytes]) -> _Asked:
         if name in fields:
             raise BadParameter(name, QUERY_REFUSED)
     wanted = compile_filter(
-        ",".join(fields.get("types", ())), _text(fields, "sellerId"), _text(fields, "subject")
+        ",".join(fields.get("types", ())),
+        _text(fields, "sellerId"),
+        _text(fields, "subject"),
+        _on_data(fields),
     )
     policy = _text(fields, "policy") or "resume"
     if policy not in _POLICIES:
@@ -263,7 +268,20 @@ def _single(fields: dict[str, list[str]], name: str) -> str:
 
 
 def _text(fields: dict[str, list[str]], name: str) -> str:
-    text = _single(fields, name)
+    return _utf8(name, _single(fields, name))
+
+
+def _on_data(fields: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """All ``data.…`` parameters: one that comes more than once is as many predicates."""
+    return [
+        (_utf8("data", name), _utf8(name, text))
+        for name, texts in fields.items()
+        if name.startswith(PARAMETER)
+        for text in texts
+    ]
+
+
+def _utf8(name: str, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:

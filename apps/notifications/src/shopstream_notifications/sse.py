@@ -18,6 +18,8 @@ RETRY_MS: Final = 2_000
 MESSAGE_BYTES_MAX: Final = 262_144
 
 _SEPARATOR: Final = "\n"
+_DATA: Final = b"data: "
+_NEXT_LINE: Final = _SEPARATOR.encode() + _DATA
 #: What a stream id is made of (URL-safe base64): no character that the format gives a meaning.
 _ID_TEXT: Final = re.compile(r"[A-Za-z0-9_-]+")
 _NAME_TEXT: Final = re.compile(r"[a-z.]+")
@@ -26,6 +28,12 @@ _NAME_TEXT: Final = re.compile(r"[a-z.]+")
 def data_block(value: bytes) -> bytes:
     """An event without a name, so that ``onmessage`` sees it; its id line is put in front later."""
     return ServerSentEvent(value.decode(), sep=_SEPARATOR).encode()
+
+
+def value_of(block: bytes) -> bytes:
+    """The value that ``data_block`` was given; other line ends have become line feeds."""
+    value = block[len(_DATA) : -2 * len(_SEPARATOR)]
+    return value.replace(_NEXT_LINE, _SEPARATOR.encode()) if _NEXT_LINE in value else value
 
 
 def id_line(stream_id: str) -> bytes:
