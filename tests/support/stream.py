@@ -97,32 +97,40 @@ class History:
 
 
 class Socket:
-    """One connection: what was sent, and whether it takes more."""
+    """One connection: what was sent, and whether it takes more. Transport and flow control."""
 
     def __init__(self) -> None:
         self.parser = SseParser()
         self.events: list[SseEvent] = []
         self.raw = b""
+        self.write_paused = False
         self.closed = False
         self.aborted = False
         self._room = asyncio.Event()
         self._room.set()
 
     def block(self) -> None:
+        self.write_paused = True
         self._room.clear()
 
     def unblock(self) -> None:
+        self.write_paused = False
         self._room.set()
 
-    async def send(self, message: Mapping[str, object]) -> None:
-        """As the server does it: wait for room, then write all."""
-        if not self._room.is_set():
-            await self._room.wait()
-        body = message.get("body", b"")
-        assert isinstance(body, bytes)
+    async def drain(self) -> None:
+        await self._room.wait()
+
+    def write(self, data: bytes) -> None:
+        """One chunk or the last one (RFC 9112, section 7.1)."""
         assert not self.closed, "written to after it was closed"
+        size, _, rest = data.partition(b"\r\n")
+        body = rest[: int(size, 16)]
+        assert rest == body + b"\r\n", "a chunk says its size and ends with a line end"
         self.raw += body
         self.events += self.parser.feed(body)
+
+    def is_closing(self) -> bool:
+        return self.closed
 
     def close(self) -> None:
         self.closed = True
@@ -190,7 +198,7 @@ class Replica:
     ) -> tuple[Client, Socket]:
         """A client as the endpoint makes it, on a socket of its own."""
         socket = Socket()
-        client = self.hub.join(socket.send, socket, wanted, policy)
+        client = self.hub.join(socket, socket, wanted, policy)
         await self.playback.begin(client, beginning or Beginning(last_event_id))
         await settle()
         return client, socket

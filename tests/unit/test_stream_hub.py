@@ -10,6 +10,7 @@ from shopstream_notifications import sse
 from shopstream_notifications.client import Policy
 from shopstream_notifications.filters import Filter
 from shopstream_notifications.pulse import Pulse
+from shopstream_notifications.wire import chunk
 from shopstream_shared.clock import ManualClock
 from shopstream_shared.stream_id import StreamPosition
 
@@ -55,7 +56,7 @@ def test_e4_no_named_event_carries_an_id() -> None:
         replica = Replica(long_history())
         client, socket = await replica.connect("no id at all")
         replica.read(PRODUCTS, 2)
-        assert client.nudge(sse.heartbeat("2026-01-01T00:00:00.000000Z"))
+        assert client.nudge(chunk(sse.heartbeat("2026-01-01T00:00:00.000000Z")))
         pulse(replica).say_goodbye(client)
         blocks = socket.raw.split(b"\n\n")
         named = [block for block in blocks if b"event:" in block]

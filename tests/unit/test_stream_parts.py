@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from starlette.types import Message, Receive, Scope, Send
 from tests.support.stream import PARTS, History, Replica, record, settle, simulate
 
-from shopstream_notifications import policies, sse
+from shopstream_notifications import policies, wire
 from shopstream_notifications.client import Policy
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_notifications.wiring import _Application
@@ -57,7 +57,7 @@ def test_the_newest_event_is_kept_even_if_it_alone_is_above_the_bound() -> None:
 def test_a_client_that_blocks_inside_a_large_pass_gets_the_rest_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sse, "MESSAGE_BYTES_MAX", 100)
+    monkeypatch.setattr(wire, "CHUNK_BYTES_MAX", 100)
 
     async def run() -> None:
         replica = Replica(History({part: [True] * 30 for part in PARTS}))

@@ -1,6 +1,5 @@
 """Frames: what goes in comes out of a parser, and nothing can add a field or end a block."""
 
-import itertools
 import json
 
 import pytest
@@ -80,18 +79,3 @@ def test_a_heartbeat_is_a_comment_block_and_a_named_event_without_id() -> None:
     assert event.type == "stream.heartbeat"
     assert json.loads(event.data) == {"time": "2026-01-01T00:00:00.000000Z"}
     assert parser.last_event_id == "7"
-
-
-def test_messages_join_pieces_whole_and_stay_near_the_bound(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(sse, "MESSAGE_BYTES_MAX", 10)
-    pieces = [b"12345", b"67", b"8901", b"x" * 30, b"y"]
-    assert list(sse.messages(pieces)) == [b"12345678901", b"x" * 30, b"y"]
-    assert list(sse.messages([])) == []
-
-
-def test_a_message_is_joined_only_when_it_is_sent() -> None:
-    """Thousands of stalled replays must not each hold a copy of all that they still have to get."""
-    piece = b"x" * sse.MESSAGE_BYTES_MAX
-    assert next(iter(sse.messages(itertools.repeat(piece)))) == piece

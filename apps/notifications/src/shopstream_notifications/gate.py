@@ -9,6 +9,7 @@ from shopstream_notifications.caller import Callers
 from shopstream_notifications.limits import Limits, Place
 from shopstream_notifications.protocol import SCOPE_KEY, StreamProtocol
 from shopstream_notifications.refusal import Refusals
+from shopstream_notifications.wire import Flow
 
 #: What tokens are called in URLs, which end up in logs, histories and referrers (RFC 9700, 4.3.2).
 TOKEN_PARAMETERS: Final = ("access_token", "token", "authorization")
@@ -33,5 +34,5 @@ class Gate:
 
 def connection_of(scope: Scope) -> StreamProtocol:
     """The socket that a request came by."""
-    transport: asyncio.Transport = scope[SCOPE_KEY]
+    transport, _ = cast("tuple[asyncio.Transport, Flow]", scope[SCOPE_KEY])
     return cast("StreamProtocol", transport.get_protocol())

@@ -9,7 +9,7 @@ Invariants, all between two awaits of this loop:
 - A live client has been given every matching record below ``log.end``, and nothing twice.
 - A client that is not live has a task of its own, and a cursor; ``catch_up`` makes it live in the
   same step in which it finds nothing left to send.
-- What waits for one client is bounded: the transport's high-water mark, one message, and
+- What waits for one client is bounded: the transport's high-water mark, one chunk, and
   ``client_bytes_max`` of references into the shared log; then its policy decides.
 """
 
@@ -20,13 +20,14 @@ from functools import partial
 from typing import Any, Final
 
 from shopstream_notifications import policies, sse
-from shopstream_notifications.client import Client, Mark, Policy, Send, Transport, Unfinished, start
+from shopstream_notifications.client import Client, Mark, Policy
 from shopstream_notifications.filters import Filter
 from shopstream_notifications.groups import Group, Groups
 from shopstream_notifications.log import EventLog
 from shopstream_notifications.metrics import Metrics
 from shopstream_notifications.records import Part, Record
 from shopstream_notifications.source import Batch, Started
+from shopstream_notifications.wire import Chunk, Flow, Transport, chunks
 from shopstream_shared.clock import Clock
 from shopstream_shared.logs import get_logger
 
@@ -111,10 +112,10 @@ class Hub:
         """Return after the next pass."""
         await self._moved.wait()
 
-    def join(self, send: Send, transport: Transport, wanted: Filter, policy: Policy) -> Client:
+    def join(self, transport: Transport, flow: Flow, wanted: Filter, policy: Policy) -> Client:
         """Register a stream whose first bytes are out. It gets heartbeats, but no events yet."""
         self._numbers += 1
-        client = Client(self._numbers, send, transport, wanted, policy)
+        client = Client(self._numbers, transport, flow, wanted, policy)
         self.clients[client.number] = client
         group = self.groups.join(wanted, 0 if self._log is None else self._log.end)
         client.filter = group.filter  # equal ones are kept once
@@ -171,8 +172,8 @@ class Hub:
             else:
                 pieces = [piece for r in records for piece in (r.id_line, r.block)]
                 self.metrics.replayed.inc(len(records))
-            for body in sse.messages(pieces):
-                await client.write(body)
+            for chunk in chunks(pieces):
+                await client.write(chunk)
 
     def _by_policy(self, client: Client, records: list[Record], missed: int) -> list[bytes]:
         kept, dropped = policies.select(
@@ -229,43 +230,40 @@ class Hub:
         size = sum(len(piece) for piece in body)
         group.sent = Mark(before.events + len(records), before.bytes + size)
         group.told = end
-        messages = list(sse.messages(body))  # shared by all of the group
-        # A client that blocks half-way through a large pass has its place by message, so the pass
+        framed = list(chunks(body))  # shared by all of the group
+        # A client that blocks half-way through a large pass has its place by chunk, so the pass
         # as a whole counts as sent only for those that took all of it.
-        for number, message in enumerate(messages):
-            self._send_one(group, message, messages[number + 1 :], end)
+        for number in range(len(framed)):
+            self._send_one(group, framed[number:], end)
         if group.behind:
             self._bound(group)
         self._count(records, len(group.live))
 
-    def _send_one(self, group: Group, body: bytes, rest: list[bytes], end: int) -> None:
-        event = {"type": "http.response.body", "body": body, "more_body": True}
-        blocked: list[tuple[Client, Unfinished]] = []
+    def _send_one(self, group: Group, framed: list[Chunk], end: int) -> None:
+        """Write the first of these chunks; who has no room gets them all from a task."""
+        chunk = framed[0]
+        blocked: list[Client] = []
         broken: list[Client] = []
         for client in group.live:
+            if client.flow.write_paused:
+                blocked.append(client)
+                continue
             try:
-                unfinished = start(client.send(event))
+                client.transport.write(chunk)
             except Exception:  # noqa: BLE001 - one socket's trouble is nobody else's
                 broken.append(client)
-                continue
-            if unfinished is not None:
-                blocked.append((client, unfinished))
         for client in broken:
-            self.close(client, "error")
-        for client, unfinished in blocked:
+            # A peer that left is noticed here before its handler wakes.
+            self.close(client, "client" if client.transport.is_closing() else "error")
+        for client in blocked:
             group.live.discard(client)
             group.behind.add(client)
             client.cursor, client.behind_from = end, group.sent
-            client.waiting = True
-            self.run_for(client, partial(self._unblock, client, unfinished, rest))
+            self.run_for(client, partial(self._unblock, client, framed))
 
-    async def _unblock(self, client: Client, unfinished: Unfinished, rest: list[bytes]) -> None:
-        try:
-            await unfinished
-        finally:
-            client.waiting = False
-        for body in rest:
-            await client.write(body)
+    async def _unblock(self, client: Client, rest: list[Chunk]) -> None:
+        for chunk in rest:
+            await client.write(chunk)
         await self.catch_up(client)
 
     def _bound(self, group: Group) -> None:

@@ -36,6 +36,7 @@ from shopstream_notifications.records import Offsets, Part, Record
 from shopstream_notifications.refusal import Refusals
 from shopstream_notifications.replay import Evicted, Slice
 from shopstream_notifications.turns import Turns, TurnsFull
+from shopstream_notifications.wire import chunk, chunks
 from shopstream_shared.boundaries import Boundary, up_to
 from shopstream_shared.stream_id import MalformedStreamId, StreamPosition
 
@@ -134,7 +135,7 @@ class Playback:
             await self._play(client, beginning)
         except TurnsFull:
             # It resumes by its last id, later: nothing is lost, and it is told so.
-            await client.write(self._refusals.frame("replays"))
+            await client.write(chunk(self._refusals.frame("replays")))
             self._hub.close(client, "limit")
 
     async def _play(self, client: Client, beginning: Beginning) -> None:
@@ -149,7 +150,7 @@ class Playback:
     async def _from_now(self, client: Client, log: EventLog) -> None:
         self._count("first")
         client.cursor = log.end
-        await client.write(_opening(None, resumed=False) + sse.id_only(log.current_id()))
+        await client.write(chunk(_opening(None, resumed=False) + sse.id_only(log.current_id())))
         await self._hub.catch_up(client)
 
     async def _from_time(self, client: Client, log: EventLog, since: Since) -> None:
@@ -158,7 +159,7 @@ class Playback:
             client, lambda: self._broker.at_time(log.position, since.timestamp_ms)
         )
         opening = _opening(since.text, resumed=False) + sse.id_only(log.encode(own))
-        await client.write(opening)
+        await client.write(chunk(opening))
         await self._replay(client, log, own)
 
     async def _from_id(self, client: Client, log: EventLog, text: str) -> None:
@@ -174,7 +175,7 @@ class Playback:
             await self._with_gap(client, log, gap.reason, text)
             return
         self._count("hot" if log.attach(own) is not None else "cold")
-        await client.write(_opening(text, resumed=True) + sse.id_only(log.encode(own)))
+        await client.write(chunk(_opening(text, resumed=True) + sse.id_only(log.encode(own))))
         await self._replay(client, log, own)
 
     async def _with_gap(
@@ -184,7 +185,7 @@ class Playback:
         client.cursor = log.end
         now = log.current_id()
         body = _opening(None, resumed=False) + sse.id_only(now) + _gap(reason, given, now)
-        await client.write(body)
+        await client.write(chunk(body))
         await self._hub.catch_up(client)
 
     async def _judged(
@@ -228,7 +229,7 @@ class Playback:
             client.cursor = log.end
             now = log.current_id()
             # The id at once, or a client that is cut before its next event meets the gap again.
-            await client.write(_gap("evicted", log.encode(own), now) + sse.id_only(now))
+            await client.write(chunk(_gap("evicted", log.encode(own), now) + sse.id_only(now)))
             await self._hub.catch_up(client)
 
     async def _cold_slice(
@@ -272,7 +273,7 @@ class Playback:
             if until is not None and until <= index:
                 client.cursor = index
                 if index > begun:
-                    await client.write(sse.id_only(log.encode(own)))
+                    await client.write(chunk(sse.id_only(log.encode(own))))
                 return True
             stop = min(log.end if until is None else until, index + OWN_IDS_RECORDS_MAX)
             records = [r for r in log.read(index, stop) if r.offset >= own.get(r.part, 0)]
@@ -322,8 +323,8 @@ class _Told:
 
 
 async def _write(client: Client, pieces: list[bytes]) -> None:
-    for body in sse.messages(pieces):
-        await client.write(body)
+    for framed in chunks(pieces):
+        await client.write(framed)
 
 
 def _decoded(text: str, log: EventLog) -> StreamPosition:

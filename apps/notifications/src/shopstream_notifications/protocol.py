@@ -1,9 +1,9 @@
 """uvicorn's HTTP protocol with the two things that ASGI keeps from us: the socket and its end.
 
 A socket whose peer is gone, or takes nothing, is dropped by the kernel:
-application time-outs end the handler but leave the socket open. The transport is handed on in the
-scope, so that a stream can be closed from our side. Sockets are counted here, where they begin and
-end.
+application time-outs end the handler but leave the socket open. The transport and its flow control
+are handed on in the scope, so that a stream can be written to (``wire``) and closed from our side.
+Sockets are counted here, where they begin and end.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class SocketEvents(Protocol):
 
 
 class StreamProtocol(HttpToolsProtocol):
-    """Sets socket options, shows the transport to the application, and tells of its end.
+    """Sets socket options, shows (transport, flow control) to the application, tells of the end.
 
     Slots, because a 31st attribute would cost each connection a dictionary of its own.
     """
@@ -75,7 +75,7 @@ class StreamProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._await_request()
-        self.scope[SCOPE_KEY] = self.transport  # type: ignore[typeddict-unknown-key]  # ours, beside ASGI's
+        self.scope[SCOPE_KEY] = (self.transport, self.flow)  # type: ignore[typeddict-unknown-key]  # ours, beside ASGI's
 
     def on_headers_complete(self) -> None:
         self.waiting.pop(self, None)

@@ -12,6 +12,7 @@ from typing import Final
 from shopstream_notifications import sse
 from shopstream_notifications.client import Client
 from shopstream_notifications.hub import Hub
+from shopstream_notifications.wire import Chunk, chunk
 from shopstream_shared.clock import Clock, format_time
 
 #: Each interval is cut into this many slots, each client belongs to one.
@@ -42,7 +43,7 @@ class Pulse:
             slot = (slot + 1) % SLOTS
             due = [c for c in self._hub.clients.values() if c.number % SLOTS == slot]
             if due:
-                beat = sse.heartbeat(format_time(self._clock.now()))
+                beat = chunk(sse.heartbeat(format_time(self._clock.now())))
                 for client in due:
                     client.nudge(beat)
 
@@ -59,14 +60,14 @@ class Pulse:
         log = self._hub.log
         if log is None:
             return
-        body: bytes | None = None
+        progress: Chunk | None = None
         for group in self._hub.groups:
             if group.told >= log.end and not (markers_too and group.told_version != log.version):
                 continue
             group.told, group.told_version = log.end, log.version
-            body = body or sse.id_only(log.current_id())
+            progress = progress or chunk(sse.id_only(log.current_id()))
             for client in group.live:
-                client.nudge(body)
+                client.nudge(progress)
 
     async def drain(self, seconds: float) -> None:
         """One goodbye a client, in random order, spread over the time; then nobody is left."""
@@ -85,7 +86,7 @@ class Pulse:
     def say_goodbye(self, client: Client) -> None:
         """Tell when to come back, and close."""
         if not client.closed:
-            client.nudge(self.goodbye())
+            client.nudge(chunk(self.goodbye()))
             self._hub.close(client, "drain")
 
     def goodbye(self) -> bytes:

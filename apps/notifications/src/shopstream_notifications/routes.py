@@ -11,12 +11,11 @@ from typing import Final, cast, get_args
 from urllib.parse import parse_qs
 
 import msgspec
-from starlette.types import Receive, Scope
-from starlette.types import Send as AsgiSend
+from starlette.types import Receive, Scope, Send
 
 from shopstream_notifications import sse
 from shopstream_notifications.caller import PRINCIPAL_HEADER, principal_of
-from shopstream_notifications.client import Client, Policy, Send, Transport
+from shopstream_notifications.client import Client, Policy
 from shopstream_notifications.data_filters import PARAMETER
 from shopstream_notifications.errors import BadFilter
 from shopstream_notifications.filters import Filter, compile_filter
@@ -31,6 +30,7 @@ from shopstream_notifications.limits import Place
 from shopstream_notifications.playback import Beginning, Playback, Since
 from shopstream_notifications.protocol import SCOPE_KEY
 from shopstream_notifications.pulse import Pulse
+from shopstream_notifications.wire import Flow, Transport
 from shopstream_shared.clock import IdSource, epoch_ms, parse_time
 
 PATH: Final = "/events/stream"
@@ -80,7 +80,7 @@ class StreamEndpoint:
         self._gate = gate
         self._cors_origins = frozenset(cors_origins)
 
-    def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> Awaitable[None]:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Choose the coroutine that answers.
 
         Not one itself: its frame, with all that reading the request took, would stay in memory
@@ -104,7 +104,7 @@ class StreamEndpoint:
         return self._stream(scope, receive, send, asked, cors)
 
     async def _stream(
-        self, scope: Scope, receive: Receive, send: AsgiSend, asked: "_Asked", cors: Headers
+        self, scope: Scope, receive: Receive, send: Send, asked: "_Asked", cors: Headers
     ) -> None:
         connection = connection_of(scope)
         client = await self._open(scope, send, asked, cors)
@@ -119,7 +119,7 @@ class StreamEndpoint:
             self._hub.leave(client, "dead" if connection.dead else "client")
 
     async def _open(
-        self, scope: Scope, send: AsgiSend, asked: "_Asked", cors: Headers
+        self, scope: Scope, send: Send, asked: "_Asked", cors: Headers
     ) -> Client | None:
         """Send the first bytes and register the client; None for who is not let in."""
         start_headers = [*_STREAM_HEADERS, *cors]
@@ -130,13 +130,13 @@ class StreamEndpoint:
             goodbye = self._pulse.goodbye()
             await send({"type": "http.response.body", "body": goodbye, "more_body": False})
             return None
-        transport = cast("Transport", scope[SCOPE_KEY])
+        transport, flow = cast("tuple[Transport, Flow]", scope[SCOPE_KEY])
         place = await self._gate.admit(scope, asked.principal)
         if not isinstance(place, Place):
             await send({"type": "http.response.body", "body": place, "more_body": False})
             transport.close()
             return None
-        client = self._hub.join(cast("Send", send), transport, asked.filter, asked.policy)
+        client = self._hub.join(transport, flow, asked.filter, asked.policy)
         client.place, client.since = place, self._hub.clock.now().timestamp()
         return client
 
@@ -154,7 +154,7 @@ class StreamEndpoint:
 
     async def _problem(
         self,
-        send: AsgiSend,
+        send: Send,
         status: int,
         scope: Scope,
         headers: Headers,
@@ -308,7 +308,7 @@ def _since(text: str) -> Since:
     return Since(text, moment)
 
 
-async def _answer(send: AsgiSend, status: int, headers: Headers, body: bytes = b"") -> None:
+async def _answer(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
     if body:
         headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -6,7 +6,7 @@ only, never on a named event (protocol rule 26).
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -14,8 +14,6 @@ from sse_starlette.event import ServerSentEvent
 
 #: Browsers wait this long before they reconnect, unless a goodbye told them otherwise.
 RETRY_MS: Final = 2_000
-#: One message to one client: bounds what a transport may buffer above its high-water mark.
-MESSAGE_BYTES_MAX: Final = 262_144
 
 _SEPARATOR: Final = "\n"
 _DATA: Final = b"data: "
@@ -65,20 +63,3 @@ def heartbeat(time: str) -> bytes:
     """A comment for proxies and a named event for watchdogs, which cannot see comments."""
     comment = ServerSentEvent(comment="heartbeat", sep=_SEPARATOR).encode()
     return comment + control("stream.heartbeat", {"time": time})
-
-
-def messages(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Join encoded pieces into messages of about MESSAGE_BYTES_MAX; a piece is never cut.
-
-    One at a time: a socket that is full while it replays must not hold a copy of all that follows.
-    """
-    waiting: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        waiting.append(piece)
-        size += len(piece)
-        if size >= MESSAGE_BYTES_MAX:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield b"".join(waiting)
