@@ -14,6 +14,7 @@ from shopstream_shared.stream_id import (
     StreamPosition,
     covers,
     epoch_of,
+    newest,
 )
 from shopstream_shared.topics import INVENTORY, ORDERS, PRODUCTS, STREAM_TOPICS
 
@@ -122,3 +123,24 @@ def test_the_epoch_changes_with_any_topic_and_not_with_others() -> None:
     assert len({epoch_of(ids | {topic: "new"}) for topic in STREAM_TOPICS} | {epoch}) == 4
     with pytest.raises(KeyError):
         epoch_of({PRODUCTS: "a"})
+
+
+def test_the_newest_of_positions_is_the_maximum_of_each_component() -> None:
+    one = StreamPosition(b"epoch1", ((3, 0), (7,), ()))
+    two = StreamPosition(b"epoch1", ((1, 5, 2), (9,), (4,)))
+
+    assert newest([one, two]) == newest([two, one])
+    assert newest([one, two]).offsets == ((3, 5, 2), (9,), (4,))
+    assert newest([one]) == one
+
+
+def test_positions_of_another_epoch_than_the_first_ones_are_left_out() -> None:
+    now = StreamPosition(b"epoch2", ((1,), (1,), (1,)))
+    before = StreamPosition(b"epoch1", ((900,), (900,), (900,)))
+
+    assert newest([now, before]) == now
+
+
+def test_there_is_no_newest_of_no_position() -> None:
+    with pytest.raises(ValueError, match="no position"):
+        newest([])

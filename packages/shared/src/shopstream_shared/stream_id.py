@@ -103,6 +103,25 @@ def covers(position: StreamPosition, other: Offsets | StreamPosition) -> bool:
     return all(position.next_offset(*key) >= offset for key, offset in other.items())
 
 
+def newest(positions: Sequence[StreamPosition]) -> StreamPosition:
+    """The component-wise maximum of those of the first one's epoch; a missing component is 0.
+
+    What is true of each position for each component, such as "everything below is shown", is true
+    of the maximum (ADR 0025). Raises ValueError when there is none.
+    """
+    if not positions:
+        raise ValueError("no position to take the newest of")
+    epoch = positions[0].epoch
+    same = [position.offsets for position in positions if position.epoch == epoch]
+    return StreamPosition(
+        epoch,
+        tuple(
+            tuple(max(each) for each in itertools.zip_longest(*vectors, fillvalue=0))
+            for vectors in zip(*same, strict=True)
+        ),
+    )
+
+
 def _verified(text: str) -> bytes:
     if len(text) > TEXT_LENGTH_MAX:
         raise MalformedStreamId("the id is too long")

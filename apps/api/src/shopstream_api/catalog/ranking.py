@@ -35,7 +35,7 @@ from shopstream_api.catalog.filters import SHAPES_MAX, ProductFilter, conditions
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
 from shopstream_api.catalog.search import Matching, matching
 from shopstream_api.errors import InvalidCursor
-from shopstream_api.outbox.models import stream_position
+from shopstream_api.outbox.position import READ_POSITION, one_id
 from shopstream_api.paging import (
     OTHER_FILTERS,
     ROWS,
@@ -251,7 +251,7 @@ async def _found(connection: AsyncConnection, look: _Look) -> _Found:
         window = Window(_edge(newest), window.end if look.backwards else _edge(following))
     shown = ((row_of(row), row[score]) for row in rows if row[0] is not None)
     items = [_Item(row, Place(window, rank, row.created_at, row.id)) for row, rank in shown]
-    return _Found(items, window, rows[0][-1])
+    return _Found(items, window, one_id(rows[0][-1]))
 
 
 def _edge(found: Sequence[Any]) -> Edge | None:
@@ -274,10 +274,9 @@ def _statement(shape: _Shape) -> "Select[Any]":
             *ROW_COLUMNS,
             page.c.score,
             *(column for edge in edges for column in edge),
-            stream_position.c.stream_id,
+            READ_POSITION.c.stream_id,
         )
-        .select_from(stream_position.outerjoin(shown, true()))
-        .where(stream_position.c.shard == 0)
+        .select_from(READ_POSITION.outerjoin(shown, true()))
         .order_by(*(column.asc() if shape.backwards else column.desc() for column in order))
     )
 

@@ -14,12 +14,12 @@ from shopstream_api.catalog.filters import LIVE, SHAPES_MAX, ProductFilter, cond
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
 from shopstream_api.db import arrays
 from shopstream_api.db.wire import Statement, Statements
-from shopstream_api.outbox.models import stream_position
+from shopstream_api.outbox.position import READ_POSITION, READ_POSITION_SQL, one_id
 from shopstream_api.paging import Page, Paging, Shape, keyset, page_of
 
 _SKU_INDEX: Final = "products_seller_id_sku_key"
 
-_POSITION: Final = stream_position.c.stream_id
+_POSITION: Final = READ_POSITION.c.stream_id
 
 _INSERT: Final = insert(products)
 _LOCKED: Final = (
@@ -27,18 +27,15 @@ _LOCKED: Final = (
 )
 # Protocol rule 29: rows and position in one statement are of one snapshot. The position's row is
 # always there, so an answer without rows has a position too.
-_SHOWN: Final = (
-    select(*ROW_COLUMNS, _POSITION)
-    .select_from(stream_position.outerjoin(products, (products.c.id == bindparam("id_")) & LIVE))
-    .where(stream_position.c.shard == 0)
+_SHOWN: Final = select(*ROW_COLUMNS, _POSITION).select_from(
+    READ_POSITION.outerjoin(products, (products.c.id == bindparam("id_")) & LIVE)
 )
 # The same for many, by the driver's own means: the left join keeps the position's row there.
 _SHOWN_TOGETHER: Final = Statement(
     "products_shown",
     f"""
-SELECT {", ".join(f"p.{column.name}" for column in ROW_COLUMNS)}, s.stream_id
-FROM stream_position s LEFT JOIN products p ON p.id = ANY(%(ids)s) AND p.deleted_at IS NULL
-WHERE s.shard = 0
+SELECT {", ".join(f"p.{column.name}" for column in ROW_COLUMNS)}, position.stream_id
+FROM {READ_POSITION_SQL} LEFT JOIN products p ON p.id = ANY(%(ids)s) AND p.deleted_at IS NULL
 """,  # noqa: S608 - put together from constants
 )
 
@@ -76,7 +73,7 @@ class ProductRepository:
         found = (await self._connection.execute(_SHOWN, {"id_": product_id})).first()
         if found is None:
             return None, None
-        return (None if found[0] is None else row_of(found)), found[-1]
+        return (None if found[0] is None else row_of(found)), one_id(found[-1])
 
     async def page(
         self, wanted: ProductFilter, paging: Paging
@@ -85,7 +82,7 @@ class ProductRepository:
         values = wanted.values()
         statement = _listed(tuple(values), paging.shape)
         found = (await self._connection.execute(statement, values | paging.values())).all()
-        position = found[0][-1] if found else None
+        position = one_id(found[0][-1]) if found else None
         items = [row_of(row) for row in found if row[0] is not None]
         return page_of(items, paging, lambda row: (row.created_at, row.id)), position
 
@@ -95,8 +92,7 @@ def _listed(narrowed: tuple[str, ...], shape: Shape) -> "Select[Any]":
     """A page of products, so narrowed; made once, for that takes longer than to find its rows."""
     listed = select(*ROW_COLUMNS).where(*conditions(narrowed))
     rows = keyset(listed, shape, products.c.created_at, products.c.id).subquery()
-    joined = stream_position.outerjoin(rows, true())
-    statement = select(rows, _POSITION).select_from(joined).where(stream_position.c.shard == 0)
+    statement = select(rows, _POSITION).select_from(READ_POSITION.outerjoin(rows, true()))
     return shape.outer_order(statement, rows.c.created_at, rows.c.id)
 
 
@@ -105,7 +101,7 @@ async def shown_together(
 ) -> tuple[dict[UUID, ProductRow], str | None]:
     """Those of the products that there are, and the stream position of the same snapshot."""
     found = await statements.run(_SHOWN_TOGETHER, {"ids": arrays.uuids(ids)})
-    position = found[0][-1] if found else None
+    position = one_id(found[0][-1]) if found else None
     return {row[0]: row_of(row) for row in found if row[0] is not None}, position
 
 

@@ -19,16 +19,14 @@ from shopstream_api.orders.models import (
     order_items,
     orders,
 )
-from shopstream_api.outbox.models import stream_position
+from shopstream_api.outbox.position import READ_POSITION, one_id
 from shopstream_api.paging import Page, Paging, Shape, keyset, page_of
 
 _COLUMNS: Final = tuple(orders.columns)
 _LOCKED: Final = select(*_COLUMNS).where(orders.c.id == bindparam("id_")).with_for_update()
 # Protocol rule 29, as in the catalog: the order and the position in one statement.
-_SHOWN: Final = (
-    select(*_COLUMNS, stream_position.c.stream_id)
-    .select_from(stream_position.outerjoin(orders, orders.c.id == bindparam("id_")))
-    .where(stream_position.c.shard == 0)
+_SHOWN: Final = select(*_COLUMNS, READ_POSITION.c.stream_id).select_from(
+    READ_POSITION.outerjoin(orders, orders.c.id == bindparam("id_"))
 )
 _ITEMS: Final = (
     select(
@@ -155,25 +153,24 @@ class OrderRepository:
     async def shown(self, order_id: UUID) -> tuple[OrderRow | None, str | None]:
         """The order and the stream position of the same snapshot; lines never change."""
         found = (await self._connection.execute(_SHOWN, {"id_": order_id})).one()
+        position = one_id(found[-1])
         if found[0] is None:
-            return None, found[-1]
+            return None, position
         (row,) = await self._with_items([_row(found)])
-        return row, found[-1]
+        return row, position
 
     async def page(self, wanted: OrderFilter, paging: Paging) -> tuple[Page[OrderRow], str | None]:
         """One page, newest first, and the stream position of the same snapshot."""
         shape = paging.shape
         rows = keyset(wanted.select(shape), shape, orders.c.created_at, orders.c.id).subquery()
-        statement = (
-            select(rows, stream_position.c.stream_id)
-            .select_from(stream_position.outerjoin(rows, true()))
-            .where(stream_position.c.shard == 0)
+        statement = select(rows, READ_POSITION.c.stream_id).select_from(
+            READ_POSITION.outerjoin(rows, true())
         )
         ordered = shape.outer_order(statement, rows.c.created_at, rows.c.id)
         found = (await self._connection.execute(ordered, paging.values())).all()
         items = await self._with_items([_row(row) for row in found if row[0] is not None])
         page = page_of(items, paging, lambda row: (row.created_at, row.id))
-        return page, found[0][-1] if found else None
+        return page, one_id(found[0][-1]) if found else None
 
     async def history(self, order_id: UUID) -> Sequence[Sequence[Any]]:
         """(version, status, reason, at) of every step, oldest first."""

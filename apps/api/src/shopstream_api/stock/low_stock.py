@@ -11,7 +11,7 @@ from sqlalchemy import Select, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
-from shopstream_api.outbox.models import stream_position
+from shopstream_api.outbox.position import READ_POSITION, one_id
 from shopstream_api.paging import ROWS, Page, Paging, Shape, keyset, page_of
 from shopstream_api.stock.models import low_stock
 
@@ -29,16 +29,14 @@ async def low_stock_page(
     chosen = _few if threshold <= LEVELS_MAX else _most
     shape = paging.shape
     rows = chosen(threshold, sellers, shape).subquery()
-    statement = (
-        select(rows, stream_position.c.stream_id)
-        .select_from(stream_position.outerjoin(rows, true()))
-        .where(stream_position.c.shard == 0)
+    statement = select(rows, READ_POSITION.c.stream_id).select_from(
+        READ_POSITION.outerjoin(rows, true())
     )
     ordered = shape.outer_order(statement, rows.c.created_at, rows.c.id)
     found = (await connection.execute(ordered, paging.values())).all()
     items = [row_of(row) for row in found if row[0] is not None]
     page = page_of(items, paging, lambda row: (row.created_at, row.id))
-    return page, found[0][-1] if found else None
+    return page, one_id(found[0][-1]) if found else None
 
 
 def _few(threshold: int, sellers: Collection[str], shape: Shape) -> "Select[Any]":

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
 from shopstream_api.db import arrays
-from shopstream_api.outbox.models import stream_position
+from shopstream_api.outbox.position import READ_POSITION, one_id
 from shopstream_api.paging import Page, Paging, keyset, page_of
 from shopstream_api.stock.models import Movement, Reservation, reservations, stock_movements
 
@@ -47,14 +47,10 @@ _LOCKED: Final = (
     .order_by(products.c.id)
     .with_for_update()
 )
-_INVENTORY: Final = (
-    select(*ROW_COLUMNS, stream_position.c.stream_id)
-    .select_from(
-        stream_position.outerjoin(
-            products, (products.c.id == bindparam("id_")) & products.c.deleted_at.is_(None)
-        )
+_INVENTORY: Final = select(*ROW_COLUMNS, READ_POSITION.c.stream_id).select_from(
+    READ_POSITION.outerjoin(
+        products, (products.c.id == bindparam("id_")) & products.c.deleted_at.is_(None)
     )
-    .where(stream_position.c.shard == 0)
 )
 _MOVEMENT: Final = tuple(Movement.__dataclass_fields__)
 _RESERVATION: Final = tuple(Reservation.__dataclass_fields__)
@@ -123,7 +119,7 @@ class StockRepository:
     async def inventory(self, product_id: UUID) -> tuple[ProductRow | None, str | None]:
         """The product and the stream position of the same snapshot."""
         found = (await self._connection.execute(_INVENTORY, {"id_": product_id})).one()
-        return (None if found[0] is None else row_of(found)), found[-1]
+        return (None if found[0] is None else row_of(found)), one_id(found[-1])
 
     async def movements(self, product_id: UUID, paging: Paging) -> Page[Movement]:
         """One page of a product's ledger, newest first.
