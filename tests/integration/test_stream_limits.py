@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import httpx
 import pytest
 from tests.support.components import LocalComponents
 from tests.support.stream_service import Publisher, Stream, StreamService, an_event
@@ -23,6 +24,7 @@ DEAD_SECONDS: Final = 2
 SO_ATTACH_FILTER: Final = 26
 #: After a cut the service may take a moment to see it.
 SECONDS_MAX: Final = 20.0
+TOKEN: Final = "token-of-the-operator"
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,7 @@ def service(brokers: str, publisher: Publisher) -> Iterator[StreamService]:
         SHOPSTREAM_STREAM_CLIENTS_PER_PRINCIPAL=str(PER_PRINCIPAL),
         SHOPSTREAM_STREAM_CLIENT_BYTES="65536",
         SHOPSTREAM_TRUSTED_PROXIES="127.0.0.0/8",
+        SHOPSTREAM_ADMIN_TOKEN=TOKEN,
     ) as service:
         yield service
 
@@ -216,6 +219,31 @@ def test_e22_a_token_in_the_url_is_refused_and_never_logged(service: StreamServi
     assert "very-secret-value" not in service.log()
 
 
+def test_an_operator_finds_a_stream_and_ends_it_and_its_socket(service: StreamService) -> None:
+    async def run() -> None:
+        before = descriptors(service)
+        caller = {"X-Seller-Id": "seen", **from_address("2001:db8::7")}
+        stream = await (await service.connect("?types=order.*", headers=caller)).opened()
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        answer = service.get("/admin/clients?principal=seen&address=2001:db8::/64", headers=bearer)
+        (row,) = answer.json()["data"]
+        assert (row["address"], row["state"], row["policy"]) == ("2001:db8::7", "live", "resume")
+        assert "order.created" in row["filter"]["types"][0]
+        assert service.get("/admin/clients").status_code == 401
+        url = f"{service.url}/admin/clients/{row['id']}"
+        kicked = await asyncio.to_thread(httpx.delete, url, headers=bearer, timeout=10)
+        assert kicked.status_code == 204
+        await stream.to_end()
+        assert len(stream.named("stream.goodbye")) == 1
+        assert metric(service, 'shopstream_stream_closed_total{reason="kicked"}') == 1
+        await asyncio.to_thread(
+            wait_until, lambda: descriptors(service) <= before, "its socket to be gone"
+        )
+        assert TOKEN not in service.log()
+
+    asyncio.run(run())
+
+
 def test_a_principal_that_is_no_name_is_refused(service: StreamService) -> None:
     answer = service.get("/events/stream", headers={"X-Seller-Id": "not a name"})
     assert answer.status_code == 400
@@ -236,6 +264,8 @@ def test_all_sockets_of_the_process_are_bounded_and_operators_are_still_answered
         streams = [await (await service.connect()).opened() for _ in range(4)]
         assert (await refused(service, {})).named("stream.refused")[0]["reason"] == "server"
         assert service.get("/health").status_code == 200
+        # Without a token in the settings there is nothing to guard.
+        assert service.get("/admin/clients").status_code == 404
         for stream in streams:
             stream.cut()
 

@@ -77,7 +77,7 @@ class WithoutMaximum(Playback):
     """Breaks the rule on purpose: shared ids at once, though the log is behind the client."""
 
     async def _with_own_ids(
-        self, client: Client, log: EventLog, own: dict[Part, int], index: int
+        self, client: Client, log: EventLog, own: dict[Part, int], index: int, told: object
     ) -> bool:
         client.cursor = index
         return True

@@ -1,6 +1,7 @@
 """Limits on sockets, and turns of cold replays: pure counting, no socket and no broker."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -9,13 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
+from tests.support.stream import PARTS, History, Replica, simulate
 
 from shopstream_notifications import limits as limits_module
 from shopstream_notifications.caller import ADDRESS_LENGTH_MAX, Callers
 from shopstream_notifications.descriptors import DESCRIPTORS_RESERVED, sockets_max
+from shopstream_notifications.filters import Filter
 from shopstream_notifications.limits import Limits, Place, network_of
 from shopstream_notifications.metrics import Metrics
+from shopstream_notifications.playback import QUESTIONS_MAX
+from shopstream_notifications.records import Offsets
 from shopstream_notifications.refusal import RETRY_MS, Refusals
+from shopstream_notifications.replay import Slice
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_notifications.turns import Turns, TurnsFull
 
@@ -166,6 +172,77 @@ def test_a_forwarded_address_is_believed_from_a_trusted_proxy_only() -> None:
     assert address("10.0.0.1", ("10.0.0.0/8",), "192.0.2.1") == "192.0.2.1"
     assert address("10.0.0.1", ("10.0.0.0/8",), "192.0.2.9, 192.0.2.1, 10.0.0.7") == "192.0.2.1"
     assert len(address("10.0.0.1", ("10.0.0.0/8",), "x" * 5_000)) == ADDRESS_LENGTH_MAX
+
+
+# Cold replays.
+
+
+class Crowded(History):
+    """A broker for whose readers too many wait, from the second slice on."""
+
+    def __init__(self) -> None:
+        super().__init__({part: [True] * 8 for part in PARTS})
+        self.slices_left = 1
+
+    async def read(self, who: Place, wanted: Filter, begin: Offsets, stop: Offsets) -> Slice:
+        if self.slices_left == 0:
+            raise TurnsFull
+        self.slices_left -= 1
+        return await super().read(who, wanted, begin, stop)
+
+
+def test_e08_a_replay_without_room_is_told_and_closed_and_resumes_without_a_gap() -> None:
+    async def run() -> None:
+        history = Crowded()
+        early = Replica(history)
+        _, first = await early.connect()
+        later = Replica(history, start=history.end())
+        client, socket = await later.connect(first.last_id)
+        assert 0 < len(socket.data) < 8 * len(PARTS)
+        (refused,) = socket.named("stream.refused")
+        assert json.loads(refused.data)["reason"] == "replays"
+        assert json.loads(refused.data)["retryMs"] == socket.parser.retry_ms
+        assert refused.id == socket.last_id, "a named event moves no id"
+        assert socket.closed
+        assert client.number not in later.hub.clients
+        assert later.hub.metrics.closed.labels("limit")._value.get() == 1
+        history.slices_left = 100
+        _, again = await later.connect(socket.last_id)
+        got = socket.data + again.data
+        assert len(got) == len(set(got)) == 8 * len(PARTS)
+
+    simulate(run())
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_the_size_of_a_replay_is_what_the_client_was_sent(*, cold: bool) -> None:
+    async def run() -> None:
+        history = History({part: [True] * 8 for part in PARTS})
+        early = Replica(history)
+        _, first = await early.connect()
+        begin = first.last_id
+        early.read_all()
+        served = Replica(history, start=history.end()) if cold else early
+        _, socket = await served.connect(begin)
+        size = served.hub.metrics.replay_size
+        assert size._sum.get() == len(socket.data) == 8 * len(PARTS)
+        assert sum(bucket.get() for bucket in size._buckets) == 1
+
+    simulate(run())
+
+
+def test_e16_an_open_stream_holds_no_reader_and_no_turn() -> None:
+    async def run() -> None:
+        history = History({part: [True] * 8 for part in PARTS})
+        early = Replica(history)
+        _, first = await early.connect()
+        served = Replica(history, start=history.end())
+        clients = [(await served.connect(first.last_id))[0] for _ in range(20)]
+        assert all(client.task is None for client in clients)
+        assert served.playback._questions._free == QUESTIONS_MAX
+        assert served.playback._questions.waiting == 0
+
+    simulate(run())
 
 
 # Turns.

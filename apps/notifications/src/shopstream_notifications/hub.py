@@ -149,19 +149,20 @@ class Hub:
             self.leave(client, reason)
             client.close()
 
-    async def catch_up(self, client: Client) -> None:
-        """Send from the client's cursor on, by its policy, until it is live."""
+    async def catch_up(self, client: Client) -> int:
+        """Send from the client's cursor on, by its policy, until it is live: how many events."""
+        replayed = 0
         group = self.groups[client.filter] if not client.closed else None
         while group is not None and not client.closed and self._log is not None:
             log = self._log
             if client.cursor >= log.end:
                 group.behind.discard(client)
                 group.live.add(client)
-                return
+                break
             fell_behind = client in group.behind
             if client.cursor < log.first and (not fell_behind or client.policy == "resume"):
                 self.close(client, "slow")
-                return
+                break
             begin = max(client.cursor, log.first)
             stop = log.end if fell_behind else min(log.end, begin + REPLAY_RECORDS_MAX)
             records = [r for r in log.read(begin, stop) if group.filter.matches(r)]
@@ -172,8 +173,10 @@ class Hub:
             else:
                 pieces = [piece for r in records for piece in (r.id_line, r.block)]
                 self.metrics.replayed.inc(len(records))
+                replayed += len(records)
             for chunk in chunks(pieces):
                 await client.write(chunk)
+        return replayed
 
     def _by_policy(self, client: Client, records: list[Record], missed: int) -> list[bytes]:
         kept, dropped = policies.select(

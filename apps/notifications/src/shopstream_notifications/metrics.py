@@ -10,6 +10,9 @@ _DELIVERY_BUCKETS: Final = (
     *(1.0, 2.5, 5.0, 10.0, 60.0),
 )
 
+_REPLAY_BUCKETS: Final = (0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
+_LAG_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
 
 class Metrics:
     """One set a process, on its own registry."""
@@ -56,6 +59,36 @@ class Metrics:
         )
         self.replayed = Counter(
             "shopstream_stream_replayed_total", "Events sent by replays.", registry=registry
+        )
+        self.replay_size = Histogram(
+            "shopstream_stream_replay_events",
+            "Events that one resumed stream was sent before it was live.",
+            buckets=_REPLAY_BUCKETS,
+            registry=registry,
+        )
+        self.replays_waiting = Gauge(
+            "shopstream_stream_replays_waiting",
+            "Cold replays that wait for their turn.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.behind = Gauge(
+            "shopstream_stream_behind",
+            "Streams whose socket is full.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.waiting_bytes = Gauge(
+            "shopstream_stream_waiting_bytes",
+            "Event bytes that wait for streams whose socket is full, each counted for each.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.loop_lag = Histogram(
+            "shopstream_stream_loop_lag_seconds",
+            "How late the event loop runs what is due.",
+            buckets=_LAG_BUCKETS,
+            registry=registry,
         )
         self.dropped = Counter(
             "shopstream_stream_dropped_total",

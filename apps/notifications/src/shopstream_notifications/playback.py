@@ -221,8 +221,9 @@ class Playback:
                 index = log.attach(own)
                 if index is None:
                     await self._cold_slice(client, log, own, told)
-                elif await self._with_own_ids(client, log, own, index):
-                    await self._hub.catch_up(client)
+                elif await self._with_own_ids(client, log, own, index, told):
+                    told.events += await self._hub.catch_up(client)
+                    self._hub.metrics.replay_size.observe(told.events)
                     return
         except Evicted:
             self._count("evicted")
@@ -246,6 +247,7 @@ class Playback:
             return
         pieces = self._own_frames(log, own, found.records)
         own.update(found.reached)
+        told.events += len(found.records)
         if told.is_due(time.monotonic()):
             pieces.append(sse.id_only(log.encode(own)))
         await _write(client, pieces)
@@ -258,7 +260,7 @@ class Playback:
         return self._boundaries[1]
 
     async def _with_own_ids(
-        self, client: Client, log: EventLog, own: dict[Part, int], index: int
+        self, client: Client, log: EventLog, own: dict[Part, int], index: int, told: "_Told"
     ) -> bool:
         """From ``index`` until the shared frames are right for this client.
 
@@ -280,6 +282,7 @@ class Playback:
             index = stop
             pieces = self._own_frames(log, own, [r for r in records if client.filter.matches(r)])
             own.update({r.part: r.offset + 1 for r in records})
+            told.events += len(pieces) // 2
             await _write(client, pieces)
             if until is None and index >= log.end:
                 await self._hub.moved()
@@ -310,10 +313,14 @@ class Playback:
 
 
 class _Told:
-    """When the client last got an id without an event: at most every PROGRESS_SECONDS (rule 26)."""
+    """What a replay has given its client: how many events, and when the last id without an event.
+
+    Such ids at most every PROGRESS_SECONDS (rule 26).
+    """
 
     def __init__(self, now: float) -> None:
         self._at = now
+        self.events = 0
 
     def is_due(self, now: float) -> bool:
         if now - self._at < PROGRESS_SECONDS:

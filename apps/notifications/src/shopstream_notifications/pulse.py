@@ -83,11 +83,11 @@ class Pulse:
         for client in list(self._hub.clients.values()):
             self.say_goodbye(client)
 
-    def say_goodbye(self, client: Client) -> None:
+    def say_goodbye(self, client: Client, reason: str = "drain") -> None:
         """Tell when to come back, and close."""
         if not client.closed:
             client.nudge(chunk(self.goodbye()))
-            self._hub.close(client, "drain")
+            self._hub.close(client, reason)
 
     def goodbye(self) -> bytes:
         """A goodbye with a reconnect time of its own; ``retry`` makes EventSource keep to it."""

@@ -191,6 +191,7 @@ _PREFLIGHT_HEADERS: Final = (
 
 _PROBLEMS: Final = {
     400: ("validation_failed", "The request is not valid"),
+    401: ("unauthenticated", "Who asks is not known"),
     404: ("not_found", "There is nothing here"),
     405: ("method_not_allowed", "The method is not allowed here"),
 }

@@ -1,11 +1,18 @@
 """What the stream service reads from the environment, once, at start."""
 
+import re
 from ipaddress import ip_network
+from typing import Final
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from shopstream_notifications.descriptors import sockets_max
 from shopstream_shared.settings import Brokers, CommaList, ListenerSettings, Port
+
+#: 16 random characters of base64 are 96 bits.
+TOKEN_LENGTH_MIN: Final = 16
+#: What a header can carry as it is.
+TOKEN_TEXT: Final = re.compile(r"[!-~]+")
 
 
 class NotificationsSettings(ListenerSettings):
@@ -34,6 +41,8 @@ class NotificationsSettings(ListenerSettings):
     )
     #: How many cold replays may wait for their turn; each holds a few KiB.
     replays_max: int = Field(10_000, alias="SHOPSTREAM_STREAM_REPLAYS_MAX", ge=1)
+    #: Without it there are no admin routes.
+    admin_token: SecretStr | None = Field(None, alias="SHOPSTREAM_ADMIN_TOKEN")
     #: Whose X-Forwarded-For is believed.
     trusted_proxies: CommaList = Field(default=(), alias="SHOPSTREAM_TRUSTED_PROXIES")
     workers: int = Field(1, alias="SHOPSTREAM_NOTIFICATIONS_WORKERS", ge=1)
@@ -42,6 +51,16 @@ class NotificationsSettings(ListenerSettings):
     @classmethod
     def _within_the_descriptors(cls, value: int) -> int:
         sockets_max(value)
+        return value
+
+    @field_validator("admin_token")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            text = value.get_secret_value()
+            if len(text) < TOKEN_LENGTH_MIN or not TOKEN_TEXT.fullmatch(text):
+                msg = f"at least {TOKEN_LENGTH_MIN} printable ASCII characters, no white space"
+                raise ValueError(msg)
         return value
 
     @field_validator("trusted_proxies")

@@ -1,6 +1,6 @@
 """Puts the service together: every part gets what it needs, in one place."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +10,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from shopstream_notifications.admin import Admin
 from shopstream_notifications.broker import Broker
 from shopstream_notifications.caller import Callers
 from shopstream_notifications.consumer import StreamConsumer
@@ -88,9 +90,9 @@ async def wire(settings: NotificationsSettings) -> AsyncIterator[Resources]:
         per_principal=settings.clients_per_principal,
     )
     protocol = counted_by(limits, dead_seconds=settings.dead_seconds)
-    sampler = Sampler(metrics, limits, end_late=protocol.end_late)
     replays = ColdReplays(connection, waiting_max=settings.replays_max)
     watcher = Watcher(broker, source, metrics, position=position, on_new_parts=follow)
+    sampler = Sampler(hub, limits, replays.turns, end_late=protocol.end_late)
     pulse = Pulse(hub, clock, heartbeat_seconds=settings.heartbeat_seconds)
     playback = Playback(hub, broker, replays, on_new_parts=follow)
     endpoint = StreamEndpoint(
@@ -103,13 +105,19 @@ async def wire(settings: NotificationsSettings) -> AsyncIterator[Resources]:
     )
     health = Health({"kafka": Check(_kafka(source)), "drain": Check(_drain(hub))}, clock)
 
+    admin = (
+        Admin(hub, pulse, settings.admin_token, Uuid7Source()).routes()
+        if settings.admin_token is not None
+        else []
+    )
+
     async def drain() -> None:
         hub.draining = True
         await pulse.drain(settings.drain_seconds)
 
     try:
         yield Resources(
-            app=_Application(endpoint, _operations(health, registry)),
+            app=_Application(endpoint, _operations(health, registry, admin)),
             protocol=protocol,
             tasks={
                 "stream-hub": hub.run,
@@ -139,7 +147,7 @@ class _Application:
         await (self._stream if is_stream else self._rest)(scope, receive, send)
 
 
-def _operations(health: Health, registry: CollectorRegistry) -> Starlette:
+def _operations(health: Health, registry: CollectorRegistry, admin: Sequence[Route]) -> Starlette:
     ids = Uuid7Source()
 
     async def refused(request: Request, error: Exception) -> Response:
@@ -151,10 +159,12 @@ def _operations(health: Health, registry: CollectorRegistry) -> Starlette:
             request_id=ids.new_id(),
         )
         named = {name.decode(): value.decode() for name, value in headers}
+        if isinstance(error, HTTPException) and error.headers:
+            named |= {name.lower(): value for name, value in error.headers.items()}
         return Response(body, status, named)
 
     return Starlette(
-        routes=list(operations_routes(health, registry)),
+        routes=[*operations_routes(health, registry), *admin],
         exception_handlers={404: refused, 405: refused},
     )
 
