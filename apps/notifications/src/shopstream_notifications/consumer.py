@@ -7,7 +7,7 @@ Guarantees:
   that a transaction open at start is delivered once it commits.
 - No group membership: every replica sees everything. It still commits its position to the group
   ``notifications-service``, over transaction markers too, so that lag is visible and reads 0 when
-  there is nothing left (protocol rule 30).
+  there is nothing left (protocol rule 30). Of several workers the one whose turn it is does so.
 - One hand-over to the loop a batch, at most HANDOVERS_MAX waiting: a busy loop slows the reader.
 - ``poll`` waits, ``consume(n, 0)`` then takes what is there: ``consume(n, timeout)`` alone would
   wait for n records or the whole time (25 ms at p50, measured).
@@ -79,8 +79,15 @@ class StreamConsumer:
     """Runs in its own thread from ``start`` to ``stop``; ``died`` resolves if it ever fails."""
 
     def __init__(
-        self, connection: KafkaConnection, broker: Broker, source: Source, sink: Sink
+        self,
+        connection: KafkaConnection,
+        broker: Broker,
+        source: Source,
+        sink: Sink,
+        *,
+        may_commit: Callable[[], bool] = lambda: True,
     ) -> None:
+        self.may_commit = may_commit
         self._config = reader_config(connection)
         self._broker = broker
         self._source = source
@@ -255,7 +262,7 @@ class _Reader:
 
     def _commit(self) -> None:
         self._commit_at = time.monotonic() + COMMIT_EVERY_SECONDS
-        if not self._uncommitted:
+        if not self._uncommitted or not self._owner.may_commit():
             return
         offsets = [TopicPartition(*part, offset) for part, offset in self._uncommitted.items()]
         self._uncommitted = {}

@@ -1,4 +1,7 @@
-"""What operators see of the stream; counted a batch at a time, so that it costs no client."""
+"""What operators see of the stream; counted a batch at a time, so that it costs no client.
+
+Several workers show one sum (`shared_metrics`): every gauge says how the living are put together.
+"""
 
 from typing import Final
 
@@ -106,16 +109,15 @@ class Metrics:
         )
         self.groups = Gauge(
             "shopstream_stream_filters",
-            "Different filters in use.",
+            "Different filters in use; one that several workers know counts for each.",
             registry=registry,
             multiprocess_mode="livesum",
         )
         self.lag = Gauge(
             "shopstream_stream_consumer_lag",
-            "Offsets not yet read.",
+            "Offsets not yet read; of several workers, by the one furthest behind.",
             ["topic", "partition"],
             registry=registry,
-            # Each worker reads all partitions: the one that is furthest behind counts.
             multiprocess_mode="livemax",
         )
         self.delivery = Histogram(

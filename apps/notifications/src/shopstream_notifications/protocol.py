@@ -70,6 +70,8 @@ class StreamProtocol(HttpToolsProtocol):
         self.waiting.pop(self, None)
         self.dead = isinstance(exc, TimeoutError)
         super().connection_lost(exc)
+        # uvicorn forgets it when a connection was reset: all of it then stays for that long.
+        self._unset_keepalive_if_required()
         self.events.lost(self)
 
     def on_message_begin(self) -> None:

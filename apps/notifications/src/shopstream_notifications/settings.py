@@ -13,6 +13,8 @@ from shopstream_shared.settings import Brokers, CommaList, ListenerSettings, Por
 TOKEN_LENGTH_MIN: Final = 16
 #: What a header can carry as it is.
 TOKEN_TEXT: Final = re.compile(r"[!-~]+")
+#: More than the cores of any machine this is meant for; each reads the whole log.
+WORKERS_MAX: Final = 64
 
 
 class NotificationsSettings(ListenerSettings):
@@ -45,7 +47,8 @@ class NotificationsSettings(ListenerSettings):
     admin_token: SecretStr | None = Field(None, alias="SHOPSTREAM_ADMIN_TOKEN")
     #: Whose X-Forwarded-For is believed.
     trusted_proxies: CommaList = Field(default=(), alias="SHOPSTREAM_TRUSTED_PROXIES")
-    workers: int = Field(1, alias="SHOPSTREAM_NOTIFICATIONS_WORKERS", ge=1)
+    #: Processes behind the one port; each has a log, a reader and bounds of its own.
+    workers: int = Field(1, alias="SHOPSTREAM_NOTIFICATIONS_WORKERS", ge=1, le=WORKERS_MAX)
 
     @field_validator("clients_max")
     @classmethod
@@ -73,12 +76,4 @@ class NotificationsSettings(ListenerSettings):
                     "or networks (10.0.0.0/8)"
                 )
             ip_network(proxy)
-        return value
-
-    @field_validator("workers")
-    @classmethod
-    def _one_worker(cls, value: int) -> int:
-        if value != 1:
-            msg = "this version runs one worker a port; start more replicas behind a balancer"
-            raise ValueError(msg)
         return value

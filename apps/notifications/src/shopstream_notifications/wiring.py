@@ -32,8 +32,9 @@ from shopstream_notifications.routes import PATH, StreamEndpoint, problem
 from shopstream_notifications.sampler import Sampler
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_notifications.source import Source, SourceState
+from shopstream_notifications.standing import Standing
 from shopstream_notifications.watcher import Watcher
-from shopstream_shared.clock import SystemClock, Uuid7Source
+from shopstream_shared.clock import Clock, SystemClock, Uuid7Source
 from shopstream_shared.health import Check, Health, Unhealthy
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.web import operations_routes
@@ -45,7 +46,8 @@ Runner = Callable[[], Coroutine[Any, Any, None]]
 class Resources:
     """What main runs: the application and its protocol, side tasks by name, what starts the drain.
 
-    ``give_up`` ends what still waits for the broker, before the tasks are ended.
+    ``give_up`` ends what still waits for the broker, before the tasks are ended. ``health`` is
+    this process's own, ``streams`` how many are open in it.
     """
 
     app: ASGIApp
@@ -53,11 +55,16 @@ class Resources:
     tasks: dict[str, Runner]
     drain: Runner
     give_up: Callable[[], None]
+    health: Health
+    streams: Callable[[], int]
 
 
 @asynccontextmanager
-async def wire(settings: NotificationsSettings) -> AsyncIterator[Resources]:
+async def wire(
+    settings: NotificationsSettings, standing: Standing | None = None
+) -> AsyncIterator[Resources]:
     """Build all parts; on leaving, close what they hold. Nothing connects before the tasks run."""
+    standing = standing or Standing()
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     clock = SystemClock()
@@ -71,7 +78,9 @@ async def wire(settings: NotificationsSettings) -> AsyncIterator[Resources]:
         log_seconds_max=settings.log_seconds_max,
         client_bytes_max=settings.client_bytes_max,
     )
-    consumer = StreamConsumer(connection, broker, source, hub)
+    consumer = StreamConsumer(
+        connection, broker, source, hub, may_commit=standing.commit_turn.is_ours
+    )
 
     def follow(parts: tuple[Part, ...]) -> None:
         """Read and count partitions that were added to a topic (protocol rule 14)."""
@@ -103,7 +112,8 @@ async def wire(settings: NotificationsSettings) -> AsyncIterator[Resources]:
         gate=Gate(limits, Callers(settings.trusted_proxies), refusals),
         cors_origins=settings.cors_origins,
     )
-    health = Health({"kafka": Check(_kafka(source)), "drain": Check(_drain(hub))}, clock)
+    checks = {"kafka": Check(_kafka(source)), "drain": Check(_drain(hub, standing.is_relieved))}
+    health = Health(checks, clock)
 
     admin = (
         Admin(hub, pulse, settings.admin_token, Uuid7Source()).routes()
@@ -113,11 +123,14 @@ async def wire(settings: NotificationsSettings) -> AsyncIterator[Resources]:
 
     async def drain() -> None:
         hub.draining = True
-        await pulse.drain(settings.drain_seconds)
+        await pulse.drain(min(settings.drain_seconds, standing.drain_seconds_max()))
 
     try:
         yield Resources(
-            app=_Application(endpoint, _operations(health, registry, admin)),
+            app=_Application(
+                endpoint,
+                _operations(_of_all(standing, checks, clock), standing.metrics or registry, admin),
+            ),
             protocol=protocol,
             tasks={
                 "stream-hub": hub.run,
@@ -129,6 +142,8 @@ async def wire(settings: NotificationsSettings) -> AsyncIterator[Resources]:
             },
             drain=drain,
             give_up=broker.close,
+            health=health,
+            streams=lambda: len(hub.clients),
         )
     finally:
         broker.close()
@@ -145,6 +160,14 @@ class _Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_stream = scope["type"] == "http" and scope["path"] == PATH
         await (self._stream if is_stream else self._rest)(scope, receive, send)
+
+
+def _of_all(standing: Standing, checks: dict[str, Check], clock: Clock) -> Health:
+    """What the health page shows: this process, and the others if there are any."""
+    if standing.others is None:
+        return Health(checks, clock)
+    # This process does its work without the others: a balancer may send it some.
+    return Health({**checks, "workers": Check(standing.others, for_ready=False)}, clock)
 
 
 def _operations(health: Health, registry: CollectorRegistry, admin: Sequence[Route]) -> Starlette:
@@ -178,9 +201,9 @@ def _kafka(source: Source) -> Callable[[], Coroutine[Any, Any, str]]:
     return probe
 
 
-def _drain(hub: Hub) -> Callable[[], Coroutine[Any, Any, str]]:
+def _drain(hub: Hub, is_relieved: Callable[[], bool]) -> Callable[[], Coroutine[Any, Any, str]]:
     async def probe() -> str:
-        if hub.draining:
+        if hub.draining and not is_relieved():
             raise Unhealthy("draining")
         return f"{len(hub.clients)} streams"
 

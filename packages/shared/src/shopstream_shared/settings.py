@@ -150,6 +150,11 @@ def exit_usage(message: str) -> NoReturn:
     raise SystemExit(EXIT_USAGE)
 
 
+def child_environ(**more: str) -> dict[str, str]:
+    """What a child process gets: our own environment, and more."""
+    return {**os.environ, **more}
+
+
 def dead_variables() -> list[str]:
     """Which variables of the monolith are set although nothing reads them any more."""
     return [name for name in DEAD_VARIABLES if name in os.environ]
