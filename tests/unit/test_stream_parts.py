@@ -1,12 +1,14 @@
 """Small parts of the stream service: application, settings, policies, large passes."""
 
 import pytest
+from prometheus_client import CollectorRegistry, Gauge
 from pydantic import ValidationError
 from starlette.types import Message, Receive, Scope, Send
 from tests.support.stream import PARTS, History, Replica, record, settle, simulate
 
 from shopstream_notifications import policies, wire
 from shopstream_notifications.client import Policy
+from shopstream_notifications.metrics import Metrics
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_notifications.wiring import _Application
 
@@ -85,12 +87,22 @@ def test_the_local_stacks_addresses_are_the_defaults(monkeypatch: pytest.MonkeyP
     assert settings.drain_seconds == 10
 
 
-def test_one_worker_may_be_asked_for_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SHOPSTREAM_NOTIFICATIONS_WORKERS", "1")
-    assert NotificationsSettings.read().workers == 1
-    monkeypatch.setenv("SHOPSTREAM_NOTIFICATIONS_WORKERS", "4")
-    with pytest.raises(ValidationError, match="one worker"):
+@pytest.mark.parametrize("workers", ["0", "65", "two"])
+def test_a_number_of_workers_that_makes_no_sense_is_refused_by_name(
+    workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPSTREAM_NOTIFICATIONS_WORKERS", workers)
+    with pytest.raises(ValidationError, match="SHOPSTREAM_NOTIFICATIONS_WORKERS"):
         NotificationsSettings.read()
+
+
+def test_every_gauge_says_how_the_living_workers_are_put_together() -> None:
+    """Another mode would show the dead, or one line a process."""
+    gauges = [m for m in vars(Metrics(CollectorRegistry())).values() if isinstance(m, Gauge)]
+    assert gauges
+    modes = {gauge._name: gauge._multiprocess_mode for gauge in gauges}
+    assert {name for name, mode in modes.items() if not mode.startswith("live")} == set()
+    assert {name for name, mode in modes.items() if mode == "liveall"} == set()
 
 
 def test_origins_are_a_comma_list(monkeypatch: pytest.MonkeyPatch) -> None:
