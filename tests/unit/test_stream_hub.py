@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.support.stream import PARTS, History, Replica, settle, simulate
 
+from shopstream_notifications import pulse as pulse_module
 from shopstream_notifications import sse
 from shopstream_notifications.client import Policy
 from shopstream_notifications.filters import Filter
@@ -88,12 +89,34 @@ def test_filtered_out_progress_is_told_by_an_id_without_an_event() -> None:
         before = socket.last_id
         replica.read(PRODUCTS, 4)
         assert socket.last_id == before
-        pulse(replica).tell_progress(markers_too=False)
+        await pulse(replica).tell_progress(markers_too=False)
         assert StreamPosition.decode(socket.last_id).next_offset(*PRODUCTS) == 4
         assert socket.data == []
         raw = socket.raw
-        pulse(replica).tell_progress(markers_too=False)
+        await pulse(replica).tell_progress(markers_too=False)
         assert socket.raw == raw, "nothing new, nothing sent"
+
+    simulate(run())
+
+
+def test_progress_in_slices_never_takes_a_client_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While others are told, events go out; the next slice must not get the id from before them."""
+    monkeypatch.setattr(pulse_module, "PROGRESS_SLICE", 1)
+    monkeypatch.setattr(pulse_module, "PROGRESS_PAUSE_SECONDS", 0)
+
+    async def run() -> None:
+        replica = Replica(long_history())
+        wanted = Filter(types=frozenset({"product.created"}))
+        sockets = [(await replica.connect(wanted=wanted))[1] for _ in range(3)]
+        replica.read(PRODUCTS, 1)
+        replica.read(PRODUCTS, 2)  # one that nobody wants: an id is due
+        telling = asyncio.create_task(pulse(replica).tell_progress(markers_too=False))
+        await asyncio.sleep(0)
+        replica.read(PRODUCTS, 3)
+        await telling
+        positions = [StreamPosition.decode(s.last_id).next_offset(*PRODUCTS) for s in sockets]
+        assert positions == [3, 3, 3]
+        assert all(s.data == ["shop.products 0 0", "shop.products 0 2"] for s in sockets)
 
     simulate(run())
 

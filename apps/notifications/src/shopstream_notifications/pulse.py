@@ -11,14 +11,18 @@ from typing import Final
 
 from shopstream_notifications import sse
 from shopstream_notifications.client import Client
+from shopstream_notifications.groups import Group
 from shopstream_notifications.hub import Hub
-from shopstream_notifications.wire import Chunk, chunk
+from shopstream_notifications.wire import chunk
 from shopstream_shared.clock import Clock, format_time
 
 #: Each interval is cut into this many slots, each client belongs to one.
 SLOTS: Final = 30
 #: A filtered client learns at most this often how far the stream went without it (rule 26).
 PROGRESS_SECONDS: Final = 5.0
+#: So many clients are told in one go, about a millisecond; then others have their turn.
+PROGRESS_SLICE: Final = 100
+PROGRESS_PAUSE_SECONDS: Final = 0.01
 #: After a goodbye clients come back spread over these milliseconds.
 GOODBYE_RETRY_MS: Final = (500, 5_000)
 
@@ -53,21 +57,31 @@ class Pulse:
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
             turn += 1
-            self.tell_progress(markers_too=turn % 3 == 0)
+            await self.tell_progress(markers_too=turn % 3 == 0)
 
-    def tell_progress(self, *, markers_too: bool) -> None:
-        """Give live clients an id where events passed by that their filter left out."""
+    async def tell_progress(self, *, markers_too: bool) -> None:
+        """Give live clients an id where events passed by that their filter left out.
+
+        In slices, between which events go out: with thousands of filters all are due at once.
+        """
         log = self._hub.log
         if log is None:
             return
-        progress: Chunk | None = None
+        due: list[tuple[Group, Client]] = []
         for group in self._hub.groups:
-            if group.told >= log.end and not (markers_too and group.told_version != log.version):
-                continue
-            group.told, group.told_version = log.end, log.version
-            progress = progress or chunk(sse.id_only(log.current_id()))
-            for client in group.live:
-                client.nudge(progress)
+            if group.told < log.end or (markers_too and group.told_version != log.version):
+                group.told, group.told_version = log.end, log.version
+                due += [(group, client) for client in group.live]
+        for begin in range(0, len(due), PROGRESS_SLICE):
+            if begin:
+                await asyncio.sleep(PROGRESS_PAUSE_SECONDS)
+            if self._hub.log is not log:
+                return  # made anew; the clients are gone
+            # Of this moment: an older id would take a client back behind what it has meanwhile got.
+            progress = chunk(sse.id_only(log.current_id()))
+            for group, client in due[begin : begin + PROGRESS_SLICE]:
+                if client in group.live:
+                    client.nudge(progress)
 
     async def drain(self, seconds: float) -> None:
         """One goodbye a client, in random order, spread over the time; then nobody is left."""

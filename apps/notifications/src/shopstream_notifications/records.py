@@ -1,10 +1,10 @@
 """A record of the log as the stream carries it: what filters look at, and the encoded data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import Message
+from msgspec import Struct
 
 from shopstream_notifications import sse
 from shopstream_shared.events.codec import EventRejected, decode
@@ -17,9 +17,11 @@ Offsets = Mapping[Part, int]
 _NO_TIME: Final = -1
 
 
-@dataclass(slots=True)
-class Record:
+class Record(Struct, gc=False):
     """One event. ``block`` is its ``data:`` lines with the blank line that ends them.
+
+    Unknown to the garbage collector, for it holds nothing that could hold it: tens of thousands of
+    them live in the shared log, and each full collection would stop all streams to look at them.
 
     ``id_line`` is filled when the record takes its place in the shared log, because an id says
     where *this* process stood in all partitions. ``timestamp_ms`` is Kafka's.
