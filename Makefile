@@ -88,6 +88,7 @@ schemas: .venv/.ready ## write the event schemas, the AsyncAPI and the OpenAPI d
 web-test: $(WEB)/node_modules/.ready
 	cd $(WEB) && npm run --silent test
 
-test: setup web-test ## the whole suite on real components and free ports
+WORKERS ?= 2
+test: setup web-test ## the whole suite on real components and free ports; WORKERS
 	$(BIN)/shopstream prepare
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)

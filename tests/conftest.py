@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support import invariants
+from tests.support import invariants, workers
 from tests.support.components import LocalComponents
 from tests.support.system import LocalSystem
+from xdist.remote import Producer
+from xdist.scheduler import Scheduling
 
 TESTS = Path(__file__).parent
 KINDS = ("unit", "contract", "property", "integration", "e2e", "browser")
 
 
-def pytest_configure() -> None:
-    """A run that is told to end (`timeout`, a cancelled job) stops what it started, as Ctrl-C does.
-
-    Without this SIGTERM ends Python at once, and brokers and services go on without an owner.
-    """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+def pytest_configure(config: pytest.Config) -> None:
+    workers.end_on_signals(config)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """With `-n`: whole files, the longest first."""
+    return workers.Units(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark each test by its folder; a unit test opens no socket at all.
 
     All others reach the loopback addresses only (`--allow-hosts` in pyproject.toml).
@@ -34,6 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(kind)
         if kind == "unit":
             item.add_marker("disable_socket")
+    if workers.is_worker(config):
+        items.sort(key=lambda item: workers.order(item.nodeid))
 
 
 @pytest.fixture(scope="session")

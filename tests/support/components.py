@@ -21,6 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from shopstream_stack.cache import locked
 from shopstream_stack.ports import PortReservations
 from shopstream_stack.process import started_mark
 from shopstream_stack.settings import StackSettings
@@ -48,6 +49,12 @@ def machine_environ() -> dict[str, str]:
 
 def end_dead_runs() -> None:
     """Stop what runs that were killed before their clean-up have left, and delete their data."""
+    # The workers of one run begin together: what is left is for one of them.
+    with locked(Path(tempfile.gettempdir()) / f"shopstream-tests-{os.getuid()}.lock"):
+        _end_dead_runs()
+
+
+def _end_dead_runs() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
         try:
             pid, _, mark = (folder / "owner").read_text().partition(" ")
