@@ -13,6 +13,7 @@ from tests.support.events import golden, with_data
 from shopstream_shared.events.codec import InvalidData, decode
 from shopstream_shared.events.registry import EVENT_TYPES
 from shopstream_shared.events.schemas import documents, load_schema, main
+from shopstream_shared.events.typescript import NotExpressible, type_of, typescript
 from shopstream_shared.topics import load_topics
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,36 @@ def test_an_unknown_member_passes_both() -> None:
 
     assert validator.is_valid(json.loads(value))
     assert decode(value).type == "product.created"
+
+
+def test_the_pages_types_name_every_type_its_topic_and_every_member() -> None:
+    text = typescript()
+
+    for kind in EVENT_TYPES.values():
+        assert f"'{kind.name}': '{kind.topic}'," in text
+        assert f"readonly '{kind.name}': {kind.payload.__name__};" in text
+        for member in json.loads(load_schema(kind))["$defs"][kind.payload.__name__]["properties"]:
+            assert f"  readonly {member}: " in text
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": "string", "minLength": 1}, "string"),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "number | null"),
+        ({"enum": [None, "b", "a"]}, "'a' | 'b' | null"),
+        ({"type": "array", "items": {"$ref": "#/Line"}}, "readonly Line[]"),
+        ({"type": "array", "items": {"enum": ["a", "b"]}}, "readonly ('a' | 'b')[]"),
+    ],
+)
+def test_a_schema_becomes_the_type_of_the_page(schema: dict[str, Any], expected: str) -> None:
+    assert type_of(schema) == expected
+
+
+@pytest.mark.parametrize("schema", [{}, {"type": "object"}, {"enum": ["it's"]}, {"enum": [1]}])
+def test_a_schema_that_the_generator_does_not_know_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(NotExpressible):
+        type_of(schema)
 
 
 def test_the_asyncapi_document_is_asyncapi_3() -> None:

@@ -13,7 +13,7 @@ import type { Config } from './config';
 import { rowsOf, type Row } from './console/catalog';
 import { readSeller, writeSeller } from './console/seller';
 import { ConsoleStore } from './console/store';
-import { StreamClient } from './stream/client';
+import { SharedStream } from './stream/shared';
 
 /**
  * The open dialog. `turn` tells one opening from the next, also of the same dialog: the browser
@@ -37,8 +37,8 @@ export function App({ config }: { readonly config: Config }) {
     () =>
       new ConsoleStore({
         api,
-        connect: (startAt, handlers) =>
-          new StreamClient({ url: config.streamUrl, sellerId: seller, startAt }, handlers),
+        connect: (handlers) =>
+          new SharedStream({ url: config.streamUrl, sellerId: seller }, handlers),
         recent: () => fetchRecent(config.analyticsUrl, seller),
       }),
     [api, config, seller],
@@ -83,6 +83,7 @@ export function App({ config }: { readonly config: Config }) {
         <Notices
           loadError={state.loadError}
           gap={state.gap}
+          refused={state.refused}
           onDismissGap={() => {
             store.dismissGap();
           }}

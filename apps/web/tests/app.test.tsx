@@ -3,7 +3,7 @@ import userEvent from '@testing-library/user-event';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { App } from '../src/App';
-import { FakeSource, product } from './fakes';
+import { FakeConnection, product } from './fakes';
 
 const CONFIG = { apiUrl: 'http://api', streamUrl: 'http://stream', analyticsUrl: 'http://analytics' };
 
@@ -15,34 +15,31 @@ function answer(url: string): unknown {
   return { data: [] };
 }
 
-let sources: FakeSource[] = [];
+let connections: FakeConnection[] = [];
 
 beforeEach(() => {
-  sources = [];
+  connections = [];
   window.history.replaceState(null, '', '/');
-  vi.stubGlobal('fetch', (url: string) =>
-    Promise.resolve(
-      new Response(JSON.stringify(answer(url)), { headers: { 'X-Stream-Position': 'pos' } }),
-    ),
-  );
-  vi.stubGlobal(
-    'EventSource',
-    class extends FakeSource {
-      constructor(url: string) {
-        super(url);
-        sources.push(this);
-      }
-    },
-  );
+  vi.stubGlobal('fetch', (url: string, init: RequestInit) => {
+    if (url.startsWith('http://stream/')) {
+      const connection = new FakeConnection(url, init);
+      connections.push(connection);
+      return Promise.resolve(connection.response());
+    }
+    const headers = { 'X-Stream-Position': 'pos' };
+    return Promise.resolve(new Response(JSON.stringify(answer(url)), { headers }));
+  });
 });
 
 describe('the page', () => {
   it('reads the products and follows the stream from their position', async () => {
     render(<App config={CONFIG} />);
     expect(await screen.findByRole('rowheader', { name: /Lamp/ })).toBeTruthy();
-    expect(sources.map(({ url }) => url)).toEqual([
-      'http://stream/events/stream?lastEventId=pos',
-    ]);
+    await vi.waitFor(() => {
+      expect(connections.map(({ url, lastEventId }) => [url, lastEventId])).toEqual([
+        ['http://stream/events/stream', 'pos'],
+      ]);
+    });
   });
 
   it('starts over for another seller and remembers it in the address', async () => {
@@ -50,10 +47,10 @@ describe('the page', () => {
     await screen.findByRole('rowheader', { name: /Lamp/ });
     await userEvent.type(screen.getByLabelText('Seller'), 'seller2{Enter}');
     await vi.waitFor(() => {
-      expect(sources).toHaveLength(2);
+      expect(connections).toHaveLength(2);
     });
-    expect(sources[0]?.closed).toBe(true);
-    expect(sources[1]?.url).toContain('sellerId=seller2');
+    expect(connections[0]?.closed).toBe(true);
+    expect(connections[1]?.url).toContain('sellerId=seller2');
     expect(window.location.search).toBe('?seller=seller2');
   });
 

@@ -1,51 +1,92 @@
 /** Stand-ins for what the page's own ports need, and sample data. */
 
 import type { Product } from '../src/api/types';
-import type { Source, StreamEnvironment } from '../src/stream/client';
+import type { StreamEnvironment } from '../src/stream/client';
 import type { DomainEvent, InventoryEventType, ProductEventType } from '../src/stream/events';
 
-export class FakeSource implements Source {
-  readyState = 0;
-  closed = false;
+/** One request of the stream and its answer, fed by the test. */
+export class FakeConnection {
   readonly url: string;
-  readonly #listeners = new Map<string, ((event: MessageEvent<string>) => void)[]>();
+  readonly headers: Headers;
+  readonly #signal: AbortSignal | null;
+  readonly #encoder = new TextEncoder();
+  #body: ReadableStreamDefaultController<Uint8Array> | null = null;
 
-  constructor(url: string) {
+  constructor(url: string, init: RequestInit) {
     this.url = url;
+    this.headers = new Headers(init.headers);
+    this.#signal = init.signal ?? null;
   }
 
-  addEventListener(type: string, listener: (event: MessageEvent<string>) => void): void {
-    this.#listeners.set(type, [...(this.#listeners.get(type) ?? []), listener]);
+  get lastEventId(): string | null {
+    return this.headers.get('Last-Event-ID');
   }
 
-  close(): void {
-    this.closed = true;
-    this.readyState = 2;
+  /** Whether the client gave it up. */
+  get closed(): boolean {
+    return this.#signal?.aborted ?? false;
   }
 
-  emit(type: string, data: unknown = {}, lastEventId = ''): void {
+  response(): Response {
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        this.#body = controller;
+        this.#signal?.addEventListener('abort', () => {
+          controller.error(new DOMException('given up', 'AbortError'));
+        });
+      },
+    });
+    const headers = { 'Content-Type': 'text/event-stream; charset=utf-8' };
+    return new Response(body, { headers });
+  }
+
+  send(text: string): Promise<void> {
+    this.#body?.enqueue(this.#encoder.encode(text));
+    return settled();
+  }
+
+  /** An event as the service frames it: `message` has no name, and only it has an id. */
+  emit(type: string, data: unknown = {}, id = ''): Promise<void> {
     const text = typeof data === 'string' ? data : JSON.stringify(data);
-    const event = new MessageEvent(type, { data: text, lastEventId });
-    for (const listener of this.#listeners.get(type) ?? []) listener(event);
+    const name = type === 'message' ? '' : `event: ${type}\n`;
+    return this.send(`${id === '' ? '' : `id: ${id}\n`}${name}data: ${text}\n\n`);
   }
 
-  fail(readyState: 0 | 2): void {
-    this.readyState = readyState;
-    this.emit('error');
+  open(resumed: boolean): Promise<void> {
+    return this.emit('stream.open', { resumed, replayFrom: null });
+  }
+
+  /** The server ends the answer as it should. */
+  end(): Promise<void> {
+    this.#body?.close();
+    return settled();
+  }
+
+  cut(): Promise<void> {
+    this.#body?.error(new TypeError('network error'));
+    return settled();
   }
 }
 
-/** Time that stands still until it is told to pass. */
+/** Until all that was begun has gone as far as it can without a timer. */
+export async function settled(): Promise<void> {
+  for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Time that stands still until it is told to pass, and a server that takes every connection. */
 export class FakeEnvironment implements StreamEnvironment {
-  readonly sources: FakeSource[] = [];
+  readonly connections: FakeConnection[] = [];
+  /** What the next requests get instead of a stream. */
+  readonly answers: (Response | Error | Promise<Response>)[] = [];
   #now = 0;
   #next = 1;
   readonly #timers = new Map<number, { readonly at: number; readonly run: () => void }>();
 
-  readonly createSource = (url: string): Source => {
-    const source = new FakeSource(url);
-    this.sources.push(source);
-    return source;
+  readonly fetch = (url: string, init: RequestInit): Promise<Response> => {
+    const connection = new FakeConnection(url, init);
+    this.connections.push(connection);
+    const answer = this.answers.shift() ?? connection.response();
+    return answer instanceof Error ? Promise.reject(answer) : Promise.resolve(answer);
   };
 
   readonly setTimer = (run: () => void, ms: number): number => {
@@ -60,21 +101,22 @@ export class FakeEnvironment implements StreamEnvironment {
 
   readonly random = (): number => 0.5;
 
-  get newest(): FakeSource {
-    const source = this.sources.at(-1);
-    if (source === undefined) throw new Error('no connection was made');
-    return source;
+  get newest(): FakeConnection {
+    const connection = this.connections.at(-1);
+    if (connection === undefined) throw new Error('no connection was made');
+    return connection;
   }
 
   get pendingTimers(): number {
     return this.#timers.size;
   }
 
-  pass(ms: number): void {
+  pass(ms: number): Promise<void> {
     this.#now += ms;
     for (const [timer, { at, run }] of [...this.#timers]) {
       if (at <= this.#now && this.#timers.delete(timer)) run();
     }
+    return settled();
   }
 }
 
@@ -115,6 +157,7 @@ export function productEvent(
     sequence,
     time: data.updatedAt,
     family: 'product',
+    topic: 'shop.products',
     type,
     data,
   };
@@ -135,6 +178,7 @@ export function stockEvent(
     sequence,
     time: '2026-11-21T05:00:01.000000Z',
     family: 'inventory',
+    topic: 'shop.inventory',
     type,
     data: {
       productId: id,

@@ -14,23 +14,30 @@ function page(data: readonly Product[], rest: Partial<ProductPage> = {}): Produc
 function setUp(...pages: (ProductPage | Error)[]) {
   const asked: (string | null)[] = [];
   const startedAt: (string | null)[] = [];
+  const order: string[] = [];
   let handlers: StreamHandlers | null = null;
   let closed = false;
   const store = new ConsoleStore({
     api: {
       listProducts: (cursor) => {
         asked.push(cursor);
+        order.push('read');
         const next = pages.length > 1 ? pages.shift() : pages[0];
         return next instanceof Error || next === undefined
           ? Promise.reject(next ?? new Error('no page'))
           : Promise.resolve(next);
       },
     },
-    connect: (startAt, given) => {
-      startedAt.push(startAt);
+    connect: (given) => {
       handlers = given;
       return {
-        open: () => undefined,
+        listen: () => {
+          order.push('listen');
+          return Promise.resolve();
+        },
+        open: (startAt) => {
+          startedAt.push(startAt);
+        },
         close: () => {
           closed = true;
         },
@@ -42,6 +49,7 @@ function setUp(...pages: (ProductPage | Error)[]) {
     store,
     asked,
     startedAt,
+    order,
     pages,
     isClosed: () => closed,
     on: (): StreamHandlers => {
@@ -68,6 +76,7 @@ describe('the store', () => {
     await t.store.start();
     expect(t.asked).toEqual([null, 'c2']);
     expect(t.startedAt).toEqual(['pos-1']);
+    expect(t.order).toEqual(['listen', 'read', 'read']);
     expect(t.names().sort()).toEqual(['A', 'B']);
     expect(t.store.getState().loading).toBe('done');
     t.on().onOpen?.();
@@ -149,9 +158,13 @@ describe('the store', () => {
     let answer: (events: readonly (typeof older)[]) => void = () => undefined;
     const store = new ConsoleStore({
       api: { listProducts: () => Promise.resolve(page([])) },
-      connect: (_, handlers) => {
+      connect: (handlers) => {
         handlers.onEvent(newer);
-        return { open: () => undefined, close: () => undefined };
+        return {
+          listen: () => Promise.resolve(),
+          open: () => undefined,
+          close: () => undefined,
+        };
       },
       recent: () =>
         new Promise((resolve) => {

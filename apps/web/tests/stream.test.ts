@@ -1,18 +1,32 @@
 import { describe, expect, it } from 'vitest';
 
-import { StreamClient, WATCHDOG_MS, backoffMs, type GapReason, type StreamPhase } from '../src/stream/client';
+import { backoffMs } from '../src/stream/backoff';
+import {
+  ASKED_MAX_MS,
+  HEARTBEAT_MS,
+  StreamClient,
+  WATCHDOG_MS,
+  type GapReason,
+  type StreamOptions,
+  type StreamPhase,
+} from '../src/stream/client';
 import { parseEvent, type DomainEvent } from '../src/stream/events';
-import { RecentIds } from '../src/stream/recentIds';
-import { FakeEnvironment, product, productEvent, wire } from './fakes';
+import { Newest } from '../src/stream/newest';
+import { FakeEnvironment, product, productEvent, settled, stockEvent, wire } from './fakes';
 
-function connected(startAt: string | null = null, sellerId: string | null = null) {
-  const environment = new FakeEnvironment();
+async function connected(
+  startAt: string | null = null,
+  options: Partial<StreamOptions> = {},
+  environment = new FakeEnvironment(),
+) {
   const events: DomainEvent[] = [];
   const phases: StreamPhase[] = [];
   const gaps: GapReason[] = [];
+  const refused: (string | null)[] = [];
   let opened = 0;
+  let beats = 0;
   const client = new StreamClient(
-    { url: 'http://stream', sellerId, startAt },
+    { url: 'http://stream', sellerId: null, ...options },
     {
       onEvent: (event) => events.push(event),
       onPhase: (phase) => phases.push(phase),
@@ -20,152 +34,236 @@ function connected(startAt: string | null = null, sellerId: string | null = null
         opened += 1;
       },
       onGap: (gap) => gaps.push(gap),
+      onRefused: (reason) => refused.push(reason),
+      onBeat: () => {
+        beats += 1;
+      },
     },
     environment,
   );
-  client.open();
-  return { client, environment, events, phases, gaps, opened: () => opened };
+  client.open(startAt);
+  await settled();
+  return {
+    client,
+    environment,
+    events,
+    phases,
+    gaps,
+    refused,
+    opened: () => opened,
+    beats: () => beats,
+  };
 }
 
 describe('the stream client', () => {
-  it('asks for the seller and for the position it was given', () => {
-    const { environment } = connected('pos-1', 'seller 1');
-    expect(environment.newest.url).toBe(
-      'http://stream/events/stream?sellerId=seller+1&lastEventId=pos-1',
-    );
+  it('test_e22: shows place and token in headers, never in the address', async () => {
+    const { environment } = await connected('pos-1', { sellerId: 'seller 1', token: 't0' });
+    expect(environment.newest.url).toBe('http://stream/events/stream?sellerId=seller+1');
+    expect(environment.newest.lastEventId).toBe('pos-1');
+    expect(environment.newest.headers.get('Authorization')).toBe('Bearer t0');
   });
 
-  it('is live once stream.open has come, not before', () => {
-    const { environment, phases, opened } = connected();
-    environment.newest.emit('open');
+  it('is live once stream.open has come, not before', async () => {
+    const { environment, phases, opened } = await connected();
+    await environment.newest.send('retry: 2000\n: shopstream\n\n');
     expect(phases).toEqual([]);
-    environment.newest.emit('stream.open', { resumed: false, replayFrom: null });
+    await environment.newest.open(false);
     expect(phases).toEqual(['live']);
     expect(opened()).toBe(1);
   });
 
-  it('hands on each event once, however often it comes', () => {
-    const { environment, events } = connected();
-    const event = productEvent(product());
-    environment.newest.emit('message', wire(event), 'a');
-    environment.newest.emit('message', wire(event), 'a');
+  it('hands on each event once, however often it comes, over reconnects too', async () => {
+    const { environment, events } = await connected();
+    const event = productEvent(product({ version: 2 }));
+    await environment.newest.emit('message', wire(event), 'a');
+    await environment.newest.emit('message', wire(productEvent(product({ version: 1 }))), 'a');
+    await environment.newest.cut();
+    await environment.pass(1_000);
+    await environment.newest.emit('message', wire(event), 'a');
     expect(events.map(({ id }) => id)).toEqual([event.id]);
   });
 
-  it('skips what is not an event and goes on', () => {
-    const { environment, events } = connected();
-    environment.newest.emit('message', '{"half":');
-    environment.newest.emit('message', wire(productEvent(product())));
+  it('skips what is not an event and goes on', async () => {
+    const { environment, events } = await connected();
+    await environment.newest.emit('message', '{"half":');
+    await environment.newest.emit('stream.news', { of: 'a newer service' });
+    await environment.newest.emit('message', wire(productEvent(product())));
     expect(events).toHaveLength(1);
   });
 
-  it('leaves a short cut to the browser, and says that it reconnects', () => {
-    const { environment, phases } = connected();
-    environment.newest.emit('stream.open', { resumed: false });
-    environment.newest.fail(0);
+  it('resumes at the last id that a whole block gave, without an event too', async () => {
+    const { client, environment, phases } = await connected();
+    await environment.newest.open(false);
+    await environment.newest.send('id: 7\n\nid: 8\ndata: {}\n');
+    expect(client.lastEventId).toBe('7');
+    await environment.newest.cut();
     expect(phases).toEqual(['live', 'reconnecting']);
-    expect(environment.sources).toHaveLength(1);
+    await environment.pass(1_000);
+    expect(environment.newest.lastEventId).toBe('7');
+    expect(environment.connections).toHaveLength(2);
   });
 
-  it('comes back from the last id when the browser has given up', () => {
-    const { environment } = connected('start');
-    environment.newest.emit('stream.open', { resumed: true });
-    environment.newest.emit('message', wire(productEvent(product())), 'id-7');
-    environment.newest.fail(2);
-    environment.pass(backoffMs(0, 0.5));
-    expect(environment.sources).toHaveLength(2);
-    expect(environment.newest.url).toContain('lastEventId=id-7');
+  it('connects again after an orderly end, too', async () => {
+    const { environment } = await connected();
+    await environment.newest.open(false);
+    await environment.newest.end();
+    await environment.pass(1_000);
+    expect(environment.connections).toHaveLength(2);
   });
 
-  it('takes an id that came without an event from the next heartbeat', () => {
-    const { client, environment } = connected();
-    environment.newest.emit('stream.heartbeat', { time: 'x' }, 'id-only');
-    expect(client.lastEventId).toBe('id-only');
+  it('waits longer from failure to failure, and the server’s retry is where that begins', async () => {
+    const { environment } = await connected();
+    await environment.newest.send('retry: 4000\n\n');
+    await environment.newest.open(false);
+    environment.answers.push(new TypeError('refused'), new TypeError('refused'));
+    await environment.newest.cut();
+    const waits: number[] = [];
+    let waited = 0;
+    while (waits.length < 3) {
+      const before = environment.connections.length;
+      await environment.pass(500);
+      waited += 500;
+      if (environment.connections.length > before) {
+        waits.push(waited);
+        waited = 0;
+      }
+    }
+    expect(waits).toEqual([2_000, 4_000, 8_000]);
   });
 
-  it('opens anew when no heartbeat comes, and only then', () => {
-    const { environment } = connected();
-    environment.newest.emit('stream.open', { resumed: false });
-    environment.pass(WATCHDOG_MS - 1);
-    environment.newest.emit('stream.heartbeat', { time: 'x' }, 'id-1');
-    environment.pass(WATCHDOG_MS - 1);
-    expect(environment.sources).toHaveLength(1);
-    environment.pass(1);
-    environment.pass(0);
-    expect(environment.sources).toHaveLength(2);
-    expect(environment.sources[0]?.closed).toBe(true);
-    expect(environment.newest.url).toContain('lastEventId=id-1');
+  it('test_e09: opens anew when no byte comes; a comment and a named beat are bytes', async () => {
+    const { environment, beats } = await connected();
+    await environment.newest.open(false);
+    await environment.pass(WATCHDOG_MS - 1);
+    await environment.newest.send(': heartbeat\n\n');
+    await environment.pass(WATCHDOG_MS - 1);
+    const before = beats();
+    await environment.newest.emit('stream.heartbeat', { time: 'x' });
+    expect(beats()).toBe(before + 1);
+    await environment.pass(WATCHDOG_MS - 1);
+    expect(environment.connections).toHaveLength(1);
+    await environment.pass(1);
+    expect(environment.connections[0]?.closed).toBe(true);
+    await environment.pass(500);
+    expect(environment.connections).toHaveLength(2);
+    expect(WATCHDOG_MS).toBe(2.5 * HEARTBEAT_MS);
   });
 
-  it('watches a connection that never says anything', () => {
-    const { environment } = connected();
-    environment.pass(WATCHDOG_MS);
-    environment.pass(0);
-    expect(environment.sources).toHaveLength(2);
+  it('watches a connection that never answers', async () => {
+    const environment = new FakeEnvironment();
+    environment.answers.push(new Promise(() => undefined));
+    await connected(null, {}, environment);
+    await environment.pass(WATCHDOG_MS);
+    await environment.pass(500);
+    expect(environment.connections.map(({ closed }) => closed)).toEqual([true, false]);
   });
 
-  it('waits as long as a goodbye asks, within its own bound', () => {
-    const { environment, phases } = connected();
-    environment.newest.emit('stream.open', { resumed: false });
-    environment.newest.emit('stream.goodbye', { retryMs: 1_234 }, 'bye');
-    expect(environment.newest.closed).toBe(true);
+  it.each([
+    ['stream.goodbye', {}],
+    ['stream.refused', { reason: 'address' }],
+  ])('waits as long as a %s asks, within its own bound', async (name, more) => {
+    const { environment, phases } = await connected();
+    await environment.newest.open(false);
+    await environment.newest.emit(name, { ...more, retryMs: 1_234 });
+    await environment.newest.end();
     expect(phases.at(-1)).toBe('reconnecting');
-    environment.pass(1_233);
-    expect(environment.sources).toHaveLength(1);
-    environment.pass(1);
-    expect(environment.newest.url).toContain('lastEventId=bye');
-    environment.newest.emit('stream.goodbye', { retryMs: 86_400_000 });
-    environment.pass(30_000);
-    expect(environment.sources).toHaveLength(3);
+    await environment.pass(1_233);
+    expect(environment.connections).toHaveLength(1);
+    await environment.pass(1);
+    expect(environment.connections).toHaveLength(2);
+    await environment.newest.emit(name, { ...more, retryMs: 86_400_000 });
+    await environment.newest.end();
+    await environment.pass(ASKED_MAX_MS);
+    expect(environment.connections).toHaveLength(3);
   });
 
-  it('ignores what a replaced connection still delivers', () => {
-    const { environment, events } = connected();
-    const old = environment.newest;
-    old.emit('stream.goodbye', { retryMs: 0 });
-    old.emit('message', wire(productEvent(product())), 'late');
+  it.each([
+    ['an error page', new Response('<h1>', { status: 502 }), 'HTTP 502, text/plain'],
+    ['a refusal', new Response('no', { status: 403 }), 'HTTP 403, text/plain'],
+    [
+      'a page that only looks well',
+      new Response('data: 1\n\n', { headers: { 'Content-Type': 'text/html' } }),
+      'HTTP 200, text/html',
+    ],
+  ])('test_e08: says aloud that it got %s, and comes back', async (_, answer, reason) => {
+    const environment = new FakeEnvironment();
+    environment.answers.push(answer);
+    const { refused, events } = await connected(null, {}, environment);
+    expect(refused).toEqual([reason]);
+    await environment.pass(500);
+    await environment.newest.open(false);
+    expect(refused).toEqual([reason, null]);
     expect(events).toEqual([]);
   });
 
-  it.each(['malformed_id', 'unknown_epoch', 'evicted', 'future'])('reports a gap: %s', (reason) => {
-    const { environment, gaps } = connected();
-    environment.newest.emit('stream.gap', { reason, from: null, to: null });
-    expect(gaps).toEqual([reason]);
+  it('names the reason of a refusal by the service', async () => {
+    const { environment, refused } = await connected();
+    await environment.newest.emit('stream.refused', { reason: 'principal', retryMs: 1 });
+    expect(refused).toEqual(['principal']);
   });
 
-  it('treats dropped events and a lost place as gaps', () => {
-    const { environment, gaps } = connected();
-    environment.newest.emit('stream.open', { resumed: false });
+  it('is closed for good by 204', async () => {
+    const environment = new FakeEnvironment();
+    environment.answers.push(new Response(null, { status: 204 }));
+    const { phases } = await connected(null, {}, environment);
+    expect(phases).toEqual(['closed']);
+    expect(environment.pendingTimers).toBe(0);
+  });
+
+  it('ignores what a replaced connection still delivers', async () => {
+    const { environment, events } = await connected();
+    const old = environment.newest;
+    const arriving = old.emit('message', wire(productEvent(product())), 'late');
+    void environment.pass(WATCHDOG_MS);
+    await arriving;
+    expect(events).toEqual([]);
+  });
+
+  it.each(['malformed_id', 'unknown_epoch', 'evicted', 'future'])(
+    'reports a gap: %s',
+    async (reason) => {
+      const { environment, gaps } = await connected();
+      await environment.newest.emit('stream.gap', { reason, from: null, to: null });
+      expect(gaps).toEqual([reason]);
+    },
+  );
+
+  it('treats dropped events and a lost place as gaps', async () => {
+    const { environment, gaps } = await connected();
+    await environment.newest.open(false);
     expect(gaps).toEqual([]);
-    environment.newest.emit('stream.lagged', { dropped: 3 });
-    environment.newest.fail(0);
-    environment.newest.emit('stream.open', { resumed: false });
+    await environment.newest.emit('stream.lagged', { dropped: 3 });
+    await environment.newest.cut();
+    await environment.pass(500);
+    await environment.newest.open(false);
     expect(gaps).toEqual(['lagged', 'not_resumed']);
   });
 
-  it('treats a position that was not honoured as a gap', () => {
-    const { environment, gaps } = connected('pos');
-    environment.newest.emit('stream.open', { resumed: false });
+  it('treats a position that was not honoured as a gap', async () => {
+    const { environment, gaps } = await connected('pos');
+    await environment.newest.open(false);
     expect(gaps).toEqual(['not_resumed']);
   });
 
-  it('leaves nothing behind when it is closed', () => {
-    const { client, environment, phases } = connected();
-    environment.newest.emit('stream.goodbye', { retryMs: 5 });
+  it('leaves nothing behind when it is closed', async () => {
+    const { client, environment, phases } = await connected();
+    await environment.newest.cut();
     client.close();
     expect(environment.pendingTimers).toBe(0);
-    client.open();
-    environment.pass(60_000);
-    expect(environment.sources).toHaveLength(1);
+    client.open(null);
+    await environment.pass(60_000);
+    expect(environment.connections).toHaveLength(1);
     expect(phases.at(-1)).toBe('closed');
   });
 });
 
 describe('backoff', () => {
-  it('grows to a bound and is never nothing', () => {
-    expect(backoffMs(0, 0)).toBe(250);
-    expect(backoffMs(3, 1)).toBe(8_000);
-    expect(backoffMs(50, 1)).toBe(30_000);
+  it('is jittered in full, grows to a bound and is never nothing', () => {
+    expect(backoffMs(0, 0)).toBe(100);
+    expect(backoffMs(3, 0.999)).toBe(7_992);
+    expect(backoffMs(3, 0.25, 2_000)).toBe(4_000);
+    expect(backoffMs(5_000, 1)).toBe(30_000);
+    expect(backoffMs(0, 1, 86_400_000)).toBe(30_000);
   });
 });
 
@@ -188,14 +286,39 @@ describe('reading an event', () => {
   );
 });
 
-describe('recent ids', () => {
-  it('forget the oldest beyond their bound', () => {
-    const ids = new RecentIds(2);
-    expect([ids.add('a'), ids.add('b'), ids.add('a'), ids.add('c'), ids.add('a')]).toEqual([
+describe('the newest sequences', () => {
+  it('tell a repeat within each topic and subject', () => {
+    const newest = new Newest();
+    const second = productEvent(product({ version: 2 }));
+    const found = [
+      second,
+      productEvent(product({ version: 1 })),
+      stockEvent('p1', 5, 1),
+      stockEvent('p1', 4, 1, 'product.low_stock'),
+      productEvent(product({ id: 'p2', version: 1 })),
+      productEvent(product({ version: 3 })),
+      second,
+    ].map((event) => newest.isNew(event));
+    expect(found).toEqual([true, false, true, false, true, true, false]);
+  });
+
+  it('go by the event id where the type is not known', () => {
+    const newest = new Newest();
+    const raw = wire(productEvent(product())).replace('product.updated', 'user.registered');
+    const [one, other] = [parseEvent(raw), parseEvent(raw.replace(/event-\d+/, 'another'))];
+    if (one === null || other === null) throw new Error('no events');
+    expect([one, one, other].map((event) => newest.isNew(event))).toEqual([true, false, true]);
+  });
+
+  it('forget the aggregate not heard of for longest, beyond their bound', () => {
+    const newest = new Newest(2);
+    const of = (id: string): boolean => newest.isNew(productEvent(product({ id })));
+    expect([of('a'), of('b'), of('a'), of('c'), of('a'), of('b')]).toEqual([
       true,
       true,
       false,
       true,
+      false,
       true,
     ]);
   });

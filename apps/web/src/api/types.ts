@@ -1,28 +1,11 @@
 /** The shapes of the REST API that the console uses. */
 
-export const PRODUCT_STATUSES = ['draft', 'active', 'archived'] as const;
-export type ProductStatus = (typeof PRODUCT_STATUSES)[number];
+import type { Product } from '../stream/contract';
 
-export interface Product {
-  readonly id: string;
-  readonly name: string;
-  readonly description: string | null;
-  readonly sku: string | null;
-  readonly category: string | null;
-  readonly tags: readonly string[];
-  /** Major units of `currency`. */
-  readonly price: number;
-  readonly priceMinor: number;
-  readonly currency: string;
-  /** Sellable units: what orders hold is already taken off. */
-  readonly stock: number;
-  readonly sellerId: string;
-  readonly status: ProductStatus;
-  readonly version: number;
-  readonly inventoryVersion: number;
-  readonly createdAt: string;
-  readonly updatedAt: string;
-}
+export type { Product };
+
+export const PRODUCT_STATUSES = ['draft', 'active', 'archived'] as const;
+export type ProductStatus = Product['status'];
 
 /** The members a client may write; the rest is the server's. */
 export interface ProductDraft {

@@ -12,15 +12,21 @@ const GAP_TEXT: Readonly<Record<GapReason, string>> = {
 interface NoticesProps {
   readonly loadError: string | null;
   readonly gap: GapReason | null;
+  readonly refused: string | null;
   readonly onDismissGap: () => void;
 }
 
-export function Notices({ loadError, gap, onDismissGap }: NoticesProps) {
+export function Notices({ loadError, gap, refused, onDismissGap }: NoticesProps) {
   return (
     <div className="notices" aria-live="polite">
       {loadError !== null && (
         <p className="notice" data-tone="bad">
           The products could not be read: {loadError} Trying again.
+        </p>
+      )}
+      {refused !== null && (
+        <p className="notice" data-tone="bad">
+          The live stream is refused ({refused}). Trying again.
         </p>
       )}
       {gap !== null && (

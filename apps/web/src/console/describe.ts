@@ -35,7 +35,7 @@ function describeInventory(
   data: InventoryData,
 ): string {
   const { name, stock, delta, reason } = data;
-  const moved = Math.abs(delta ?? 0);
+  const moved = Math.abs(delta);
   const why = reason === null ? '' : ` (${reason})`;
   switch (type) {
     case 'inventory.reserved':
@@ -43,7 +43,7 @@ function describeInventory(
     case 'inventory.released':
       return `${name}: ${units(moved)} given back${why}, ${stock} left`;
     case 'inventory.updated':
-      return `${name}: ${signed(delta ?? 0)}${why}, now ${stock}`;
+      return `${name}: ${signed(delta)}${why}, now ${stock}`;
     case 'product.low_stock':
       return `${name} is low: ${stock} left`;
     case 'product.out_of_stock':

@@ -6,7 +6,7 @@
 import type { ApiClient } from '../api/client';
 import type { Product, StockChange } from '../api/types';
 import type { DomainEvent } from '../stream/events';
-import { backoffMs } from '../stream/client';
+import { backoffMs } from '../stream/backoff';
 import type { GapReason, StreamHandlers, StreamPhase } from '../stream/client';
 import {
   applyEvents,
@@ -39,6 +39,8 @@ export interface ConsoleState {
   readonly truncated: boolean;
   /** Set when events may have been missed and the products were read again. */
   readonly gap: GapReason | null;
+  /** Why the server gives no events; the stream keeps trying. */
+  readonly refused: string | null;
 }
 
 export const INITIAL_STATE: ConsoleState = {
@@ -50,16 +52,20 @@ export const INITIAL_STATE: ConsoleState = {
   loadError: null,
   truncated: false,
   gap: null,
+  refused: null,
 };
 
 export interface Stream {
-  open(): void;
+  /** Resolves once nothing that happens from then on is missed, if another tab hears it too. */
+  listen(): Promise<void>;
+  /** Begins at the snapshot's position; null begins with what comes next. */
+  open(startAt: string | null): void;
   close(): void;
 }
 
 export interface StoreParts {
   readonly api: Pick<ApiClient, 'listProducts'>;
-  readonly connect: (startAt: string | null, handlers: StreamHandlers) => Stream;
+  readonly connect: (handlers: StreamHandlers) => Stream;
   /** The newest stored events, newest first; never rejects. */
   readonly recent?: () => Promise<readonly DomainEvent[]>;
   readonly random?: () => number;
@@ -97,10 +103,8 @@ export class ConsoleStore {
 
   async start(): Promise<void> {
     void this.#readRecent();
-    const snapshot = await this.#read();
-    if (this.#stop.signal.aborted) return;
-    const position = snapshot?.position ?? null;
-    this.#stream = this.#parts.connect(position, {
+    let position: string | null = null;
+    this.#stream = this.#parts.connect({
       onEvent: (event) => {
         this.#take(event);
       },
@@ -115,8 +119,16 @@ export class ConsoleStore {
         this.#update({ gap });
         void this.reload();
       },
+      onRefused: (refused) => {
+        this.#update({ refused });
+      },
     });
-    this.#stream.open();
+    await this.#stream.listen();
+    if (this.#isStopped()) return;
+    const snapshot = await this.#read();
+    if (this.#isStopped()) return;
+    position = snapshot?.position ?? null;
+    this.#stream.open(position);
   }
 
   stop(): void {
@@ -124,6 +136,10 @@ export class ConsoleStore {
     this.#stream?.close();
     if (this.#flushTimer !== null) window.clearTimeout(this.#flushTimer);
     if (this.#retryTimer !== null) window.clearTimeout(this.#retryTimer);
+  }
+
+  #isStopped(): boolean {
+    return this.#stop.signal.aborted;
   }
 
   /** Reads the products anew; calls during a read make one more read after it, not one each. */

@@ -1,24 +1,24 @@
 /**
- * A client of `/events/stream` that misses nothing and repeats nothing.
+ * A client of `/events/stream` that misses nothing and repeats nothing (ADR 0025).
  *
- * The browser's own EventSource reconnects by itself and sends Last-Event-ID. What it does not do
- * is done here: it gives up for ever on any answer but 200, it cannot tell a silent connection from
- * a dead one, and it knows nothing of the stream's named events. Each event is handed on once, by
- * its event id. Where events may be missing (`onGap`), the owner reads a fresh snapshot.
+ * On `fetch`, because the browser's EventSource gives up for ever on any answer but 200, sends no
+ * header, and shows no comments, by which a silent connection is told from a dead one. A reconnect
+ * sends the last id that a complete block carried. Each event is handed on once. Wherever events may
+ * be missing (`onGap`) the owner reads a fresh snapshot. Waits are bounded and jittered in full.
  */
 
+import { BACKOFF_BASE_MS, backoffMs } from './backoff';
 import { parseEvent, type DomainEvent } from './events';
-import { RecentIds } from './recentIds';
+import { Newest } from './newest';
+import { EventTooLong, SseParser, type SseEvent } from './parser';
 
-/** The server beats every 15 s; two missed beats and some slack mean a dead connection. */
-export const WATCHDOG_MS = 40_000;
-export const BACKOFF_BASE_MS = 1_000;
-export const BACKOFF_MAX_MS = 30_000;
-export const BACKOFF_MIN_MS = 250;
-/** A goodbye asks for a pause; no server may make the page wait longer than this. */
-export const GOODBYE_MAX_MS = 30_000;
-const REMEMBERED_IDS = 10_000;
-const CLOSED = 2;
+export const HEARTBEAT_MS = 15_000;
+/** A connection that gave no byte for longer is dead, though TCP may not notice for minutes. */
+export const WATCHDOG_MS = 2.5 * HEARTBEAT_MS;
+/** What a goodbye or a refusal asks for is waited up to here. */
+export const ASKED_MAX_MS = 120_000;
+const MEDIA_TYPE = 'text/event-stream';
+const NO_CONTENT = 204;
 
 export type StreamPhase =
   /** The first connection is being made. */
@@ -27,17 +27,16 @@ export type StreamPhase =
   | 'live'
   /** The connection was lost and is being made again. */
   | 'reconnecting'
-  /** Closed by `close()`. */
+  /** Closed by `close()`, or by the server for good (204). */
   | 'closed';
 
+const GAP_REASONS = ['malformed_id', 'unknown_epoch', 'evicted', 'future'] as const;
+
 export type GapReason =
-  | 'malformed_id'
-  | 'unknown_epoch'
-  | 'evicted'
-  | 'future'
+  | (typeof GAP_REASONS)[number]
   /** The server dropped events because this page read too slowly. */
   | 'lagged'
-  /** The connection came back without continuing where it was. */
+  /** What comes next does not continue what came before. */
   | 'not_resumed';
 
 export interface StreamHandlers {
@@ -46,33 +45,32 @@ export interface StreamHandlers {
   /** The first `stream.open` of this client, before any event. */
   readonly onOpen?: () => void;
   readonly onGap: (reason: GapReason) => void;
+  /** The server gives no stream now, and why; the client keeps trying. Null once it gives one. */
+  readonly onRefused?: (reason: string | null) => void;
+  /** The server's heartbeat. */
+  readonly onBeat?: () => void;
 }
 
 export interface StreamOptions {
   /** The address of the notifications service, without a path. */
   readonly url: string;
   readonly sellerId: string | null;
-  /** A stream id, as X-Stream-Position gives it, to begin at; null begins with what comes next. */
-  readonly startAt: string | null;
-}
-
-/** The part of EventSource that is used, so that tests can stand in for it. */
-export interface Source {
-  readonly readyState: number;
-  addEventListener(type: string, listener: (event: MessageEvent<string>) => void): void;
-  close(): void;
+  /** Sent as `Authorization: Bearer …`, never in the address, which ends up in logs. */
+  readonly token?: string;
+  /** Whom the token is of: only tabs of the same one share a connection. */
+  readonly principal?: string;
 }
 
 export interface StreamEnvironment {
-  readonly createSource: (url: string) => Source;
+  readonly fetch: (url: string, init: RequestInit) => Promise<Response>;
   readonly setTimer: (run: () => void, ms: number) => number;
   readonly clearTimer: (timer: number) => void;
   /** 0 ≤ x < 1. */
   readonly random: () => number;
 }
 
-const BROWSER: StreamEnvironment = {
-  createSource: (url) => new EventSource(url),
+export const BROWSER: StreamEnvironment = {
+  fetch: (url, init) => fetch(url, init),
   setTimer: (run, ms) => window.setTimeout(run, ms),
   clearTimer: (timer) => {
     window.clearTimeout(timer);
@@ -80,21 +78,30 @@ const BROWSER: StreamEnvironment = {
   random: Math.random,
 };
 
-/** Full jitter: pages that lost their server together do not come back together. */
-export function backoffMs(attempt: number, random: number): number {
-  const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** attempt);
-  return Math.max(BACKOFF_MIN_MS, Math.round(random * ceiling));
+/** The stream's address, without a place to begin at. */
+export function streamAddress({ url, sellerId }: StreamOptions): string {
+  const query = sellerId === null ? '' : `?${new URLSearchParams({ sellerId }).toString()}`;
+  return `${url}/events/stream${query}`;
+}
+
+/** The server's answer is no event stream. */
+class Refusal extends Error {
+  override readonly name = 'Refusal';
 }
 
 export class StreamClient {
   readonly #options: StreamOptions;
   readonly #handlers: StreamHandlers;
   readonly #environment: StreamEnvironment;
-  readonly #seen = new RecentIds(REMEMBERED_IDS);
-  #source: Source | null = null;
+  readonly #newest = new Newest();
+  #connection: AbortController | null = null;
   #phase: StreamPhase = 'connecting';
-  #lastId: string | null;
+  #lastId = '';
+  /** Set once there is something to go on from: the next connection must be resumed. */
+  #goesOn = false;
   #openedBefore = false;
+  #retryMs = BACKOFF_BASE_MS;
+  #askedMs: number | null = null;
   #attempt = 0;
   #watchdog: number | null = null;
   #reopening: number | null = null;
@@ -107,126 +114,157 @@ export class StreamClient {
     this.#options = options;
     this.#handlers = handlers;
     this.#environment = environment;
-    this.#lastId = options.startAt;
   }
 
-  /** The id from which the next connection goes on. */
+  /** The id from which the next connection goes on; null begins with what comes next. */
   get lastEventId(): string | null {
-    return this.#lastId;
+    return this.#lastId === '' ? null : this.#lastId;
   }
 
-  open(): void {
-    const idle = this.#source === null && this.#reopening === null;
-    if (this.#phase !== 'closed' && idle) this.#connect();
+  /** Begins at a stream id, as X-Stream-Position gives it; null begins with what comes next. */
+  open(startAt: string | null): void {
+    if (this.#phase === 'closed' || this.#connection !== null || this.#reopening !== null) return;
+    this.#lastId = startAt ?? '';
+    this.#goesOn = startAt !== null;
+    this.#connect();
   }
 
   close(): void {
-    this.#dropSource();
+    this.#drop();
     if (this.#reopening !== null) this.#environment.clearTimer(this.#reopening);
     this.#reopening = null;
     this.#setPhase('closed');
   }
 
-  #address(): string {
-    const query = new URLSearchParams();
-    if (this.#options.sellerId !== null) query.set('sellerId', this.#options.sellerId);
-    if (this.#lastId !== null) query.set('lastEventId', this.#lastId);
-    const text = query.toString();
-    return `${this.#options.url}/events/stream${text === '' ? '' : `?${text}`}`;
+  #connect(): void {
+    const connection = new AbortController();
+    this.#connection = connection;
+    this.#askedMs = null;
+    this.#feedWatchdog();
+    const isCurrent = (): boolean => this.#connection === connection;
+    void this.#read(connection.signal, isCurrent).then(
+      (goesOn) => {
+        if (!isCurrent()) return;
+        if (goesOn) this.#reopen();
+        else this.close();
+      },
+      (error: unknown) => {
+        if (!isCurrent()) return;
+        if (error instanceof Refusal || error instanceof EventTooLong) this.#handlers.onRefused?.(error.message);
+        this.#reopen();
+      },
+    );
   }
 
-  #connect(): void {
-    const source = this.#environment.createSource(this.#address());
-    this.#source = source;
-    this.#feedWatchdog();
-    const on = (type: string, run: (event: MessageEvent<string>) => void): void => {
-      source.addEventListener(type, (event) => {
-        // A source that was replaced may still deliver what it had queued.
-        if (this.#source !== source) return;
-        run(event);
-      });
+  /** One connection to its end; false when the server wants no other. Throws what broke it. */
+  async #read(signal: AbortSignal, isCurrent: () => boolean): Promise<boolean> {
+    const response = await this.#environment.fetch(streamAddress(this.#options), {
+      headers: this.#headers(),
+      cache: 'no-store',
+      signal,
+    });
+    if (response.status === NO_CONTENT) return false;
+    const mediaType = response.headers.get('Content-Type')?.split(';')[0]?.trim().toLowerCase();
+    if (response.status !== 200 || mediaType !== MEDIA_TYPE || response.body === null) {
+      throw new Refusal(`HTTP ${response.status}, ${mediaType ?? 'no content type'}`);
+    }
+    const parser = new SseParser(this.#lastId);
+    const reader = response.body.getReader();
+    for (;;) {
+      const { done, value } = await reader.read();
+      // A connection that was replaced may still deliver what it had queued.
+      if (done || !isCurrent()) return true;
+      this.#feedWatchdog();
+      for (const event of parser.feed(value)) {
+        // Before the event is handed on: whoever closes meanwhile has seen it.
+        this.#lastId = event.id;
+        this.#take(event);
+        if (!isCurrent()) return true;
+      }
+      this.#lastId = parser.lastEventId;
+      this.#retryMs = parser.retryMs ?? this.#retryMs;
+    }
+  }
+
+  #headers(): Record<string, string> {
+    const { token } = this.#options;
+    return {
+      Accept: MEDIA_TYPE,
+      ...(this.#lastId !== '' && { 'Last-Event-ID': this.#lastId }),
+      ...(token !== undefined && { Authorization: `Bearer ${token}` }),
     };
-    const onFrame = (type: string, run: (data: string) => void): void => {
-      on(type, (event) => {
-        this.#feedWatchdog();
-        if (event.lastEventId !== '') this.#lastId = event.lastEventId;
-        run(event.data);
-      });
-    };
-    onFrame('message', (data) => {
-      this.#onMessage(data);
-    });
-    onFrame('stream.open', (data) => {
-      this.#onStreamOpen(data);
-    });
-    onFrame('stream.gap', (data) => {
-      this.#handlers.onGap(readGapReason(data));
-    });
-    onFrame('stream.lagged', () => {
-      this.#handlers.onGap('lagged');
-    });
-    onFrame('stream.heartbeat', () => undefined);
-    onFrame('stream.goodbye', (data) => {
-      this.#reopenAfter(Math.min(readRetryMs(data), GOODBYE_MAX_MS));
-    });
-    on('error', () => {
-      this.#onError(source);
-    });
+  }
+
+  #take({ type, data }: SseEvent): void {
+    switch (type) {
+      case 'message':
+        this.#onMessage(data);
+        break;
+      case 'stream.open':
+        this.#onStreamOpen(readObject(data).resumed === true);
+        break;
+      case 'stream.gap':
+        this.#handlers.onGap(readGapReason(data));
+        break;
+      case 'stream.lagged':
+        this.#handlers.onGap('lagged');
+        break;
+      case 'stream.heartbeat':
+        this.#handlers.onBeat?.();
+        break;
+      case 'stream.goodbye':
+        this.#askedMs = readRetryMs(data);
+        break;
+      case 'stream.refused':
+        this.#askedMs = readRetryMs(data);
+        this.#handlers.onRefused?.(String(readObject(data).reason));
+        break;
+      default: // a newer service may say more
+    }
   }
 
   #onMessage(data: string): void {
     const event = parseEvent(data);
-    if (event !== null && this.#seen.add(event.id)) this.#handlers.onEvent(event);
+    if (event !== null && this.#newest.isNew(event)) this.#handlers.onEvent(event);
   }
 
-  #onStreamOpen(data: string): void {
+  #onStreamOpen(resumed: boolean): void {
+    const lost = this.#goesOn && !resumed;
     const first = !this.#openedBefore;
-    const expectedToResume = !first || this.#options.startAt !== null;
+    this.#goesOn = true;
     this.#openedBefore = true;
     this.#attempt = 0;
+    this.#handlers.onRefused?.(null);
     this.#setPhase('live');
     if (first) this.#handlers.onOpen?.();
-    if (expectedToResume && readObject(data).resumed !== true) {
-      this.#handlers.onGap('not_resumed');
-    }
+    if (lost) this.#handlers.onGap('not_resumed');
   }
 
-  #onError(source: Source): void {
-    if (source.readyState === CLOSED) {
-      // EventSource has given up (an answer other than 200); it would never try again.
-      this.#reopenAfter(backoffMs(this.#attempt, this.#environment.random()));
-      this.#attempt += 1;
-    } else {
-      this.#lost();
-    }
-  }
-
-  #reopenAfter(ms: number): void {
-    this.#dropSource();
-    this.#lost();
+  #reopen(): void {
+    this.#drop();
+    this.#setPhase(this.#openedBefore ? 'reconnecting' : 'connecting');
+    const jittered = backoffMs(this.#attempt, this.#environment.random(), this.#retryMs);
+    this.#attempt += 1;
     this.#reopening = this.#environment.setTimer(() => {
       this.#reopening = null;
       this.#connect();
-    }, ms);
-  }
-
-  #lost(): void {
-    this.#setPhase(this.#openedBefore ? 'reconnecting' : 'connecting');
+    }, this.#askedMs ?? jittered);
   }
 
   #feedWatchdog(): void {
     if (this.#watchdog !== null) this.#environment.clearTimer(this.#watchdog);
     this.#watchdog = this.#environment.setTimer(() => {
       this.#watchdog = null;
-      this.#reopenAfter(0);
+      this.#reopen();
     }, WATCHDOG_MS);
   }
 
-  #dropSource(): void {
+  #drop(): void {
     if (this.#watchdog !== null) this.#environment.clearTimer(this.#watchdog);
     this.#watchdog = null;
-    this.#source?.close();
-    this.#source = null;
+    const connection = this.#connection;
+    this.#connection = null;
+    connection?.abort();
   }
 
   #setPhase(phase: StreamPhase): void {
@@ -245,8 +283,6 @@ function readObject(text: string): Record<string, unknown> {
   }
 }
 
-const GAP_REASONS = ['malformed_id', 'unknown_epoch', 'evicted', 'future'] as const;
-
 function readGapReason(text: string): GapReason {
   const reason = readObject(text).reason;
   return GAP_REASONS.find((known) => known === reason) ?? 'not_resumed';
@@ -254,5 +290,6 @@ function readGapReason(text: string): GapReason {
 
 function readRetryMs(text: string): number {
   const retryMs = readObject(text).retryMs;
-  return typeof retryMs === 'number' && retryMs >= 0 ? retryMs : BACKOFF_BASE_MS;
+  const asked = typeof retryMs === 'number' && retryMs >= 0 ? retryMs : BACKOFF_BASE_MS;
+  return Math.min(asked, ASKED_MAX_MS);
 }

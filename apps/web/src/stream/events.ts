@@ -1,90 +1,62 @@
 /** The events of the stream: CloudEvents whose `data` is the REST representation after a change. */
 
-import type { Product } from '../api/types';
+import { EVENT_TOPICS, type EventData, type EventType } from './contract';
 
-export const PRODUCT_EVENT_TYPES = [
-  'product.created',
-  'product.updated',
-  'product.price_changed',
-  'product.deleted',
-] as const;
+export type Topic = (typeof EVENT_TOPICS)[EventType];
 
+/** The types that ride on a topic. */
+type TypesOf<T extends Topic> = {
+  [K in EventType]: (typeof EVENT_TOPICS)[K] extends T ? K : never;
+}[EventType];
+
+export type ProductEventType = TypesOf<'shop.products'>;
 /** Facts about stock; the two warnings are among them: they take an inventory version. */
-export const INVENTORY_EVENT_TYPES = [
-  'inventory.reserved',
-  'inventory.released',
-  'inventory.updated',
-  'product.low_stock',
-  'product.out_of_stock',
-] as const;
+export type InventoryEventType = TypesOf<'shop.inventory'>;
+export type OrderEventType = TypesOf<'shop.orders'>;
 
-export const ORDER_EVENT_TYPES = [
-  'order.created',
-  'order.confirmed',
-  'order.paid',
-  'order.shipped',
-  'order.delivered',
-  'order.cancelled',
-  'order.refunded',
-] as const;
-
-export type ProductEventType = (typeof PRODUCT_EVENT_TYPES)[number];
-export type InventoryEventType = (typeof INVENTORY_EVENT_TYPES)[number];
-export type OrderEventType = (typeof ORDER_EVENT_TYPES)[number];
-
-export interface InventoryData {
-  readonly productId: string;
-  readonly sellerId: string;
-  readonly name: string;
-  readonly stock: number;
-  readonly delta: number | null;
-  readonly reason: string | null;
-  readonly orderId: string | null;
-  /** Set on warnings only. */
-  readonly threshold: number | null;
-  readonly inventoryVersion: number;
-}
-
-export interface OrderLine {
-  readonly productId: string;
-  readonly name: string;
-  readonly quantity: number;
-}
-
-export interface OrderData {
-  readonly id: string;
-  readonly status: string;
-  readonly sellerId: string;
-  readonly items: readonly OrderLine[];
-  readonly total: number;
-  readonly currency: string;
-}
+export type InventoryData = EventData[InventoryEventType];
+export type OrderData = EventData[OrderEventType];
 
 interface Envelope {
   readonly id: string;
   readonly subject: string;
   readonly sellerId: string;
-  /** 1..n without a gap per aggregate; a product and its inventory are two aggregates. */
+  /** 1..n without a gap per (topic, subject); a product and its inventory are two aggregates. */
   readonly sequence: number;
   /** RFC 3339, UTC. */
   readonly time: string;
 }
 
-export type DomainEvent = Envelope &
-  (
-    | { readonly family: 'product'; readonly type: ProductEventType; readonly data: Product }
-    | { readonly family: 'inventory'; readonly type: InventoryEventType; readonly data: InventoryData }
-    | { readonly family: 'order'; readonly type: OrderEventType; readonly data: OrderData }
-    | { readonly family: 'other'; readonly type: string; readonly data: unknown }
-  );
+interface Known<F extends string, T extends Topic> extends Envelope {
+  readonly family: F;
+  readonly topic: T;
+  readonly type: TypesOf<T>;
+  readonly data: EventData[TypesOf<T>];
+}
+
+/** Of a newer service. */
+interface Other extends Envelope {
+  readonly family: 'other';
+  readonly topic: null;
+  readonly type: string;
+  readonly data: unknown;
+}
+
+export type DomainEvent =
+  | Known<'product', 'shop.products'>
+  | Known<'inventory', 'shop.inventory'>
+  | Known<'order', 'shop.orders'>
+  | Other;
 
 export type Family = DomainEvent['family'];
 
-const FAMILY_OF: ReadonlyMap<string, Family> = new Map<string, Family>([
-  ...PRODUCT_EVENT_TYPES.map((type) => [type, 'product'] as const),
-  ...INVENTORY_EVENT_TYPES.map((type) => [type, 'inventory'] as const),
-  ...ORDER_EVENT_TYPES.map((type) => [type, 'order'] as const),
-]);
+const FAMILIES: Readonly<Record<Topic, Family>> = {
+  'shop.products': 'product',
+  'shop.inventory': 'inventory',
+  'shop.orders': 'order',
+};
+
+const TOPICS: ReadonlyMap<string, Topic> = new Map(Object.entries(EVENT_TOPICS));
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -101,13 +73,15 @@ export function readEvent(raw: unknown): DomainEvent | null {
   if (typeof subject !== 'string' || typeof time !== 'string' || !isObject(data)) return null;
   const number = Number(sequence);
   if (!Number.isSafeInteger(number) || number < 1) return null;
+  const topic = TOPICS.get(type) ?? null;
   return {
     id,
     subject,
     time,
     sellerId: typeof sellerid === 'string' ? sellerid : '',
     sequence: number,
-    family: FAMILY_OF.get(type) ?? 'other',
+    family: topic === null ? 'other' : FAMILIES[topic],
+    topic,
     type,
     // The services validate `data` against the schema of its type before they publish it.
     data,

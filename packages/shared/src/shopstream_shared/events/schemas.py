@@ -1,4 +1,4 @@
-"""The committed schemas and the AsyncAPI document: generated from the Structs, never hand-written.
+"""The committed schemas, the AsyncAPI document and the page's types: generated from the Structs.
 
 Each type and version has one schema of its whole CloudEvent, at the path that events name as
 ``dataschema``. A schema says what a consumer may rely on, so it lets unknown members pass: inside
@@ -19,9 +19,11 @@ import msgspec
 from shopstream_shared.events.asyncapi import asyncapi_document
 from shopstream_shared.events.json_schema import event_schema
 from shopstream_shared.events.registry import EVENT_TYPES, EventType
+from shopstream_shared.events.typescript import typescript
 
 FOLDER: Final = Path("packages/shared/src/shopstream_shared/schemas")
 ASYNCAPI: Final = Path("docs/asyncapi.json")
+TYPESCRIPT: Final = Path("apps/web/src/stream/contract.ts")
 
 
 def schema_file(kind: EventType) -> str:
@@ -39,6 +41,7 @@ def documents() -> Iterator[tuple[Path, bytes]]:
     for kind in EVENT_TYPES.values():
         yield FOLDER / schema_file(kind), _bytes(event_schema(kind))
     yield ASYNCAPI, _bytes(asyncapi_document())
+    yield TYPESCRIPT, typescript().encode()
 
 
 def _bytes(document: Mapping[str, Any]) -> bytes:
