@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Request, expect
 from tests.support.browser import DESKTOP, PHONE, TIMEOUT_MS, Console, context_of, launched
 from tests.support.system import LocalSystem, wait_until
 
@@ -123,6 +123,33 @@ def test_a_killed_notifications_service_is_found_again(
     console.wait_live()
     expect(console.events("product.created", "Meanwhile")).to_have_count(1)
     expect(console.events("product.created")).to_have_count(2)
+
+
+def test_e20_a_second_tab_has_no_connection_of_its_own_and_goes_on_when_the_first_is_closed(
+    console: Console, web: LocalSystem, seller: str
+) -> None:
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        if "/events/stream" in request.url and request.method == "GET":
+            asked.append(request.headers.get("last-event-id", ""))
+
+    context = console.page.context
+    context.on("request", note)
+    second = Console(context, web.web_url, seller)
+    create(web, seller, "Both")
+    for tab in (console, second):
+        expect(tab.events("product.created", "Both")).to_have_count(1)
+    assert asked == []
+
+    console.page.close()
+    create(web, seller, "After")
+    expect(second.events("product.created", "After")).to_have_count(1)
+    expect(second.events("product.created")).to_have_count(2)
+    assert len(asked) == 1
+    assert asked[0], "the new connection goes on where the old one was"
+    expect(second.page.locator(".notices")).to_be_empty()
+    assert second.errors == []
 
 
 def test_a_page_opened_later_lists_what_happened_before(
