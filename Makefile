@@ -7,7 +7,7 @@ BIN := .venv/bin
 WEB := apps/web
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q
 
-.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay chaos simulate web-check web-test
+.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay bench-sse chaos simulate web-check web-test
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -58,13 +58,16 @@ FAULTS ?=
 chaos: setup ## kill, stop and cut off under load, on a system of its own, then verify; MINUTES, SEED, FAULTS
 	@$(BIN)/shopstream chaos --minutes $(MINUTES) --seed $(SEED) --faults "$(FAULTS)"
 
-bench: bench-api bench-relay ## all benchmarks
+bench: bench-api bench-relay bench-sse ## all benchmarks
 
 bench-api: setup ## the API against pgbench, on a system of its own; some ten minutes
 	@$(BIN)/shopstream bench-api
 
 bench-relay: setup ## the relay against a loop without transactions, on a system of its own
 	@$(BIN)/shopstream bench-relay
+
+bench-sse: setup ## the event stream beside a stock server, on a system of its own; some ten minutes
+	@$(BIN)/shopstream bench-sse
 
 SCHEDULES ?= 10000
 simulate: .venv/.ready ## the relay under seeded schedules of faults; SCHEDULES, SEED

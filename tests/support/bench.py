@@ -11,7 +11,9 @@ COMMAND: Final = str(Path(sys.executable).with_name("shopstream"))
 COMMAND_SECONDS_MAX: Final = 400
 
 
-def run_quick(name: Literal["bench-api", "bench-relay"], data: Path, figures: Path) -> None:
+def run_quick(
+    name: Literal["bench-api", "bench-relay", "bench-sse"], data: Path, figures: Path
+) -> None:
     """Run it on a data folder of its own; its exit code must be 0."""
     done = subprocess.run(
         [COMMAND, name, "--quick", "--json", str(figures)],

@@ -199,8 +199,19 @@ def bench_relay(
     _bench("bench_relay", quick=quick, json=json, markdown=markdown)
 
 
+@app.command("bench-sse")
+def bench_sse(
+    *,
+    quick: Quick = False,
+    json: Figures = None,
+    markdown: Table = None,
+) -> None:
+    """Measure the event stream beside a stock server; exit 0 if every bar is reached."""
+    _bench("bench_sse", quick=quick, json=json, markdown=markdown)
+
+
 def _bench(
-    name: Literal["bench_api", "bench_relay"],
+    name: Literal["bench_api", "bench_relay", "bench_sse"],
     *,
     quick: bool,
     json: Path | None,
@@ -209,8 +220,13 @@ def _bench(
     from shopstream_stack.bench import command, place  # noqa: PLC0415 - Kafka client only if needed
 
     settings = _settings()
-    run = command.bench_api if name == "bench_api" else command.bench_relay
-    # The relay's own part is small beside the broker's: it waits until that is at its best.
+    run = {
+        "bench_api": command.bench_api,
+        "bench_relay": command.bench_relay,
+        "bench_sse": command.bench_sse,
+    }[name]
+    # The relay's own part, and the stream's, are small beside the broker's: they wait until that
+    # is at its best.
     quick_java = quick or name == "bench_api"
     with (
         reserved_ports() as ports,

@@ -4,11 +4,12 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import psutil
 from rich.console import Console
@@ -28,6 +29,9 @@ from shopstream_stack.bench.place import Place, running
 from shopstream_stack.bench.plan import FULL, QUICK, RELAY_FULL, RELAY_QUICK, Plan
 from shopstream_stack.bench.relay import measure_relay
 from shopstream_stack.bench.result import Results
+from shopstream_stack.bench.stream.place import StreamPlace, running_streams
+from shopstream_stack.bench.stream.plan import STREAM_FULL, STREAM_QUICK
+from shopstream_stack.bench.stream.rows import StreamBench
 from shopstream_stack.ports import PortReservations
 from shopstream_stack.process import write_atomically
 from shopstream_stack.system import System
@@ -48,7 +52,9 @@ def bench_api(
 ) -> int:
     """The exit code: 0 only if nothing is wrong and, in the full form, every bar is reached."""
     plan = QUICK if quick else FULL
-    bench = Benchmark("bench-api", "The API against its floor", partial(measure, plan=plan))
+    bench = Benchmark(
+        "bench-api", "The API against its floor", partial(measure, plan=plan), running
+    )
     return bench.run(system, ports, console, output, judged=plan.judged)
 
 
@@ -58,18 +64,41 @@ def bench_relay(
     """The exit code, as of `bench_api`."""
     plan = RELAY_QUICK if quick else RELAY_FULL
     bench = Benchmark(
-        "bench-relay", "The relay against its floor", partial(measure_relay, plan=plan)
+        "bench-relay", "The relay against its floor", partial(measure_relay, plan=plan), running
     )
     return bench.run(system, ports, console, output, judged=plan.judged)
 
 
+def bench_sse(
+    system: System, ports: PortReservations, console: Console, output: Output, *, quick: bool
+) -> int:
+    """The exit code, as of `bench_api`."""
+    plan = STREAM_QUICK if quick else STREAM_FULL
+
+    def measure_streams(place: StreamPlace, results: Results) -> None:
+        StreamBench(place, ports, plan, results).run()
+
+    bench = Benchmark("bench-sse", "The event stream", measure_streams, running_streams)
+    return bench.run(system, ports, console, output, judged=plan.judged)
+
+
+class AnyPlace(Protocol):
+    """What is measured: it tells what else must be known of the figures."""
+
+    def about(self) -> Mapping[str, str]: ...
+
+
+P = TypeVar("P", bound=AnyPlace)
+
+
 @dataclass(frozen=True, slots=True)
-class Benchmark:
-    """A command that measures."""
+class Benchmark(Generic[P]):
+    """A command that measures, and the system that it starts for that."""
 
     command: str
     title: str
-    measure: Callable[[Place, Results], None]
+    measure: Callable[[P, Results], None]
+    running: Callable[[System, PortReservations], AbstractContextManager[P]]
 
     def run(
         self,
@@ -84,7 +113,7 @@ class Benchmark:
         # Told to end, it still stops what it has started.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         results = Results()
-        with running(system, ports) as place:
+        with self.running(system, ports) as place:
             about = _about(place)
             results.notes.append("Measured on " + ", ".join(f"{k} {v}" for k, v in about.items()))
             self.measure(place, results)
@@ -110,7 +139,7 @@ def measure(place: Place, results: Results, plan: Plan) -> None:
     measure_search(place, plan, results)
 
 
-def _about(place: Place) -> dict[str, Any]:
+def _about(place: AnyPlace) -> dict[str, Any]:
     """On what the figures were measured."""
     memory = psutil.virtual_memory().total / 2**30
     return {
@@ -120,5 +149,5 @@ def _about(place: Place) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "loadAverage": os.getloadavg()[0],
         "python": platform.python_version(),
-        "postgresql": place.version(),
+        **place.about(),
     }

@@ -1,7 +1,7 @@
 """A system of the benchmark's own: real components with fsync on, one API process, its relay."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def bench_settings(
     """
     taken = (*COMPONENT_VARIABLES, "SHOPSTREAM_CACHE_DIR")
     machine = {name: settings.environ[name] for name in taken if name in settings.environ}
-    names = ("API", "KAFKA", "POSTGRES")
+    names = ("API", "KAFKA", "NOTIFICATIONS", "POSTGRES")
     return StackSettings.load(
         {
             **machine,
@@ -112,11 +112,11 @@ class Place:
             row = connection.execute(statement.encode(), parameters).fetchone()
         return None if row is None else row[0]
 
-    def version(self) -> str:
-        """The database server's."""
+    def about(self) -> Mapping[str, str]:
+        """What else must be known of the figures: the database server's version."""
         with self._connect(self.system.settings.postgres_url) as connection:
             row = connection.execute("SHOW server_version").fetchone()
-        return "" if row is None else str(row[0])
+        return {"postgresql": "" if row is None else str(row[0])}
 
     def settle(self) -> None:
         """Do what earlier loads left to do, so that they do not disturb the next.

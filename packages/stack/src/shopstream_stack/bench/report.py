@@ -1,6 +1,6 @@
 """The results as a table for people, as Markdown for a page, and as JSON for programs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,16 +23,19 @@ _COLUMNS: Final = (
     ("floor", "floor", ",.0f"),
     ("ratio", "ratio", ".2f"),
 )
-_HEADINGS: Final = ("what", *(heading for _, heading, _ in _COLUMNS), "bars", "verdict")
+#: Such that only some benchmarks have.
+_FURTHER: Final = (("kib", "KiB each", ".1f"), ("seconds", "s", ".1f"))
+Columns = Sequence[tuple[str, str, str]]
 
 
 def show(console: Console, title: str, results: Results, *, judged: bool) -> None:
     """Print the table, then what is wrong and what must be known."""
     table = Table(title=title, title_justify="left")
-    for heading in _HEADINGS:
+    columns = _columns(results)
+    for heading in _headings(columns):
         table.add_column(heading, overflow="fold")
     for row in results.rows:
-        *cells, verdict = _cells(row, judged=judged)
+        *cells, verdict = _cells(row, columns, judged=judged)
         table.add_row(*cells, f"[{_STYLES[verdict]}]{verdict}[/]")
     console.print(table)
     for row in results.rows:
@@ -58,8 +61,10 @@ def put_markdown(path: Path, command: str, results: Results, *, judged: bool) ->
 
 def markdown(results: Results, *, judged: bool) -> str:
     """The same for a page of documentation."""
-    lines = [_HEADINGS, ["---"] * len(_HEADINGS)]
-    lines += [_cells(row, judged=judged) for row in results.rows]
+    columns = _columns(results)
+    headings = _headings(columns)
+    lines = [headings, ["---"] * len(headings)]
+    lines += [_cells(row, columns, judged=judged) for row in results.rows]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return "\n".join([table, "", *(f"- {text}" for text in results.notes), ""])
 
@@ -99,9 +104,18 @@ def holds(results: Results, *, judged: bool) -> bool:
     return all(row.verdict(judged=judged) not in {"MISSED", "WRONG"} for row in results.rows)
 
 
-def _cells(row: Row, *, judged: bool) -> list[str]:
+def _columns(results: Results) -> Columns:
+    further = [one for one in _FURTHER if any(one[0] in row.figures for row in results.rows)]
+    return (*_COLUMNS, *further)
+
+
+def _headings(columns: Columns) -> list[str]:
+    return ["what", *(heading for _, heading, _ in columns), "bars", "verdict"]
+
+
+def _cells(row: Row, columns: Columns, *, judged: bool) -> list[str]:
     figures = [
-        format(row.figures[key], how) if key in row.figures else "" for key, _, how in _COLUMNS
+        format(row.figures[key], how) if key in row.figures else "" for key, _, how in columns
     ]
-    bars = ", ".join(f"{bar.name} {bar.how} {bar.limit:g}" for bar in row.bars)
+    bars = ", ".join(f"{bar.name} {bar.how} {bar.limit:,.7g}" for bar in row.bars)
     return [row.name, *figures, bars, row.verdict(judged=judged)]

@@ -9,7 +9,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
@@ -188,13 +188,8 @@ class Generator:
 
 
 @contextmanager
-def generating(
-    program: Path, spec: StreamSpec, started: Callable[[int], None] = lambda pid: None
-) -> Iterator[Generator]:
-    """The program with all streams open; ``started`` gets its pid before the first one.
-
-    Raises StackError.
-    """
+def generating(program: Path, spec: StreamSpec) -> Iterator[Generator]:
+    """The program with all streams open. Raises StackError."""
     process = subprocess.Popen(  # noqa: S603 - our own program
         [program, "sse"],
         stdin=subprocess.PIPE,
@@ -203,7 +198,6 @@ def generating(
         bufsize=0,
     )
     try:
-        started(process.pid)
         yield Generator(process, spec)
     finally:
         process.kill()

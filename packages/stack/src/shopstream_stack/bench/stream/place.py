@@ -1,0 +1,190 @@
+"""Kafka and the stream service alone, on cores of their own where there are enough."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import psutil
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from shopstream_shared.kafka import KafkaConnection, answer
+from shopstream_shared.topic_admin import ensure_topics, shapes
+from shopstream_shared.topics import STREAM_TOPICS, load_topics
+from shopstream_stack.bench.waiting import wait_until
+from shopstream_stack.kit.generator import Generator, Profile, StreamGroup, StreamSpec, generating
+from shopstream_stack.ports import LOOPBACK, PortReservations
+from shopstream_stack.system import System
+
+SERVICE: Final = "notifications"
+PATH: Final = "/events/stream"
+TOPICS_SECONDS_MAX: Final = 30.0
+OPEN_SECONDS_MAX: Final = 120.0
+KIB: Final = 1_024
+
+
+@dataclass(slots=True)
+class StreamPlace:
+    """The running broker, and the stream service as each row wants it."""
+
+    system: System
+    load: Path
+    cores: Sequence[int]
+    #: Partitions a stream topic, in the order of STREAM_TOPICS, as they are at the moment.
+    partitions: tuple[int, ...] = ()
+    _running: tuple[object, ...] = field(default=())
+
+    @property
+    def address(self) -> str:
+        """Host and port of the stream."""
+        return f"{LOOPBACK}:{self.system.settings.notifications_port}"
+
+    @property
+    def brokers(self) -> str:
+        return self.system.settings.addresses["KAFKA_BROKERS"]
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a service can have a core to itself."""
+        return len(self.cores) > 1
+
+    def about(self) -> Mapping[str, str]:
+        """What else must be known of the figures."""
+        return {"pinned": "yes" if self.pinned else "no, there is one core"}
+
+    def serve(self, partitions: tuple[int, ...], *, workers: int = 1, fresh: bool = False) -> None:
+        """Let the service run with topics of so many partitions and so many workers.
+
+        One worker gets a core of its own; several share all of them with everything else.
+        ``fresh``: a process that nobody has been connected to. Raises StackError, KafkaException.
+        """
+        wanted = (partitions, workers)
+        if wanted != self._running or fresh:
+            self.stop()
+            self._make_topics(partitions)
+            self.system.overrides[SERVICE] = {
+                "SHOPSTREAM_NOTIFICATIONS_WORKERS": str(workers),
+                "SHOPSTREAM_LOG_LEVEL": "WARNING",
+            }
+            self.system.start(SERVICE)
+            self._running = wanted
+        self.place_processes(self._pid(SERVICE), alone=workers == 1)
+
+    def stop(self) -> None:
+        """Stop the service: another server is measured, or the topics change."""
+        # Its streams are the generator's, which has gone: there is nobody to say goodbye to.
+        self.system.kill(SERVICE)
+        self.system.stop(SERVICE)
+        self._running = ()
+
+    def place_processes(self, server: int, *, alone: bool) -> None:
+        """A server alone on the first core and all else on the others, or all on all.
+
+        What this process starts afterwards is where this process is.
+        """
+        rest = set(self.cores[1:]) if alone and self.pinned else set(self.cores)
+        own = {self.cores[0]} if alone and self.pinned else set(self.cores)
+        for pid, cores in ((server, own), (self._pid("kafka"), rest), (os.getpid(), rest)):
+            pin(pid, cores)
+
+    def kib(self, server: int = 0) -> float:
+        """The resident memory of the service, or of another server, its workers included."""
+        process = psutil.Process(server or self._pid(SERVICE))
+        family = [process, *process.children(recursive=True)]
+        return sum(one.memory_info().rss for one in family) / KIB
+
+    @contextmanager
+    def streams(
+        self,
+        connections: int,
+        groups: Sequence[StreamGroup] = (StreamGroup(name="all", path=PATH),),
+        *,
+        profile: Profile = "shopstream",
+        address: str = "",
+        slow: int = 0,
+    ) -> Iterator[Generator]:
+        """So many open streams. Raises StackError."""
+        spec = StreamSpec(
+            address=address or self.address,
+            connections=connections,
+            groups=groups,
+            profile=profile,
+            slow=slow,
+            open_seconds_max=OPEN_SECONDS_MAX,
+        )
+        with generating(self.load, spec) as generator:
+            yield generator
+
+    def _pid(self, name: str) -> int:
+        record = self.system.runner.living(name)
+        return 0 if record is None else record.pid
+
+    def _make_topics(self, partitions: tuple[int, ...]) -> None:
+        if partitions == self.partitions:
+            return
+        admin = AdminClient(KafkaConnection(self.brokers, "shopstream-bench").admin())
+        old = list(shapes(admin, STREAM_TOPICS))
+        for future in admin.delete_topics(old).values() if old else ():
+            answer(future)
+        wait_until(
+            lambda: not shapes(admin, STREAM_TOPICS), "the topics are gone", TOPICS_SECONDS_MAX
+        )
+        local = load_topics("local")
+        pairs = zip(STREAM_TOPICS, partitions, strict=True)
+        wanted = [replace(local[name], partitions=count) for name, count in pairs]
+
+        def made() -> bool:
+            # A topic that was deleted a moment ago may still be in the broker's way.
+            with suppress(KafkaException):
+                ensure_topics(admin, wanted)
+                return True
+            return False
+
+        wait_until(made, "the topics are there", TOPICS_SECONDS_MAX)
+        self.partitions = partitions
+
+
+def pin(pid: int, cores: AbstractSet[int]) -> None:
+    """Keep a process, all its threads and all its children on these cores, where that exists."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            for thread in one.threads():
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread.id, cores)
+
+
+@contextmanager
+def running_streams(system: System, ports: PortReservations) -> Iterator[StreamPlace]:
+    """Start the broker on an empty folder; at the end nothing of it is left."""
+    _forget(system)  # a run that was killed may have left processes and data
+    system.prepare(["kafka"])
+    load = system.cache.ensure_load(system.reporter)
+    system.settings.data.mkdir(parents=True)
+    before = _own_cores()
+    try:
+        system.start("kafka")
+        yield StreamPlace(system, load, sorted(before))
+    finally:
+        pin(os.getpid(), before)
+        _forget(system)
+
+
+def _own_cores() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0))
+    return {0}
+
+
+def _forget(system: System) -> None:
+    system.kill(SERVICE)
+    system.stop_all()
+    system.forget()
+    shutil.rmtree(system.settings.data, ignore_errors=True)  # the whole folder is ours
