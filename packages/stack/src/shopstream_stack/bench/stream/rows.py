@@ -1,5 +1,6 @@
 """The rows: each starts what it needs, measures, judges, and fails alone."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -76,8 +77,8 @@ class StreamBench:
             *((f"{many}, {rate:g} events/s", self._pace_of(rate, s)) for rate, s in plan.paces),
             (f"{plan.slow} of {many} do not read", self._slow),
             (f"{many}, {plan.filters} filters", self._filtered),
-            (f"{many}, ids of {sum(plan.many)} partitions", self._many),
             (f"{plan.cut:,} cut at once, beside {plan.bystanders:,}", self._cut),
+            (f"{many}, ids of {sum(plan.many)} partitions", self._many),
             ("Stock sse-starlette, a queue a client", self._stock),
             (f"{selective}, one in {plan.selective_filters} matches", self._selective),
             (f"{broad}, {plan.broad_pace[0]:g} events/s", self._broad),
@@ -159,13 +160,16 @@ class StreamBench:
         self._serve(partitions)
         plan = self.plan
         with self.place.streams(plan.connections) as streams:
-            climb = Climb(RATE_P99_MS_MAX, plan.tries)
+            climb = self._climb(RATE_P99_MS_MAX)
             climb.run(streams, self._feed(), plan.rates, plan.step_seconds)
         return self._add_climb(name, climb, RATE_MIN)
 
+    def _climb(self, p99_ms_max: float) -> Climb:
+        return Climb(p99_ms_max if self.plan.judged else math.inf, self.plan.tries)
+
     def _add_climb(self, name: str, climb: Climb, rate_min: float) -> float:
         found = climb.figures()
-        bars = (Bar(f"a second at p99 <= {climb.p99_ms_max:g} ms", found["rate"], ">=", rate_min),)
+        bars = (Bar(f"a second at p99 <= {RATE_P99_MS_MAX:g} ms", found["rate"], ">=", rate_min),)
         best = climb.best
         note = "" if best is None else busy_note(best.report)
         self._add(name, found, bars, climb.faults, note)
@@ -181,7 +185,7 @@ class StreamBench:
             return {one: feed.expected(of_types(one.split(","))) for one in filters}
 
         with self.place.streams(plan.connections, groups) as streams:
-            climb = Climb(RATE_P99_MS_MAX, plan.tries)
+            climb = self._climb(RATE_P99_MS_MAX)
             climb.run(streams, self._feed(), plan.filtered_rates, plan.step_seconds, expected)
         self._add_climb(name, climb, FILTERED_RATE_MIN)
 
@@ -202,7 +206,7 @@ class StreamBench:
 
     def _selective(self, name: str) -> None:
         plan = self.plan
-        self._serve(plan.few, workers=plan.workers)
+        self._serve(plan.many, workers=plan.workers)
         sellers = [f"s{n:03}" for n in range(plan.selective_filters)]
         groups = [StreamGroup(name=one, path=f"{PATH}?sellerId={one}") for one in sellers]
 
@@ -215,7 +219,7 @@ class StreamBench:
 
     def _broad(self, name: str) -> None:
         plan = self.plan
-        self._serve(plan.few, workers=plan.workers)
+        self._serve(plan.many, workers=plan.workers)
         with self.place.streams(plan.broad_connections) as streams:
             self._add_paced(name, step(streams, self._feed(), *plan.broad_pace))
 
@@ -281,7 +285,7 @@ class StreamBench:
                     _refuse(streams.opened.faults)
                     kib = (self._calm_kib(pid) - before) / plan.connections
             with stock.stock_streams(self.place, port, plan.connections) as streams:
-                climb = Climb(STOCK_P99_MS_MAX, plan.tries)
+                climb = self._climb(STOCK_P99_MS_MAX)
                 climb.run(streams, self._feed(), plan.stock_rates, plan.step_seconds)
         found = climb.figures()
         rate = found["rate"]
