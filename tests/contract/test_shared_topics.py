@@ -8,6 +8,7 @@ import pytest
 from shopstream_shared.events.registry import EVENT_TYPES
 from shopstream_shared.topics import (
     ALL_TOPICS,
+    CANARY,
     DEAD_LETTER,
     INVENTORY,
     ORDERS,
@@ -44,7 +45,8 @@ def test_the_partitions_are_those_of_the_design() -> None:
     local = {name: spec.partitions for name, spec in load_topics("local").items()}
     production = load_topics("production")
 
-    assert local == {**dict.fromkeys(STREAM_TOPICS, 3), DEAD_LETTER: 1, RELAY_PROGRESS: 1}
+    once = {DEAD_LETTER: 1, RELAY_PROGRESS: 1, CANARY: 1}
+    assert local == {**dict.fromkeys(STREAM_TOPICS, 3), **once}
     shapes = [
         (production[name].partitions, production[name].retention_ms // DAY_MS)
         for name in (PRODUCTS, ORDERS, INVENTORY)

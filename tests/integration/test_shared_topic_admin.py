@@ -121,7 +121,7 @@ def test_the_command_makes_the_topics_of_the_file(components: LocalComponents) -
     for _ in range(2):
         done = run_command(KAFKA_BROKERS=components.kafka_brokers)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == "5 topics agree with topics.toml (local)\n"
+        assert done.stdout == "6 topics agree with topics.toml (local)\n"
 
 
 def test_the_command_says_in_one_line_what_is_wrong() -> None:

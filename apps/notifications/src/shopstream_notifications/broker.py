@@ -88,6 +88,10 @@ class Broker:
         parts = [(t, p) for t in STREAM_TOPICS for p in range(states[t].partitions)]
         return Topology(epoch_of(ids), tuple(parts))
 
+    def exists(self, topic: str) -> bool:
+        """Raises BrokerUnavailable."""
+        return topic in self._states((topic,))
+
     def ends(self, parts: Iterable[Part]) -> dict[Part, int]:
         """Where the next record will go, open transactions included (the high watermark)."""
         return self._offsets(parts, _latest(), IsolationLevel.READ_UNCOMMITTED)

@@ -20,7 +20,14 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from shopstream_notifications.broker import (
     QUIET,
@@ -96,6 +103,8 @@ class StreamConsumer:
         self._verify = threading.Event()
         self._places = threading.Semaphore(HANDOVERS_MAX)
         self._added: SimpleQueue[tuple[Part, ...]] = SimpleQueue()
+        #: Read from its end, beside the stream's parts; set once, from the loop.
+        self.beside: Part | None = None
         self._thread = threading.Thread(target=self._guarded, name="stream-consumer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._died: asyncio.Future[None] | None = None
@@ -113,6 +122,10 @@ class StreamConsumer:
     def add_parts(self, parts: tuple[Part, ...]) -> None:
         """Read these partitions too, from 0: they were added to a topic (protocol rule 14)."""
         self._added.put(parts)
+
+    def read_beside(self, part: Part) -> None:
+        """Hand over what comes on this part too, as canaries: outside positions and commits."""
+        self.beside = part
 
     async def _end(self) -> None:
         self._stop.set()
@@ -210,6 +223,7 @@ class _Reader:
         self._position = dict(started.position)
         self._uncommitted = dict(started.position)
         self._commit_at = time.monotonic()
+        self._beside: Part | None = None
         consumer.assign([TopicPartition(*part, offset) for part, offset in self._position.items()])
 
     def read(self) -> None:
@@ -218,6 +232,9 @@ class _Reader:
             first = self._consumer.poll(POLL_SECONDS)
             if parts := self._owner.added():
                 self._add(parts)
+            if self._beside is None and self._owner.beside is not None:
+                self._beside = self._owner.beside
+                self._consumer.incremental_assign([TopicPartition(*self._beside, OFFSET_END)])
             if first is not None:
                 self._batch([first, *self._consumer.consume(BATCH_RECORDS_MAX - 1, 0)])
             if time.monotonic() >= self._commit_at:
@@ -233,19 +250,25 @@ class _Reader:
 
     def _batch(self, messages: list[Message]) -> None:
         records = []
+        canaries: list[bytes] = []
         moved: dict[Part, int] = {}
         for message in messages:
             part = (message.topic() or "", message.partition() or 0)
+            if part == self._beside:
+                # Its errors too end here: they must not move, nor stop, the stream.
+                if message.error() is None:
+                    canaries.append(message.value() or b"")
+                continue
             next_offset = self._next_offset(message)
             if next_offset is None or next_offset <= self._position.get(part, 0):
                 continue
             moved[part] = next_offset
             if message.error() is None and (record := read_record(message)) is not None:
                 records.append(record)
-        if moved and self._owner.still_the_same(self._topology):
+        if (moved or canaries) and self._owner.still_the_same(self._topology):
             self._position.update(moved)
             self._uncommitted.update(moved)
-            self._owner.hand_over(Batch(records, moved))
+            self._owner.hand_over(Batch(records, moved, tuple(canaries)))
 
     def _next_offset(self, message: Message) -> int | None:
         """Where the part stands after this message; None for an error that moves nothing."""

@@ -93,6 +93,12 @@ class Metrics:
             buckets=_LAG_BUCKETS,
             registry=registry,
         )
+        self.canary = Histogram(
+            "shopstream_stream_canary_seconds",
+            "Round trips of this process's canary: produced, committed, read, in the loop.",
+            buckets=_DELIVERY_BUCKETS,
+            registry=registry,
+        )
         self.dropped = Counter(
             "shopstream_stream_dropped_total",
             "Events that a slow client's policy left out.",

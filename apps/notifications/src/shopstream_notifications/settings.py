@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr, field_validator
 from shopstream_notifications.descriptors import sockets_max
 from shopstream_shared.settings import Brokers, CommaList, ListenerSettings, Port
 
+#: More canaries than this would be a load of their own.
+CANARY_SECONDS_MIN: Final = 0.1
 #: 16 random characters of base64 are 96 bits.
 TOKEN_LENGTH_MIN: Final = 16
 #: What a header can carry as it is.
@@ -45,10 +47,20 @@ class NotificationsSettings(ListenerSettings):
     replays_max: int = Field(10_000, alias="SHOPSTREAM_STREAM_REPLAYS_MAX", ge=1)
     #: Without it there are no admin routes.
     admin_token: SecretStr | None = Field(None, alias="SHOPSTREAM_ADMIN_TOKEN")
+    #: How often a canary is sent; 0 = never.
+    canary_seconds: float = Field(0.0, alias="SHOPSTREAM_STREAM_CANARY_SECONDS", ge=0, le=3_600)
     #: Whose X-Forwarded-For is believed.
     trusted_proxies: CommaList = Field(default=(), alias="SHOPSTREAM_TRUSTED_PROXIES")
     #: Processes behind the one port; each has a log, a reader and bounds of its own.
     workers: int = Field(1, alias="SHOPSTREAM_NOTIFICATIONS_WORKERS", ge=1, le=WORKERS_MAX)
+
+    @field_validator("canary_seconds")
+    @classmethod
+    def _not_too_often(cls, value: float) -> float:
+        if 0 < value < CANARY_SECONDS_MIN:
+            msg = f"0 for none, or at least {CANARY_SECONDS_MIN:g} s between two"
+            raise ValueError(msg)
+        return value
 
     @field_validator("clients_max")
     @classmethod

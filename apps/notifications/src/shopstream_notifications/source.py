@@ -25,10 +25,14 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one poll brought: events in their order, then where the reader stands."""
+    """What one poll brought: events in their order, then where the reader stands.
+
+    ``canaries`` are values of the canary's topic, which has no place in either.
+    """
 
     records: list[Record]
     position: Offsets
+    canaries: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -16,7 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shopstream_notifications.admin import Admin
 from shopstream_notifications.broker import Broker
 from shopstream_notifications.caller import Callers
-from shopstream_notifications.consumer import StreamConsumer
+from shopstream_notifications.canary import Canary, WatchedSink
+from shopstream_notifications.consumer import Sink, StreamConsumer
 from shopstream_notifications.descriptors import sockets_max
 from shopstream_notifications.gate import Gate
 from shopstream_notifications.hub import Hub
@@ -78,8 +80,10 @@ async def wire(
         log_seconds_max=settings.log_seconds_max,
         client_bytes_max=settings.client_bytes_max,
     )
+    canary = Canary(connection, broker, metrics, seconds=settings.canary_seconds)
+    sink: Sink = WatchedSink(hub, canary) if settings.canary_seconds else hub
     consumer = StreamConsumer(
-        connection, broker, source, hub, may_commit=standing.commit_turn.is_ours
+        connection, broker, source, sink, may_commit=standing.commit_turn.is_ours
     )
 
     def follow(parts: tuple[Part, ...]) -> None:
@@ -113,13 +117,10 @@ async def wire(
         cors_origins=settings.cors_origins,
     )
     checks = {"kafka": Check(_kafka(source)), "drain": Check(_drain(hub, standing.is_relieved))}
+    if settings.canary_seconds:
+        # A report for operators: what it depends on decides by itself whether to send us clients.
+        checks["canary"] = Check(canary.probe, for_ready=False)
     health = Health(checks, clock)
-
-    admin = (
-        Admin(hub, pulse, settings.admin_token, Uuid7Source()).routes()
-        if settings.admin_token is not None
-        else []
-    )
 
     async def drain() -> None:
         hub.draining = True
@@ -129,7 +130,11 @@ async def wire(
         yield Resources(
             app=_Application(
                 endpoint,
-                _operations(_of_all(standing, checks, clock), standing.metrics or registry, admin),
+                _operations(
+                    _of_all(standing, checks, clock),
+                    standing.metrics or registry,
+                    _admin(settings, hub, pulse),
+                ),
             ),
             protocol=protocol,
             tasks={
@@ -139,6 +144,11 @@ async def wire(
                 "stream-heartbeats": pulse.run_heartbeats,
                 "stream-progress": pulse.run_progress,
                 "stream-sampler": sampler.run,
+                **(
+                    {"stream-canary": partial(canary.run, consumer.read_beside)}
+                    if settings.canary_seconds
+                    else {}
+                ),
             },
             drain=drain,
             give_up=broker.close,
@@ -168,6 +178,13 @@ def _of_all(standing: Standing, checks: dict[str, Check], clock: Clock) -> Healt
         return Health(checks, clock)
     # This process does its work without the others: a balancer may send it some.
     return Health({**checks, "workers": Check(standing.others, for_ready=False)}, clock)
+
+
+def _admin(settings: NotificationsSettings, hub: Hub, pulse: Pulse) -> list[Route]:
+    """None without a token: there is nothing that could guard them."""
+    if settings.admin_token is None:
+        return []
+    return Admin(hub, pulse, settings.admin_token, Uuid7Source()).routes()
 
 
 def _operations(health: Health, registry: CollectorRegistry, admin: Sequence[Route]) -> Starlette:

@@ -12,12 +12,14 @@ ORDERS: Final = "shop.orders"
 INVENTORY: Final = "shop.inventory"
 DEAD_LETTER: Final = "shop.dead-letter"
 RELAY_PROGRESS: Final = "shop.relay-progress"
+#: What a stream process sends to itself, to see that events come through.
+CANARY: Final = "shop.canary"
 #: Made by the first `topics apply`; where it is missing no topic ever got more partitions.
 BOUNDARIES: Final = "shop.boundaries"
 
 #: What the browser stream carries and the archive keeps, in the order of a stream id's vector.
 STREAM_TOPICS: Final = (PRODUCTS, ORDERS, INVENTORY)
-ALL_TOPICS: Final = (*STREAM_TOPICS, DEAD_LETTER, RELAY_PROGRESS)
+ALL_TOPICS: Final = (*STREAM_TOPICS, DEAD_LETTER, RELAY_PROGRESS, CANARY)
 
 Profile = Literal["local", "production"]
 

@@ -10,6 +10,7 @@ from shopstream_shared.events.envelope import CONTENT_TYPE
 from shopstream_shared.events.json_schema import envelope_schema, payload_schemas
 from shopstream_shared.events.registry import EVENT_TYPES, EventType
 from shopstream_shared.topics import (
+    CANARY,
     DEAD_LETTER,
     RELAY_PROGRESS,
     STREAM_TOPICS,
@@ -62,7 +63,11 @@ def asyncapi_document() -> Document:
             "messages": {
                 kind.name: _message(kind, data[kind.name]) for kind in EVENT_TYPES.values()
             }
-            | {"dead-letter": _dead_letter(), "relay-progress": _relay_progress()},
+            | {
+                "dead-letter": _dead_letter(),
+                "relay-progress": _relay_progress(),
+                "canary": _canary(),
+            },
             "schemas": schemas,
             "messageTraits": {"routing-headers": {"headers": _routing_headers()}},
         },
@@ -74,7 +79,11 @@ def _name(topic: str) -> str:
 
 
 def _message_names(topic: str) -> list[str]:
-    own = {DEAD_LETTER: ["dead-letter"], RELAY_PROGRESS: ["relay-progress"]}
+    own = {
+        DEAD_LETTER: ["dead-letter"],
+        RELAY_PROGRESS: ["relay-progress"],
+        CANARY: ["canary"],
+    }
     return own.get(topic) or [kind.name for kind in EVENT_TYPES.values() if kind.topic == topic]
 
 
@@ -121,6 +130,12 @@ def _operations() -> Document:
         "channel": {"$ref": f"#/channels/{_name(DEAD_LETTER)}"},
         "summary": "One copy of each record that could not be read.",
     }
+    for action in ("send", "receive"):
+        operations[f"notifications.{action}.{_name(CANARY)}"] = {
+            "action": action,
+            "channel": {"$ref": f"#/channels/{_name(CANARY)}"},
+            "summary": "Each process to itself, to see that events come through.",
+        }
     return operations
 
 
@@ -177,6 +192,15 @@ def _relay_progress() -> Document:
         "contentType": _JSON,
         "payload": {"type": "object"},
         "bindings": _key_binding("Transactional id of the relay's shard, a slash, outbox id."),
+    }
+
+
+def _canary() -> Document:
+    return {
+        "name": "canary",
+        "title": "A process's name and a number; internal",
+        "contentType": "text/plain",
+        "payload": {"type": "string"},
     }
 
 
