@@ -31,8 +31,9 @@ from shopstream_notifications.wire import Chunk, Flow, Transport, chunks
 from shopstream_shared.clock import Clock
 from shopstream_shared.logs import get_logger
 
-#: A first replay from memory takes this many records at a time, so that it pins little.
-REPLAY_RECORDS_MAX: Final = 2_000
+#: A replay from memory looks at so many records at a time: then others have their turn, since a
+#: filter on data reads each of them.
+REPLAY_RECORDS_MAX: Final = 500
 
 #: Started by the task itself: a task that is cancelled before its first step leaves nothing open.
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -153,9 +154,16 @@ class Hub:
         """Send from the client's cursor on, by its policy, until it is live: how many events."""
         replayed = 0
         group = self.groups[client.filter] if not client.closed else None
+        #: Records went by, behind the last one sent, that the filter left out.
+        silent = False
         while group is not None and not client.closed and self._log is not None:
             log = self._log
             if client.cursor >= log.end:
+                if silent:
+                    # Or it would look at them again when it resumes.
+                    silent = False
+                    await _write(client, [sse.id_only(log.current_id())])
+                    continue
                 group.behind.discard(client)
                 group.live.add(client)
                 break
@@ -164,19 +172,35 @@ class Hub:
                 self.close(client, "slow")
                 break
             begin = max(client.cursor, log.first)
-            stop = log.end if fell_behind else min(log.end, begin + REPLAY_RECORDS_MAX)
-            records = [r for r in log.read(begin, stop) if group.filter.matches(r)]
-            missed = group.sent.events - client.behind_from.events if fell_behind else 0
-            client.cursor, client.behind_from = stop, group.sent
             if fell_behind:
-                pieces = self._by_policy(client, records, missed)
-            else:
-                pieces = [piece for r in records for piece in (r.id_line, r.block)]
-                self.metrics.replayed.inc(len(records))
-                replayed += len(records)
-            for chunk in chunks(pieces):
-                await client.write(chunk)
+                await self._make_up(client, group, log.read(begin, log.end), log.end)
+                continue
+            passed = log.read(begin, min(log.end, begin + REPLAY_RECORDS_MAX))
+            client.cursor = begin + len(passed)
+            records = [r for r in passed if group.filter.matches(r)]
+            silent = not records or records[-1] is not passed[-1]
+            replayed += len(records)
+            self.metrics.replayed.inc(len(records))
+            await _write(client, [piece for r in records for piece in (r.id_line, r.block)])
+            if len(passed) == REPLAY_RECORDS_MAX:
+                # A socket with room never waits, so nobody else would have a turn.
+                await asyncio.sleep(0)
         return replayed
+
+    async def _make_up(self, client: Client, group: Group, passed: list[Record], stop: int) -> None:
+        """Send, by its policy, what a client missed while its socket was full."""
+        begin, missed = client.cursor, group.sent.events - client.behind_from.events
+        client.cursor, client.behind_from = stop, group.sent
+        records: list[Record] = []
+        for first in range(0, len(passed), REPLAY_RECORDS_MAX):
+            if first:
+                await asyncio.sleep(0)
+            turn = passed[first : first + REPLAY_RECORDS_MAX]
+            records += [r for r in turn if group.filter.matches(r)]
+        if not records or records[-1] is not passed[-1]:
+            # The group may have been told of it while this client could not be: let it be again.
+            group.told = min(group.told, begin)
+        await _write(client, self._by_policy(client, records, missed))
 
     def _by_policy(self, client: Client, records: list[Record], missed: int) -> list[bytes]:
         kept, dropped = policies.select(
@@ -285,3 +309,8 @@ class Hub:
         now = self.clock.now().timestamp()
         for record in records:
             self.metrics.delivery.observe(max(0.0, now - record.timestamp_ms / 1_000))
+
+
+async def _write(client: Client, pieces: list[bytes]) -> None:
+    for framed in chunks(pieces):
+        await client.write(framed)

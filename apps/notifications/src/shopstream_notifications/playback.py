@@ -248,8 +248,7 @@ class Playback:
         pieces = self._own_frames(log, own, found.records)
         own.update(found.reached)
         told.events += len(found.records)
-        if told.is_due(time.monotonic()):
-            pieces.append(sse.id_only(log.encode(own)))
+        pieces += _progress(log, own, told)
         await _write(client, pieces)
 
     async def _known_boundaries(self, client: Client, log: EventLog) -> Sequence[Boundary]:
@@ -267,14 +266,13 @@ class Playback:
         False when the log dropped its place meanwhile: then ``own`` says where to go on.
         """
         wanted = dict(own)
-        begun = index
         while True:
             if index < log.first:
                 return False
             until = log.covered_at(wanted)
             if until is not None and until <= index:
                 client.cursor = index
-                if index > begun:
+                if told.behind:
                     await client.write(chunk(sse.id_only(log.encode(own))))
                 return True
             stop = min(log.end if until is None else until, index + OWN_IDS_RECORDS_MAX)
@@ -283,9 +281,14 @@ class Playback:
             pieces = self._own_frames(log, own, [r for r in records if client.filter.matches(r)])
             own.update({r.part: r.offset + 1 for r in records})
             told.events += len(pieces) // 2
+            if records:
+                pieces += _progress(log, own, told)
             await _write(client, pieces)
             if until is None and index >= log.end:
                 await self._hub.moved()
+            else:
+                # A socket with room never waits, so nobody else would have a turn.
+                await asyncio.sleep(0)
 
     def _own_frames(
         self, log: EventLog, own: dict[Part, int], records: list[Record]
@@ -315,18 +318,26 @@ class Playback:
 class _Told:
     """What a replay has given its client: how many events, and when the last id without an event.
 
-    Such ids at most every PROGRESS_SECONDS (rule 26).
+    Such ids at most every PROGRESS_SECONDS (rule 26). ``behind``: records have been looked at since
+    then, so that the replay must end with one.
     """
 
     def __init__(self, now: float) -> None:
         self._at = now
         self.events = 0
+        self.behind = False
 
     def is_due(self, now: float) -> bool:
-        if now - self._at < PROGRESS_SECONDS:
-            return False
-        self._at = now
-        return True
+        """After a look at more records."""
+        self.behind = now - self._at < PROGRESS_SECONDS
+        if not self.behind:
+            self._at = now
+        return not self.behind
+
+
+def _progress(log: EventLog, own: Offsets, told: _Told) -> list[bytes]:
+    """The id of what has been looked at, where it is due."""
+    return [sse.id_only(log.encode(own))] if told.is_due(time.monotonic()) else []
 
 
 async def _write(client: Client, pieces: list[bytes]) -> None:
