@@ -6,10 +6,10 @@ import json
 import threading
 from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tests.support.stream import EPOCH, EVERYTHING, PARTS, History, Replica, simulate
 
 from shopstream_notifications import broker, pulse, replay
@@ -107,7 +107,8 @@ def test_a_partition_that_a_new_start_has_found_itself_is_not_added_again() -> N
     owner = StreamConsumer(NOWHERE, Broker(NOWHERE), Source(), _NoSink())
     try:
         started = Started(Topology(EPOCH, known), dict.fromkeys(known, 7))
-        work = _Reader(reader, started, owner)
+        work = _Reader(started, owner)
+        work.begin(reader)
         work._add((known[0], new))
         work._add(known)
         assigned: dict[Part, int] = {
@@ -117,6 +118,44 @@ def test_a_partition_that_a_new_start_has_found_itself_is_not_added_again() -> N
         assert work._position == {known[0]: 7, known[1]: 7, new: 0}
     finally:
         reader.close()
+
+
+def test_a_commit_that_was_refused_is_made_again_but_never_over_a_newer_one() -> None:
+    """On a quiet topic nothing else would commit, and lag would never read 0 (protocol rule 30)."""
+    committed: list[dict[Part, int]] = []
+
+    class Commits:
+        def assign(self, _parts: object) -> None: ...
+
+        def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> None:
+            committed.append({(o.topic, o.partition): o.offset for o in offsets})
+            if len(committed) == 1:
+                raise KafkaException(KafkaError(KafkaError._STATE))
+
+    work = _Reader(
+        Started(Topology(EPOCH, PARTS[:2]), dict.fromkeys(PARTS[:2], 7)),
+        StreamConsumer(NOWHERE, Broker(NOWHERE), Source(), _NoSink()),
+    )
+    work.begin(cast("Consumer", Commits()))
+    work._commit()
+    assert committed.pop() == {PARTS[0]: 7, PARTS[1]: 7}
+    committed.append({})
+    work._commit()
+    assert committed.pop() == {PARTS[0]: 7, PARTS[1]: 7}
+    # The broker refuses later, when one part has moved on; until it answers nothing overtakes.
+    work._uncommitted[PARTS[0]] = 9
+    work._commit()
+    assert committed == [{}]
+    refused = [TopicPartition(*part, 7) for part in PARTS[:2]]
+    work.on_commit(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS), refused)
+    work._commit()
+    assert committed.pop() == {PARTS[0]: 9, PARTS[1]: 7}
+    work.on_commit(None, refused)
+    work._commit()
+    assert committed == [{}], "what the broker took is not committed again"
+    work._uncommitted[PARTS[0]] = 10
+    work._commit()
+    assert committed.pop() == {PARTS[0]: 10}
 
 
 def test_late_timers_do_not_add_up_over_a_drain(monkeypatch: pytest.MonkeyPatch) -> None:

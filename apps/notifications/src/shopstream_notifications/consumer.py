@@ -47,6 +47,8 @@ HANDOVERS_MAX: Final = 8
 #: How long one poll may wait: bounds how late a stop or a commit is noticed.
 POLL_SECONDS: Final = 0.1
 COMMIT_EVERY_SECONDS: Final = 1.0
+#: How long the last commit waits for the answer to the one before it.
+LAST_COMMIT_SECONDS_MAX: Final = 0.5
 RETRY_SECONDS: Final = 1.0
 #: Closing waits for a commit that a silent broker never answers. With what connections get after
 #: the drain it stays below the promised five seconds.
@@ -149,11 +151,15 @@ class StreamConsumer:
                 self._source.set(SourceState.UNAVAILABLE, str(error))
                 self._stop.wait(RETRY_SECONDS)
                 continue
-            consumer = Consumer({**self._config, "error_cb": self.on_error})
+            reader = _Reader(started, self)
+            consumer = Consumer(
+                {**self._config, "error_cb": self.on_error, "on_commit": reader.on_commit}
+            )
             try:
                 self._post(self._sink.started, started)
                 self._source.set(SourceState.RUNNING)
-                _Reader(consumer, started, self).read()
+                reader.begin(consumer)
+                reader.read()
             except _PositionLost as error:
                 _log.warning("stream.position_lost", reason=str(error))
                 self._source.set(SourceState.UNAVAILABLE, str(error))
@@ -216,14 +222,22 @@ class StreamConsumer:
 class _Reader:
     """Polls one assigned consumer, keeps its position, commits it."""
 
-    def __init__(self, consumer: Consumer, started: Started, owner: StreamConsumer) -> None:
-        self._consumer = consumer
+    _consumer: Consumer
+
+    def __init__(self, started: Started, owner: StreamConsumer) -> None:
         self._topology = started.topology
         self._owner = owner
         self._position = dict(started.position)
         self._uncommitted = dict(started.position)
         self._commit_at = time.monotonic()
         self._beside: Part | None = None
+        #: One at a time: while the coordinator is looked for, several would wait, and they may come
+        #: through in any order, the oldest last.
+        self._is_committing = False
+
+    def begin(self, consumer: Consumer) -> None:
+        """Take all parts from the start's position; commits go by the same consumer."""
+        self._consumer = consumer
         consumer.assign([TopicPartition(*part, offset) for part, offset in self._position.items()])
 
     def read(self) -> None:
@@ -239,6 +253,9 @@ class _Reader:
                 self._batch([first, *self._consumer.consume(BATCH_RECORDS_MAX - 1, 0)])
             if time.monotonic() >= self._commit_at:
                 self._commit()
+        deadline = time.monotonic() + LAST_COMMIT_SECONDS_MAX
+        while self._is_committing and time.monotonic() < deadline:
+            self._consumer.poll(POLL_SECONDS)  # for the answer; what is read now is nobody's
         self._commit()
 
     def _add(self, added: tuple[Part, ...]) -> None:
@@ -285,15 +302,27 @@ class _Reader:
 
     def _commit(self) -> None:
         self._commit_at = time.monotonic() + COMMIT_EVERY_SECONDS
-        if not self._uncommitted or not self._owner.may_commit():
+        if self._is_committing or not self._uncommitted or not self._owner.may_commit():
             return
         offsets = [TopicPartition(*part, offset) for part, offset in self._uncommitted.items()]
         self._uncommitted = {}
+        self._is_committing = True
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
+            self.on_commit(error.args[0], offsets)
+
+    def on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+        """Commit again what the broker did not take: on a quiet topic nothing else would."""
+        self._is_committing = False
+        refused = [o for o in offsets if error is not None or o.error is not None]
+        for offset in refused:
+            self._uncommitted.setdefault((offset.topic, offset.partition), offset.offset)
+        if refused:
             # The group only shows lag; nothing resumes from it.
-            _log.warning("stream.commit_failed", code=error.args[0].name())
+            first = error or refused[0].error
+            code = first.name() if first is not None else ""
+            _log.warning("stream.commit_failed", code=code, parts=len(refused))
 
 
 def reader_config(connection: KafkaConnection) -> Config:
