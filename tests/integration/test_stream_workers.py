@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -26,6 +27,7 @@ from shopstream_shared.topics import STREAM_TOPICS
 from shopstream_shared.web import reserve
 
 WORKERS = 2
+TOKEN = "token-of-the-operator"
 CLIENTS = 40
 
 
@@ -41,7 +43,9 @@ def publisher(brokers: str) -> Publisher:
 
 @pytest.fixture(scope="module")
 def running(brokers: str, publisher: Publisher) -> Iterator[StreamService]:
-    with StreamService(brokers, SHOPSTREAM_NOTIFICATIONS_WORKERS=str(WORKERS)) as service:
+    with StreamService(
+        brokers, SHOPSTREAM_NOTIFICATIONS_WORKERS=str(WORKERS), SHOPSTREAM_ADMIN_TOKEN=TOKEN
+    ) as service:
         yield service
 
 
@@ -137,6 +141,31 @@ def test_any_worker_answers_for_all_in_health_and_metrics(service: StreamService
 
     asyncio.run(run())
     wait_until(lambda: metric(service, "connections") == 0, "the streams to be gone")
+
+
+def test_any_worker_shows_and_ends_the_streams_of_all(service: StreamService) -> None:
+    operator = {"Authorization": f"Bearer {TOKEN}"}
+
+    def shown() -> list[str]:
+        answer = service.get("/admin/clients", headers=operator).json()
+        assert answer["silentWorkers"] == []
+        return [row["id"] for row in answer["data"]]
+
+    async def run() -> None:
+        streams = [await (await service.connect()).opened() for _ in range(16)]
+        ids = shown()
+        assert {int(one.partition("-")[0]) for one in ids} == {w.pid for w in workers(service)}
+        assert len(ids) == len(streams)
+        for one in ids:
+            url = f"{service.url}/admin/clients/{one}"
+            ended = await asyncio.to_thread(httpx.delete, url, headers=operator, timeout=10)
+            assert ended.status_code == 204
+        for stream in streams:
+            await stream.to_end()
+            assert len(stream.named("stream.goodbye")) == 1
+        assert shown() == []
+
+    asyncio.run(run())
 
 
 def test_a_killed_worker_costs_no_event_and_another_takes_its_turn_and_its_seat(

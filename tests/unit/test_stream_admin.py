@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,16 +15,20 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr, ValidationError
 from starlette.applications import Starlette
 from tests.support.stream import PARTS, History, Replica, settle, simulate
+from tests.support.system import wait_until
 
-from shopstream_notifications import admin as admin_module
+from shopstream_notifications import peers as peers_module
+from shopstream_notifications import roster as roster_module
 from shopstream_notifications import sampler as sampler_module
 from shopstream_notifications.admin import PATH, Admin
 from shopstream_notifications.client import Client
 from shopstream_notifications.filters import Filter
 from shopstream_notifications.limits import Limits, Place
 from shopstream_notifications.metrics import Metrics
+from shopstream_notifications.peers import Peers, SilentPeer
 from shopstream_notifications.pulse import Pulse
 from shopstream_notifications.refusal import Refusals
+from shopstream_notifications.roster import Roster, Wanted
 from shopstream_notifications.sampler import Sampler
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_notifications.turns import Turns
@@ -47,7 +53,8 @@ def pulse(replica: Replica) -> Pulse:
 def run(test: Test) -> None:
     async def whole() -> None:
         served = replica()
-        routes = Admin(served.hub, pulse(served), SecretStr(TOKEN), Uuid7Source()).routes()
+        peers = Peers(Roster(served.hub, pulse(served), os.getpid()), None)
+        routes = Admin(peers, SecretStr(TOKEN), Uuid7Source()).routes()
         transport = httpx.ASGITransport(Starlette(routes=routes))
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             await test(served, client)
@@ -147,7 +154,7 @@ def test_streams_are_found_by_what_they_are() -> None:
 def test_pages_are_complete_and_bounded_and_never_overlap(
     scan_max: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admin_module, "SCAN_MAX", scan_max)
+    monkeypatch.setattr(roster_module, "SCAN_MAX", scan_max)
 
     async def test(served: Replica, operator: httpx.AsyncClient) -> None:
         for number in range(11):
@@ -240,7 +247,16 @@ def test_e22_a_token_in_the_query_is_refused_even_beside_a_good_one() -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=501", "limit=x", "cursor=-1", "policy=x", "state=x", "cursor=" + "9" * 30],
+    [
+        "limit=0",
+        "limit=501",
+        "limit=x",
+        "cursor=-1",
+        "cursor=7",
+        "policy=x",
+        "state=x",
+        "cursor=1-" + "9" * 30,
+    ],
 )
 def test_a_wrong_parameter_is_named(query: str) -> None:
     async def test(_served: Replica, operator: httpx.AsyncClient) -> None:
@@ -249,6 +265,114 @@ def test_a_wrong_parameter_is_named(query: str) -> None:
         assert answer.json()["errors"][0]["pointer"] == "/" + query.partition("=")[0]
 
     run(test)
+
+
+async def workers_of_one_port(folder: Path) -> tuple[list[Replica], list[Peers]]:
+    """Two processes' worth, each answering the other, and with five streams."""
+    replicas, peers = [replica(), replica()], []
+    for number, served in enumerate(replicas, 1):
+        peers.append(Peers(Roster(served.hub, pulse(served), number), folder))
+        for _ in range(5):
+            await served.connect()
+    return replicas, peers
+
+
+def among(
+    test: Callable[[list[Replica], list[Peers], httpx.AsyncClient], Awaitable[None]], folder: Path
+) -> None:
+    async def whole() -> None:
+        replicas, peers = await workers_of_one_port(folder)
+        tasks = [asyncio.create_task(peer.run()) for peer in peers]
+        await asyncio.to_thread(
+            wait_until, lambda: len(peers[0].workers()) == 2, "both to be there"
+        )
+        app = Starlette(routes=Admin(peers[0], SecretStr(TOKEN), Uuid7Source()).routes())
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as operator:
+            await test(replicas, peers, operator)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("limit", [1, 3, 4, 5, 9, 10, 100])
+def test_whichever_worker_is_asked_shows_the_streams_of_all(limit: int, tmp_path: Path) -> None:
+    async def test(
+        _replicas: list[Replica], _peers: list[Peers], operator: httpx.AsyncClient
+    ) -> None:
+        seen: list[str] = []
+        query: dict[str, Any] | None = {"limit": limit}
+        while query is not None:
+            answer = (await operator.get(PATH, params=query, headers=BEARER)).json()
+            assert len(answer["data"]) <= limit
+            assert answer["silentWorkers"] == []
+            seen += [row["id"] for row in answer["data"]]
+            query = {**query, "cursor": answer["nextCursor"]} if answer["hasMore"] else None
+        assert seen == [f"{worker}-{number}" for worker in (1, 2) for number in range(1, 6)]
+
+    among(test, tmp_path)
+
+
+def test_a_stream_of_another_worker_is_ended_and_only_that(tmp_path: Path) -> None:
+    async def test(
+        replicas: list[Replica], peers: list[Peers], operator: httpx.AsyncClient
+    ) -> None:
+        assert (await operator.delete(f"{PATH}/2-3", headers=BEARER)).status_code == 204
+        assert sorted(replicas[1].hub.clients) == [1, 2, 4, 5]
+        assert len(replicas[0].hub.clients) == 5
+        assert (await operator.delete(f"{PATH}/2-3", headers=BEARER)).status_code == 404
+        assert (await operator.delete(f"{PATH}/3-3", headers=BEARER)).status_code == 404
+        assert (await peers[1].page(1, Wanted(limit=2))).more is True
+
+    among(test, tmp_path)
+
+
+def test_a_worker_that_is_gone_is_left_out_and_one_that_hangs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "ANSWER_SECONDS_MAX", 0.1)
+
+    async def test(
+        _replicas: list[Replica], peers: list[Peers], operator: httpx.AsyncClient
+    ) -> None:
+        with (
+            socket.socket(socket.AF_UNIX) as dead,
+            socket.socket(socket.AF_UNIX) as hanging,
+        ):
+            dead.bind(str(tmp_path / "roster-8"))
+            hanging.bind(str(tmp_path / "roster-9"))
+            hanging.listen()
+            answer = (await operator.get(PATH, headers=BEARER)).json()
+            assert len(answer["data"]) == 10
+            assert answer["silentWorkers"] == [9]
+            kicked = await operator.delete(f"{PATH}/9-1", headers=BEARER)
+            assert (kicked.status_code, kicked.json()["code"]) == (503, "unavailable")
+            assert (await operator.delete(f"{PATH}/8-1", headers=BEARER)).status_code == 404
+            with pytest.raises(SilentPeer):
+                await peers[1].end(9, 1)
+
+    among(test, tmp_path)
+
+
+def test_a_worker_leaves_no_socket_of_its_own_behind(tmp_path: Path) -> None:
+    async def test(
+        _replicas: list[Replica], peers: list[Peers], _operator: httpx.AsyncClient
+    ) -> None:
+        assert peers[0].workers() == [1, 2]
+
+    among(test, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_too_long_a_name_costs_the_view_and_not_the_streams(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    served = replica()
+    peers = Peers(Roster(served.hub, pulse(served), 1), folder)
+    asyncio.run(asyncio.wait_for(peers.run(), 20))
+    assert peers.workers() == [1]
 
 
 @pytest.mark.parametrize("token", ["short", "fifteen-letters", "with white space in it", "é" * 20])

@@ -365,6 +365,28 @@ def test_who_leaves_while_waiting_takes_no_turn_with_it() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("given_first", [True, False])
+def test_a_turn_given_in_the_step_in_which_its_client_leaves_is_not_lost(
+    *, given_first: bool
+) -> None:
+    async def test() -> None:
+        turns, served = Turns(1, 10), list[Reader]()
+        await turns._take(who("holder"))
+        leaving = Reader(turns, who("a"), served)
+        await turn()
+        if given_first:
+            turns._give_back()
+            leaving.task.cancel()
+        else:
+            leaving.task.cancel()
+            turns._give_back()
+        await turn()
+        assert leaving.slices == 0
+        assert (turns._free, turns.waiting) == (1, 0)
+
+    run(test)
+
+
 @given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(["come", "end", "leave"]))))
 def test_turns_are_never_lost_nor_given_twice(steps: list[tuple[int, str]]) -> None:
     async def test() -> None:

@@ -5,34 +5,32 @@ streams by a request to localhost. Without a token in the settings there are no 
 """
 
 import hmac
-import os
+import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from itertools import islice
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
+import msgspec
 from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from shopstream_notifications.client import Client, Policy
+from shopstream_notifications.client import Policy
 from shopstream_notifications.gate import QUERY_REFUSED, TOKEN_PARAMETERS
-from shopstream_notifications.hub import Hub
-from shopstream_notifications.pulse import Pulse
+from shopstream_notifications.peers import Peers, SilentPeer
+from shopstream_notifications.roster import Wanted
 from shopstream_notifications.routes import problem
-from shopstream_notifications.view import STATES, View, moment, view
+from shopstream_notifications.view import STATES
 from shopstream_shared.clock import IdSource
 
 PATH: Final = "/admin/clients"
 LIMIT_DEFAULT: Final = 100
 LIMIT_MAX: Final = 500
-#: So many clients are looked at for one page: a page may be short, but never holds up the loop.
-SCAN_MAX: Final = 5_000
 
 _BEARER: Final = "bearer"
-#: The worker's own ids: a client of another worker of this port is not found here.
-_WORKER: Final = str(os.getpid())
+#: (worker, number): its order is that of the pages.
+_ID: Final = re.compile(r"([0-9]{1,10})-([0-9]{1,18})", re.ASCII)
+_UNAUTHENTICATED: Final = 401
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -46,39 +44,11 @@ class _Refused(Exception):
         self.parameter = parameter
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """None in a member means: any."""
-
-    after: int
-    limit: int
-    policy: str | None
-    state: str | None
-    address: str | None
-    principal: str | None
-    seller_id: str | None
-    subject: str | None
-    type: str | None
-
-    def matches(self, client: Client, seen: View) -> bool:
-        place, wanted = client.place, client.filter
-        return (
-            self.policy in {None, client.policy}
-            and self.state in {None, seen.state}
-            and self.address in {None, place.address, place.network}
-            and self.principal in {None, place.principal}
-            and self.seller_id in {None, wanted.seller_id}
-            and self.subject in {None, wanted.subject}
-            and (self.type is None or wanted.types is None or self.type in wanted.types)
-        )
-
-
 class Admin:
     """The routes, for whoever knows the token."""
 
-    def __init__(self, hub: Hub, pulse: Pulse, token: SecretStr, ids: IdSource) -> None:
-        self._hub = hub
-        self._pulse = pulse
+    def __init__(self, peers: Peers, token: SecretStr, ids: IdSource) -> None:
+        self._peers = peers
         self._token = token.get_secret_value().encode()
         self._ids = ids
 
@@ -107,37 +77,48 @@ class Admin:
         # Latin-1 as it came: compared as bytes, in a time that says nothing of the token.
         right = hmac.compare_digest(given.strip().encode("latin-1"), self._token)
         if scheme.lower() != _BEARER or not right:
-            raise _Refused(401, "send the token as Authorization: Bearer …")
+            raise _Refused(_UNAUTHENTICATED, "send the token as Authorization: Bearer …")
 
     async def _list(self, request: Request) -> Response:
-        asked = _asked(request)
-        rows: list[dict[str, object]] = []
-        last, seen_all = asked.after, True
-        later = (c for c in self._hub.clients.values() if c.number > asked.after)
-        for client in islice(later, SCAN_MAX):
-            if len(rows) == asked.limit:
-                seen_all = False
+        """Worker by worker, in each from its oldest stream on."""
+        wanted = _wanted(request)
+        begin, number = _cursor(request)
+        rows: list[dict[str, Any]] = []
+        silent: list[int] = []
+        after: str | None = None
+        workers = [worker for worker in self._peers.workers() if worker >= begin]
+        for worker in workers:
+            first = number if worker == begin else 0
+            rest = msgspec.structs.replace(wanted, after=first, limit=wanted.limit - len(rows))
+            try:
+                page = await self._peers.page(worker, rest)
+            except SilentPeer:
+                silent.append(worker)
+                continue
+            rows += page.rows
+            if page.more or (len(rows) == wanted.limit and worker != workers[-1]):
+                after = f"{worker}-{page.last}"
                 break
-            last = client.number
-            seen = view(self._hub, client)
-            if asked.matches(client, seen):
-                rows.append(_row(client, seen))
-        has_more = not seen_all or next(later, None) is not None
         return JSONResponse(
-            {"data": rows, "hasMore": has_more, "nextCursor": str(last) if has_more else None},
+            {
+                "data": rows,
+                "hasMore": after is not None,
+                "nextCursor": after,
+                "silentWorkers": silent,
+            },
             headers={"cache-control": "no-store"},
         )
 
     async def _kick(self, request: Request) -> Response:
-        worker, _, number = request.path_params["id"].partition("-")
-        client = (
-            self._hub.clients.get(int(number))
-            if worker == _WORKER and number.isascii() and number.isdigit()
-            else None
-        )
-        if client is None:
-            raise _Refused(404, "no open stream of this process has that id")
-        self._pulse.say_goodbye(client, "kicked")
+        found = _ID.fullmatch(request.path_params["id"])
+        if found is None or int(found[1]) not in self._peers.workers():
+            raise _Refused(404, "no open stream has that id")
+        try:
+            ended = await self._peers.end(int(found[1]), int(found[2]))
+        except SilentPeer:
+            raise _Refused(503, "the worker that has this stream does not answer") from None
+        if not ended:
+            raise _Refused(404, "no open stream has that id")
         return Response(status_code=204)
 
     def _problem(self, request: Request, error: _Refused) -> Response:
@@ -149,15 +130,14 @@ class Admin:
             parameter=error.parameter,
         )
         named = {name.decode(): value.decode() for name, value in headers}
-        if error.status == 401:  # noqa: PLR2004 - the status that asks for credentials (RFC 9110)
+        if error.status == _UNAUTHENTICATED:
             named["www-authenticate"] = "Bearer"
         return Response(body, error.status, named)
 
 
-def _asked(request: Request) -> _Asked:
+def _wanted(request: Request) -> Wanted:
     query = request.query_params
-    return _Asked(
-        after=_number(query.get("cursor"), "cursor", 0, 2**63, 0),
+    return Wanted(
         limit=_number(query.get("limit"), "limit", 1, LIMIT_MAX, LIMIT_DEFAULT),
         policy=_one_of(query.get("policy"), "policy", get_args(Policy)),
         state=_one_of(query.get("state"), "state", STATES),
@@ -167,6 +147,17 @@ def _asked(request: Request) -> _Asked:
         subject=query.get("subject"),
         type=query.get("type"),
     )
+
+
+def _cursor(request: Request) -> tuple[int, int]:
+    """(worker, number) up to which the pages before have looked."""
+    text = request.query_params.get("cursor")
+    if text is None:
+        return 0, 0
+    found = _ID.fullmatch(text)
+    if found is None:
+        raise _Refused(400, "take nextCursor of the page before", "cursor")
+    return int(found[1]), int(found[2])
 
 
 def _number(text: str | None, name: str, least: int, most: int, default: int) -> int:
@@ -183,25 +174,3 @@ def _one_of(text: str | None, name: str, allowed: tuple[str, ...]) -> str | None
     if text is not None and text not in allowed:
         raise _Refused(400, f"one of {', '.join(allowed)}", name)
     return text
-
-
-def _row(client: Client, seen: View) -> dict[str, object]:
-    return {
-        "id": f"{_WORKER}-{client.number}",
-        "address": client.place.address,
-        "principal": client.place.principal or None,
-        "filter": _query(client),
-        "policy": client.policy,
-        "state": seen.state,
-        "lagRecords": seen.lag_records,
-        "bytesWaiting": seen.bytes_waiting,
-        "since": moment(client.since),
-    }
-
-
-def _query(client: Client) -> dict[str, list[str]]:
-    """The filter as the query that asks for it."""
-    query: dict[str, list[str]] = {}
-    for name, text in client.filter.parameters():
-        query.setdefault(name, []).append(text)
-    return query

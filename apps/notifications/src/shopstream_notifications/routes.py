@@ -194,6 +194,7 @@ _PROBLEMS: Final = {
     401: ("unauthenticated", "Who asks is not known"),
     404: ("not_found", "There is nothing here"),
     405: ("method_not_allowed", "The method is not allowed here"),
+    503: ("unavailable", "This cannot be answered now"),
 }
 
 

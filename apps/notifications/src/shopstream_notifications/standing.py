@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -22,4 +23,6 @@ class Standing:
     #: Whether others serve, so that this one may drain without the service being away.
     is_relieved: Callable[[], bool] = lambda: False
     #: A bound on the drain beside the setting's; asked when it begins.
+    #: Where workers of one port find each other; None: there are no others.
+    folder: Path | None = None
     drain_seconds_max: Callable[[], float] = lambda: math.inf

@@ -1,5 +1,6 @@
 """Puts the service together: every part gets what it needs, in one place."""
 
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ from shopstream_notifications.gate import Gate
 from shopstream_notifications.hub import Hub
 from shopstream_notifications.limits import Limits
 from shopstream_notifications.metrics import Metrics
+from shopstream_notifications.peers import Peers
 from shopstream_notifications.playback import Playback
 from shopstream_notifications.protocol import StreamProtocol, counted_by
 from shopstream_notifications.pulse import Pulse
 from shopstream_notifications.records import Offsets, Part
 from shopstream_notifications.refusal import Refusals
 from shopstream_notifications.replay import ColdReplays
+from shopstream_notifications.roster import Roster
 from shopstream_notifications.routes import PATH, StreamEndpoint, problem
 from shopstream_notifications.sampler import Sampler
 from shopstream_notifications.settings import NotificationsSettings
@@ -116,11 +119,15 @@ async def wire(
         gate=Gate(limits, Callers(settings.trusted_proxies), refusals),
         cors_origins=settings.cors_origins,
     )
-    checks = {"kafka": Check(_kafka(source)), "drain": Check(_drain(hub, standing.is_relieved))}
-    if settings.canary_seconds:
+    checks = {
+        "kafka": Check(_kafka(source)),
+        "drain": Check(_drain(hub, standing.is_relieved)),
         # A report for operators: what it depends on decides by itself whether to send us clients.
-        checks["canary"] = Check(canary.probe, for_ready=False)
+        **({"canary": Check(canary.probe, for_ready=False)} if settings.canary_seconds else {}),
+    }
     health = Health(checks, clock)
+
+    peers = Peers(Roster(hub, pulse, os.getpid()), standing.folder)
 
     async def drain() -> None:
         hub.draining = True
@@ -133,7 +140,7 @@ async def wire(
                 _operations(
                     _of_all(standing, checks, clock),
                     standing.metrics or registry,
-                    _admin(settings, hub, pulse),
+                    _admin(settings, peers),
                 ),
             ),
             protocol=protocol,
@@ -144,6 +151,7 @@ async def wire(
                 "stream-heartbeats": pulse.run_heartbeats,
                 "stream-progress": pulse.run_progress,
                 "stream-sampler": sampler.run,
+                "stream-peers": peers.run,
                 **(
                     {"stream-canary": partial(canary.run, consumer.read_beside)}
                     if settings.canary_seconds
@@ -180,11 +188,11 @@ def _of_all(standing: Standing, checks: dict[str, Check], clock: Clock) -> Healt
     return Health({**checks, "workers": Check(standing.others, for_ready=False)}, clock)
 
 
-def _admin(settings: NotificationsSettings, hub: Hub, pulse: Pulse) -> list[Route]:
+def _admin(settings: NotificationsSettings, peers: Peers) -> list[Route]:
     """None without a token: there is nothing that could guard them."""
     if settings.admin_token is None:
         return []
-    return Admin(hub, pulse, settings.admin_token, Uuid7Source()).routes()
+    return Admin(peers, settings.admin_token, Uuid7Source()).routes()
 
 
 def _operations(health: Health, registry: CollectorRegistry, admin: Sequence[Route]) -> Starlette:

@@ -51,6 +51,7 @@ class Worker:
             metrics=shared_metrics.sum_of_all(self._folder.metrics),
             others=self._picture.probe,
             is_relieved=self._picture.is_relieved,
+            folder=self._folder.path,
             drain_seconds_max=lambda: self._drain_seconds_max,
         )
         # Last of all: from here on the kernel sends connections.
