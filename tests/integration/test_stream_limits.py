@@ -211,6 +211,24 @@ def test_e14_half_open_client_is_found_by_the_heartbeat_and_dropped_with_its_soc
         wait_until(lambda: metric(service, dead) == dead_before + 1, "it to be counted as dead")
 
 
+def test_e21_proxies_are_told_to_buffer_nothing_whatever_the_answer(
+    service: StreamService,
+) -> None:
+    async def run() -> None:
+        caller = {"X-Seller-Id": "proxied", **from_address("203.0.113.21")}
+        opened = [await (await service.connect(headers=caller)).opened() for _ in range(2)]
+        full = await refused(service, caller)
+        head = await asyncio.to_thread(httpx.head, f"{service.url}/events/stream", timeout=10)
+        for headers in (opened[0].connection.headers, full.connection.headers, head.headers):
+            assert headers["cache-control"] == "no-store, no-transform"
+            assert headers["x-accel-buffering"] == "no"
+            assert "connection" not in headers, "it is of HTTP/1.1 alone"
+        for stream in opened:
+            stream.cut()
+
+    asyncio.run(run())
+
+
 def test_e22_a_token_in_the_url_is_refused_and_never_logged(service: StreamService) -> None:
     answer = service.get("/events/stream?access_token=very-secret-value")
     assert answer.status_code == 400

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
@@ -112,6 +112,7 @@ def test_an_ipv6_host_cannot_count_as_many(*, address: str, other: str, same: bo
     assert (network_of(address) == network_of(other)) is same
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 5), st.sampled_from(["a", "b"]), st.sampled_from(["", "p", "q"]))
@@ -387,6 +388,7 @@ def test_a_turn_given_in_the_step_in_which_its_client_leaves_is_not_lost(
     run(test)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(["come", "end", "leave"]))))
 def test_turns_are_never_lost_nor_given_twice(steps: list[tuple[int, str]]) -> None:
     async def test() -> None:
