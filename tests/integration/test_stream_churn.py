@@ -1,0 +1,93 @@
+"""Connections that come and go leave nothing behind: counted by objects, in the service's loop.
+
+The full form, over memory, is `python -m tests.endurance churn`.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+from tests.support.churning import churn
+from tests.support.components import LocalComponents
+from tests.support.stream_service import Publisher
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from shopstream_notifications.client import Client
+from shopstream_notifications.protocol import StreamProtocol
+from shopstream_notifications.service import run_service
+from shopstream_notifications.settings import NotificationsSettings
+from shopstream_notifications.wiring import Resources, Runner
+from shopstream_shared.web import bind
+
+CONNECTS = 2_000
+WATCHED = (StreamProtocol, RequestResponseCycle, Client, asyncio.Task)
+#: Tasks that end on their way out of a step of the loop.
+SPARE = 5
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """The service takes the signals of the test's process; afterwards they are as they were."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def objects() -> Counter[str]:
+    gc.collect()
+    found: Counter[str] = Counter()
+    for one in gc.get_objects():
+        for kind in WATCHED:
+            if isinstance(one, kind):
+                found[kind.__name__] += 1
+    return found
+
+
+def test_e15_connections_that_come_and_go_leave_no_object_and_no_socket(
+    session_components: LocalComponents, own_signals: None
+) -> None:
+    brokers = session_components.kafka_brokers
+    Publisher(brokers)
+    listener = bind("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    process = psutil.Process()
+    seen: list[tuple[Counter[str], int]] = []
+
+    def look() -> None:
+        seen.append((objects(), process.num_fds()))
+
+    def beside(resources: Resources) -> dict[str, Runner]:
+        async def come_and_go() -> None:
+            # Caches, the log and lazily made things are there after some.
+            await churn(port, 100)
+            await until(lambda: resources.streams() == 0)
+            look()
+            await churn(port, CONNECTS)
+            await until(lambda: resources.streams() == 0)
+            # Well within uvicorn's keep-alive time, for which it would keep what was reset.
+            look()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        return {"come-and-go": come_and_go}
+
+    settings = NotificationsSettings.model_validate(
+        {"KAFKA_BROKERS": brokers, "SHOPSTREAM_DRAIN_SECONDS": "0"}
+    )
+    run_service(settings, listener, beside=beside)
+
+    (before, fds_before), (after, fds_after) = seen
+    grown = {kind: count for kind, count in (after - before).items() if count > SPARE}
+    assert grown == {}
+    assert fds_after <= fds_before + SPARE
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 - what is waited for is another part's state
+            await asyncio.sleep(0.01)
