@@ -25,6 +25,7 @@ from shopstream_notifications.run_dir import PREFIX, RunDir, run_dir
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_shared.topics import STREAM_TOPICS
 from shopstream_shared.web import reserve
+from shopstream_stack import status
 
 WORKERS = 2
 TOKEN = "token-of-the-operator"
@@ -112,6 +113,18 @@ def test_e01_each_worker_reads_all_itself_on_the_one_port_and_one_commits(
     asyncio.run(run())
     assert listeners(service.port) == {worker.pid for worker in workers(service)}
     wait_until(lambda: stands_at_the_end(brokers), "the group to stand at the end", seconds_max=20)
+
+
+def test_status_counts_the_parent_and_its_workers_and_sums_their_memory(
+    service: StreamService,
+) -> None:
+    processes, memory = status.family(service.process.pid)
+    assert processes == 1 + WORKERS
+    alone = [status.family(worker.pid) for worker in workers(service)]
+    assert all(count == 1 for count, _ in alone)
+    # What they share is counted in parts, which move; the parent's own is the rest.
+    assert memory is not None
+    assert memory > sum(size for _, size in alone if size is not None)
 
 
 def stands_at_the_end(brokers: str) -> bool:

@@ -8,9 +8,7 @@ it ends.
 
 import asyncio
 import contextlib
-import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -19,15 +17,12 @@ from typing import Final
 
 import msgspec
 
-from shopstream_analytics.worker.report import LINE_BYTES_MAX, Report, decode_report
+from shopstream_analytics.worker.report import Report, decode_report
 from shopstream_analytics.worker.sinks import WORKERS, WorkerName
+from shopstream_shared.children import Child, Pauses, Silent
 from shopstream_shared.health import Unhealthy
 from shopstream_shared.logs import get_logger
 
-PAUSE_FIRST_SECONDS: Final = 0.5
-PAUSE_LAST_SECONDS: Final = 10.0
-#: A worker that lived so long starts with the first pause again.
-GOOD_LIFE_SECONDS: Final = 30.0
 SILENT_SECONDS_MAX: Final = 30.0
 #: Imports take seconds of processor time: starved of it, a worker killed at 30 s never came up.
 START_SECONDS_MAX: Final = 180.0
@@ -46,32 +41,34 @@ class WorkerProcess:
     name: WorkerName
     report: Report | None = None
     starts: int = 0
-    pid: int | None = None
+    _child: Child | None = None
     _reported_at: float = 0.0
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Keep the worker alive until told to stop."""
-        pause = PAUSE_FIRST_SECONDS
+        pauses = Pauses()
         while not self._stopping.is_set():
             born = time.monotonic()
             code = await self._live()
             if self._stopping.is_set():
                 return
-            if time.monotonic() - born > GOOD_LIFE_SECONDS:
-                pause = PAUSE_FIRST_SECONDS
+            pause = pauses.after(time.monotonic() - born)
             log.warning("worker ended", worker=self.name, code=code, pause_seconds=pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
-            pause = min(pause * 2, PAUSE_LAST_SECONDS)
 
     def stop(self) -> None:
         """Ask the worker to end."""
         self._stopping.set()
-        if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
+        if self._child is not None:
+            self._child.signal(signal.SIGTERM)
+
+    @property
+    def pid(self) -> int | None:
+        """None while there is no process."""
+        return None if self._child is None else self._child.pid
 
     @property
     def patience(self) -> float:
@@ -92,30 +89,22 @@ class WorkerProcess:
         return f"{len(report.lags)} partitions, {sum(lag_of(report))} behind"
 
     async def _live(self) -> int:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with ours:
-            with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    *("-m", "shopstream_analytics.worker", self.name, str(theirs.fileno())),
-                    pass_fds=[theirs.fileno()],
-                )
-            self.pid = process.pid
-            self.starts += 1
-            self._reported_at = time.monotonic()
-            log.info("worker started", worker=self.name, worker_pid=process.pid)
-            listener = asyncio.create_task(self._listen(ours, process))
-            try:
-                return await self._end_of(process)
-            finally:
-                self.pid = None
-                self.report = None
-                listener.cancel()
-                await asyncio.gather(listener, return_exceptions=True)
+        child = await Child.start((sys.executable, "-m", "shopstream_analytics.worker", self.name))
+        self._child = child
+        self.starts += 1
+        self._reported_at = time.monotonic()
+        log.info("worker started", worker=self.name, worker_pid=child.pid)
+        listener = asyncio.create_task(self._listen(child))
+        try:
+            return await self._end_of(child)
+        finally:
+            self._child = None
+            self.report = None
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
 
-    async def _end_of(self, process: asyncio.subprocess.Process) -> int:
-        ended = asyncio.create_task(process.wait())
+    async def _end_of(self, child: Child) -> int:
+        ended = asyncio.create_task(child.ended())
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -125,25 +114,16 @@ class WorkerProcess:
             await asyncio.wait((ended,), timeout=STOP_SECONDS_MAX)
         if not ended.done():
             log.error("worker killed", worker=self.name, reason="did not stop")
-            process.kill()
+            child.signal(signal.SIGKILL)
         return await ended
 
-    async def _listen(self, ours: socket.socket, process: asyncio.subprocess.Process) -> None:
-        reader, writer = await asyncio.open_connection(sock=ours.dup(), limit=LINE_BYTES_MAX)
+    async def _listen(self, child: Child) -> None:
         try:
-            while True:
-                try:
-                    async with asyncio.timeout(self.patience):
-                        line = await reader.readline()
-                except TimeoutError:
-                    log.error("worker killed", worker=self.name, reason="silent")  # noqa: TRY400 - no trace to show
-                    process.kill()
-                    return
-                if not line:
-                    return
+            async for line in child.lines(lambda: self.patience):
                 self._hear(line)
-        finally:
-            writer.close()
+        except Silent:
+            log.error("worker killed", worker=self.name, reason="silent")  # noqa: TRY400 - no trace to show
+            child.signal(signal.SIGKILL)
 
     def _hear(self, line: bytes) -> None:
         try:

@@ -109,15 +109,6 @@ class Child:
         self._line.close()
         return code
 
-    async def end(self, seconds_max: float) -> int:
-        """Ask the child to end, kill it if that has not helped in time; the exit code."""
-        self.signal(signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds_max):
-                return await self.ended()
-        self.signal(signal.SIGKILL)
-        return await self.ended()
-
 
 def follow_parent(
     parent: socket.socket,

@@ -68,11 +68,13 @@ def _local(system: System, name: str) -> Row:
     where = ", ".join(map(str, wanted if record is None else record.ports))
     if record is None:
         return Row(name, None, where, "stopped", "", None)
-    memory = _memory(record.pid)
+    processes, memory = family(record.pid)
     if record.ports != wanted:
         reason = f"runs on another port than the one asked for ({wanted[0]})"
         return Row(name, record.pid, where, "unhealthy", reason, memory)
     state, reason = _verdict(spec.check)
+    if spec.kind == "service" and processes > 1:
+        reason = reason or f"{processes} processes"
     return Row(name, record.pid, where, state, reason, memory)
 
 
@@ -118,13 +120,17 @@ def _verdict(check: Callable[[], None]) -> tuple[State, str]:
     return "healthy", ""
 
 
-def _memory(pid: int) -> int | None:
-    """Memory of a process and its children, what they share counted once where it is known."""
+def family(pid: int) -> tuple[int, int | None]:
+    """A process and all its children: how many, and their memory in bytes.
+
+    What they share is counted once where that is known; None when one of them has just ended.
+    """
     try:
         leader = psutil.Process(pid)
-        return sum(_own_memory(process) for process in [leader, *leader.children(recursive=True)])
+        processes = [leader, *leader.children(recursive=True)]
+        return len(processes), sum(map(_own_memory, processes))
     except psutil.Error:
-        return None
+        return 1, None
 
 
 def _own_memory(process: psutil.Process) -> int:

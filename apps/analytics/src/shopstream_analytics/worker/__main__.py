@@ -8,9 +8,9 @@ import socket
 import sys
 
 from shopstream_analytics.settings import AnalyticsSettings
-from shopstream_analytics.worker.lifeline import follow_parent
 from shopstream_analytics.worker.run import Worker, WorkerFailed
 from shopstream_analytics.worker.sinks import WORKERS, WorkerName
+from shopstream_shared.children import follow_parent
 from shopstream_shared.logs import configure, get_logger
 from shopstream_shared.settings import exit_usage
 
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     reports = None
     if len(arguments) > 1:
         reports = socket.socket(fileno=int(arguments[1]))
-        follow_parent(reports, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        follow_parent(reports, lambda: os.kill(os.getpid(), signal.SIGTERM), signal_too=True)
     return asyncio.run(_run(name, settings, reports))
 
 

@@ -5,8 +5,6 @@ from typing import Final, Literal
 import msgspec
 
 REPORT_SECONDS: Final = 1.0
-#: A line is far smaller; a longer one is a fault and is not read on.
-LINE_BYTES_MAX: Final = 65_536
 
 State = Literal["waiting", "running", "halted"]
 
