@@ -1,6 +1,6 @@
-"""Connections that come and go leave nothing behind: counted by objects, in the service's loop.
+"""Connections as they come and go, seen from inside: the service runs in the test's own loop.
 
-The full form, over memory, is `python -m tests.endurance churn`.
+The full form of what is counted here, over memory, is `python -m tests.endurance churn`.
 """
 
 import asyncio
@@ -22,12 +22,14 @@ from shopstream_notifications.protocol import StreamProtocol
 from shopstream_notifications.service import run_service
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_notifications.wiring import Resources, Runner
-from shopstream_shared.web import bind
+from shopstream_shared import web
 
 CONNECTS = 2_000
 WATCHED = (StreamProtocol, RequestResponseCycle, Client, asyncio.Task)
 #: Tasks that end on their way out of a step of the loop.
 SPARE = 5
+#: Of the loop, which has a few things to do between the listener's end and the connections'.
+TURNS = 20
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_e15_connections_that_come_and_go_leave_no_object_and_no_socket(
 ) -> None:
     brokers = session_components.kafka_brokers
     Publisher(brokers)
-    listener = bind("127.0.0.1", 0)
+    listener = web.bind("127.0.0.1", 0)
     port = listener.getsockname()[1]
     process = psutil.Process()
     seen: list[tuple[Counter[str], int]] = []
@@ -76,15 +78,53 @@ def test_e15_connections_that_come_and_go_leave_no_object_and_no_socket(
 
         return {"come-and-go": come_and_go}
 
-    settings = NotificationsSettings.model_validate(
-        {"KAFKA_BROKERS": brokers, "SHOPSTREAM_DRAIN_SECONDS": "0"}
-    )
-    run_service(settings, listener, beside=beside)
+    run_service(settings_for(brokers), listener, beside=beside)
 
     (before, fds_before), (after, fds_after) = seen
     grown = {kind: count for kind, count in (after - before).items() if count > SPARE}
     assert grown == {}
     assert fds_after <= fds_before + SPARE
+
+
+def settings_for(brokers: str) -> NotificationsSettings:
+    return NotificationsSettings.model_validate(
+        {"KAFKA_BROKERS": brokers, "SHOPSTREAM_DRAIN_SECONDS": "0"}
+    )
+
+
+def test_e12_a_connection_whose_request_is_on_its_way_at_the_end_is_waited_for(
+    session_components: LocalComponents, own_signals: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is waited for is what counts here, not how long.
+    monkeypatch.setattr(web, "FIRST_REQUEST_SECONDS_MAX", 20.0)
+    listener = web.bind("127.0.0.1", 0)
+    address = listener.getsockname()
+    answers: list[bytes] = []
+
+    async def connects() -> bool:
+        try:
+            _, writer = await asyncio.open_connection(*address)
+        except OSError:
+            return False
+        writer.transport.abort()
+        return True
+
+    async def ask_late() -> None:
+        reader, writer = await asyncio.open_connection(*address)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while await connects():
+            pass
+        for _ in range(TURNS):
+            await asyncio.sleep(0)  # the listener is closed; what follows that at once is done
+        writer.write(b"GET /events/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        answers.append(await reader.read())
+        writer.close()
+
+    beside = {"ask-late": ask_late}
+    run_service(settings_for(session_components.kafka_brokers), listener, beside=lambda _: beside)
+
+    assert answers[0].startswith(b"HTTP/1.1 200")
+    assert b"event: stream.goodbye" in answers[0]
 
 
 async def until(holds: Callable[[], bool]) -> None:
