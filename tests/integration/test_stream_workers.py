@@ -223,7 +223,8 @@ def test_e23_a_rolling_restart_with_clients_loses_nothing_and_spreads_their_retu
             service.process.send_signal(signal.SIGHUP)
             published = 0
             while not is_done():
-                assert service.get("/health").status_code == 200, "never without both"
+                answer = service.get("/health")
+                assert answer.status_code == 200, answer.text
                 await asyncio.to_thread(publisher.publish, an_event())
                 published += 1
             await fleet.complete(published, seconds_max=60)

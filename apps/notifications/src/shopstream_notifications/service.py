@@ -24,6 +24,12 @@ AFTER_DRAIN_SECONDS: Final = 2
 #: busy stream is looked through many times a second, with thousands of clients for 100 ms at times.
 YOUNG_OBJECTS_MAX: Final = 50_000
 
+#: A listener that is opened late waits for the broker, but no longer: health must answer.
+LISTEN_SECONDS_MAX: Final = 5.0
+_LOOKS: Final = 100
+
+#: Opens the listener; called once the reader is at work.
+Open = Callable[[], socket.socket]
 #: What else runs beside the service, by name.
 Beside = Callable[[Resources], dict[str, Runner]]
 
@@ -34,17 +40,24 @@ def _nothing(_resources: Resources) -> dict[str, Runner]:
 
 def run_service(
     settings: NotificationsSettings,
-    listener: socket.socket,
+    listener: socket.socket | Open,
     standing: Standing | None = None,
     beside: Beside = _nothing,
 ) -> None:
-    """Serve until SIGTERM; ``standing`` is what others there are, ``beside`` what they ask."""
+    """Serve until SIGTERM; ``standing`` is what others there are, ``beside`` what they ask.
+
+    A listener that is opened here is opened when the service is healthy, or after
+    LISTEN_SECONDS_MAX: where others listen too, nobody is sent to one that cannot serve yet.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(settings, listener, standing or Standing(), beside))
 
 
 async def _run(
-    settings: NotificationsSettings, listener: socket.socket, standing: Standing, beside: Beside
+    settings: NotificationsSettings,
+    listener: socket.socket | Open,
+    standing: Standing,
+    beside: Beside,
 ) -> None:
     """A side task that dies takes the process with it."""
     async with wire(settings, standing) as resources, asyncio.TaskGroup() as group:
@@ -56,6 +69,9 @@ async def _run(
             if not drains:
                 drains.append(group.create_task(resources.drain(), name="stream-drain"))
 
+        if not isinstance(listener, socket.socket):
+            await _healthy(resources)
+            listener = listener()
         # What is there now stays; no collection need go through it.
         gc.collect()
         gc.freeze()
@@ -70,6 +86,13 @@ async def _run(
         resources.give_up()
         for task in (*tasks, *drains):
             task.cancel()
+
+
+async def _healthy(resources: Resources) -> None:
+    for _ in range(_LOOKS):
+        if (await resources.health.report()).status == "healthy":
+            return
+        await asyncio.sleep(LISTEN_SECONDS_MAX / _LOOKS)
 
 
 def allow_many_sockets() -> None:

@@ -39,6 +39,7 @@ class Worker:
         self._parent = parent
         self._picture = Picture()
         self._drain_seconds_max = math.inf
+        self._listens = False
         shared_metrics.write_as(slot)
 
     def run(self, settings: NotificationsSettings) -> None:
@@ -54,9 +55,13 @@ class Worker:
             folder=self._folder.path,
             drain_seconds_max=lambda: self._drain_seconds_max,
         )
-        # Last of all: from here on the kernel sends connections.
+        run_service(settings, lambda: self._listen(settings), standing, self._beside)
+
+    def _listen(self, settings: NotificationsSettings) -> socket.socket:
+        """From here on the kernel sends connections."""
         listener = bind(settings.host, settings.port, shared=True)
-        run_service(settings, listener, standing, self._beside)
+        self._listens = True
+        return listener
 
     def _beside(self, resources: Resources) -> dict[str, Runner]:
         return {"stream-reports": lambda: self._report_on(resources)}
@@ -70,6 +75,8 @@ class Worker:
                 for name, check in health.checks.items()
                 if check.status != "healthy"
             ]
+            if not self._listens:
+                troubles.insert(0, "not listening yet")
             report = Report(streams=resources.streams(), trouble="; ".join(troubles) or None)
             self._tell(encode(report))
             pause = REPORT_SECONDS if not troubles else pause
