@@ -86,8 +86,7 @@ class Admin:
         rows: list[dict[str, Any]] = []
         silent: list[int] = []
         after: str | None = None
-        workers = [worker for worker in self._peers.workers() if worker >= begin]
-        for worker in workers:
+        for worker in (worker for worker in self._peers.workers() if worker >= begin):
             first = number if worker == begin else 0
             rest = msgspec.structs.replace(wanted, after=first, limit=wanted.limit - len(rows))
             try:
@@ -96,7 +95,8 @@ class Admin:
                 silent.append(worker)
                 continue
             rows += page.rows
-            if page.more or (len(rows) == wanted.limit and worker != workers[-1]):
+            # With nothing left to take, the next worker still says whether it has any.
+            if page.more:
                 after = f"{worker}-{page.last}"
                 break
         return JSONResponse(
