@@ -51,6 +51,8 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     open_seconds_max: float = 60.0
     slow: int = 0
     reconnect: bool = False
+    #: Filters thin the sequences out: only their order is checked.
+    sparse: bool = False
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -202,6 +202,8 @@ func (s *stream) message() {
 		shard.fault("stream %d: %s: %d came after %d", s.index, s.keyName(), event.sequence,
 			seen.last)
 		return
+	case shard.run.spec.Sparse:
+		seen.last = event.sequence
 	default:
 		shard.lost += int64(event.sequence - seen.last - 1)
 		shard.fault("stream %d: %s: %d follows %d", s.index, s.keyName(), event.sequence,

@@ -73,7 +73,7 @@ type streamRun struct {
 	stop          context.CancelFunc
 	opening       chan struct{}
 	// Counted over the whole run.
-	open, ready                         atomic.Int64
+	open, ready, lost                   atomic.Int64 // lost: refused for good
 	opened, closed, refused, reconnects atomic.Int64
 	missed                              bool
 	releaseMutex                        sync.Mutex
@@ -161,7 +161,7 @@ func (r *streamRun) start() {
 		}
 		go one.live(r)
 	}
-	for r.ready.Load() < int64(r.spec.Connections) && time.Now().Before(ends) {
+	for r.ready.Load()+r.lost.Load() < int64(r.spec.Connections) && time.Now().Before(ends) {
 		time.Sleep(settlePoll)
 	}
 	if short := int64(r.spec.Connections) - r.ready.Load(); short > 0 {
@@ -231,6 +231,7 @@ func (s *stream) mayTryAgain(run *streamRun, err error) bool {
 	var refused *refusal
 	final := errors.As(err, &refused) && !refused.temporary()
 	if final {
+		run.lost.Add(1)
 		s.shard.mutex.Lock()
 		s.shard.fault("stream %d: %v", s.index, err)
 		s.shard.mutex.Unlock()

@@ -31,6 +31,8 @@ type StreamSpec struct {
 	Slow int `json:"slow"`
 	// A stream that the server ends is resumed; without, it is a fault.
 	Reconnect bool `json:"reconnect"`
+	// The filters thin out the sequences: a skip is no loss, only their order is checked.
+	Sparse bool `json:"sparse"`
 }
 
 // StreamGroup is connections with one path, hence one filter.
