@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.support.data_filters import (
     SELLERS,
@@ -18,11 +18,14 @@ from tests.support.data_filters import (
     record_of,
 )
 
+from shopstream_notifications import predicates
+from shopstream_notifications import shelves as shelves_module
 from shopstream_notifications.errors import BadFilter
 from shopstream_notifications.fields import FIELDS
 from shopstream_notifications.filters import Filter, compile_filter
 from shopstream_notifications.intervals import Intervals, place
-from shopstream_notifications.predicates import HIGHEST, LOWEST, Between
+from shopstream_notifications.predicates import HIGHEST, LOWEST, Between, Predicate
+from shopstream_notifications.records import Record
 from shopstream_notifications.shelves import CROWD, Shelves
 from shopstream_shared.events.registry import EVENT_TYPES
 
@@ -76,44 +79,107 @@ def test_equal_wishes_are_equal_filters_and_can_be_written_out(
     assert read_back.parameters() == wanted.parameters()
 
 
-filters = st.tuples(
-    wishes,
-    st.sampled_from(("", "product.*", "order.created", "inventory.*,product.updated")),
-    st.sampled_from(("", *SELLERS)),
-    st.sampled_from(("", *SUBJECTS)),
-)
-events = st.tuples(
-    st.sampled_from(TYPES), datas(), st.sampled_from(SELLERS), st.sampled_from(SUBJECTS)
-)
+class Crowd:
+    """Filters and events so close to each other that an event meets many of them."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+
+    def filter(self) -> Filter:
+        pick = self.chance.choice
+        path = pick(("stock", "threshold", "name", "sku", "items.productId", "items.quantity"))
+        wish = [
+            self._asked(path) for path in {path, *([pick(("name", "stock"))] * pick((0, 0, 1)))}
+        ]
+        return compiled(
+            wish,
+            types=pick(("", "product.*", "product.created,order.paid", "inventory.*,order.*")),
+            seller=pick(("", "", *SELLERS)),
+            subject=pick(("", "", *SUBJECTS)),
+        )
+
+    def _asked(self, path: str) -> Asked:
+        pick = self.chance.choice
+        if path in ("stock", "threshold", "items.quantity"):
+            operator = pick(("eq", "in", "ge", "lt"))
+            numbers = [Decimal(self.chance.randrange(5)) for _ in range(1 + 2 * (operator == "in"))]
+            return Asked(path, operator, tuple(numbers))
+        operator = pick(("eq", "in", "prefix", "prefix"))
+        words = [pick(("a", "ab", "abc", "b")) for _ in range(1 + 2 * (operator == "in"))]
+        null = (None,) * (path == "sku" and operator == "in")
+        return Asked(path, operator, (*words, *null))
+
+    def event(self) -> Record:
+        pick, number = self.chance.choice, self.chance.randrange
+        items = [{"productId": pick(("a", "abc")), "quantity": number(5)} for _ in range(number(3))]
+        data = {
+            "stock": number(5),
+            "threshold": pick((None, number(5))),
+            "name": pick(("", "a", "ab", "abcd")),
+            "sku": pick((None, "b", "ab")),
+            "items": items,
+        }
+        event_type = pick((*TYPES, "order.paid"))
+        seller, subject = pick((*SELLERS, "none")), pick((*SUBJECTS, "none"))
+        return event(event_type, carried(event_type, data), seller=seller, subject=subject)
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(filters, max_size=30), st.lists(events, min_size=1, max_size=10), st.randoms())
-def test_the_index_finds_what_a_look_at_every_filter_finds(
-    asked_for: list[Any], happened: list[Any], chance: random.Random
-) -> None:
+@pytest.mark.parametrize("seed", range(8))
+def test_the_index_finds_what_a_look_at_every_filter_finds(seed: int) -> None:
+    crowd = Crowd(seed)
     shelves: Shelves[int] = Shelves()
     known: dict[Filter, int] = {}
-    for number, (wish, types, seller, subject) in enumerate(asked_for):
+    met = 0
+    for number in range(300):
         try:
-            wanted = compiled(wish, types=types, seller=seller, subject=subject)
+            wanted = crowd.filter()
         except BadFilter:
             continue
         if wanted not in known:
             known[wanted] = number
             shelves.add(wanted, number)
-        if chance.random() < 0.2:
-            gone = chance.choice(sorted(known, key=lambda w: known[w]))
+        if crowd.chance.random() < 0.3:
+            gone = crowd.chance.choice(list(known))
             shelves.remove(gone)
             del known[gone]
-    for event_type, data, seller, subject in happened:
-        record = event(event_type, carried(event_type, data), seller=seller, subject=subject)
+        record = crowd.event()
         found = shelves.matching(record)
         assert sorted(found) == sorted(n for wanted, n in known.items() if wanted.matches(record))
+        met += len(found)
+    assert met > 300, "else nothing was tried"
     for wanted in known:
         shelves.remove(wanted)
     assert not shelves
     assert not shelves._rooms, "nothing is left of filters that are gone"
+
+
+def test_an_event_is_held_against_what_it_matches_not_against_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thousand price alerts in one currency, and as many price bands."""
+    checked = 0
+
+    def counted(predicate: Predicate, data: Any) -> bool:
+        nonlocal checked
+        checked += 1
+        return original(predicate, data)
+
+    original = predicates.holds
+    monkeypatch.setattr(shelves_module, "holds", counted)
+    shelves: Shelves[int] = Shelves()
+    for number in range(1_000):
+        price = ("data.price", f"lt.{number}")
+        shelves.add(compile_filter("", "", "", [("data.currency", "eq.EUR"), price]), number)
+        band = [("data.price", f"ge.{number}"), ("data.price", f"lt.{number + 1}")]
+        shelves.add(compile_filter("", "", "", [*band, ("data.name", "in.x,y")]), -number)
+        shelves.add(compile_filter("", "", "", band), 10_000 + number)
+    record = event("product.created", {"currency": "EUR", "price": 989, "name": "x"})
+    found = shelves.matching(record)
+    assert sorted(found) == [-989, *range(990, 1_000), 10_989]
+    assert len(found) <= checked + 1 <= len(found) + 3 * CROWD
+    checked = 0
+    assert shelves.matching(event("product.created", {"price": 5_000})) == []
+    assert checked == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -154,6 +220,7 @@ numbers = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(numbers, numbers)
+@example(Decimal("-0"), 0)
 def test_places_on_the_scale_are_in_the_order_of_numbers(one: Decimal, other: Decimal) -> None:
     low, high = sorted((one, other))
     assert 0 <= place(low) <= place(high) < 2**64

@@ -19,7 +19,7 @@ from shopstream_shared.events.registry import EVENT_TYPES
 
 SELLERS = ("s1", "s2")
 SUBJECTS = ("a", "b", "c")
-WORDS = ("", "a", "ab", "abc", "b", "null", 'a,"b"', "ä")
+WORDS = ("", "a", "ab", "abc", "b", "null", 'a,"b"', '"q', "ä")
 NUMBERS = tuple(
     Decimal(text) for text in ("-1", "0", "0.5", "1", "1.5", "2", "3", "9007199254740993")
 )
@@ -120,7 +120,8 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "total": _numbers,
     "tags": st.lists(_words, max_size=3),
     "items": st.lists(
-        st.fixed_dictionaries({"productId": _words, "quantity": _whole.map(int)}), max_size=3
+        st.fixed_dictionaries({}, optional={"productId": _words, "quantity": _whole.map(int)}),
+        max_size=3,
     ),
 }
 

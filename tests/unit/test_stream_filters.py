@@ -4,9 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import inspect
 from tests.support.data_filters import event, record_of
 from tests.support.events import golden
 
+from shopstream_notifications import fields
 from shopstream_notifications.data_filters import (
     NUMBER_LENGTH_MAX,
     PREDICATE_LENGTH_MAX,
@@ -330,3 +332,16 @@ def test_an_event_written_over_several_lines_is_read_as_one() -> None:
     record = record_of("product.created", value)
     assert record.block.count(b"data: ") > 3
     assert on_data(("stock", "eq.4"), ("name", "eq.a")).matches(record)
+
+
+def test_a_field_has_only_the_words_of_its_schema_where_every_type_says_so() -> None:
+    words = ("a.created", inspect.LiteralType(("x", "y")), False)
+    assert fields._field("p", [words]).choices == {"x", "y"}
+    assert (
+        fields._field("p", [words, ("b.created", inspect.StrType(), False)]).choices == frozenset()
+    )
+
+
+def test_a_field_that_filters_cannot_compare_is_found_at_start() -> None:
+    with pytest.raises(TypeError, match=r"data\.p"):
+        fields._field("p", [("a.created", inspect.BoolType(), False)])

@@ -12,8 +12,7 @@ The last two are kept by event type. Equality is not: it may have many values, t
 places would be too much memory, and few events of other types have the same value.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Struct
@@ -164,39 +163,38 @@ class _Ranges(Generic[T]):
     """Prefixes, or intervals: a field is a text or a number."""
 
     def __init__(self) -> None:
-        self._by_prefix: dict[str, list[_Entry[T]]] = {}
-        #: How many prefixes have each length.
-        self._lengths: Counter[int] = Counter()
+        #: By length, then by prefix.
+        self._prefixes: dict[int, dict[str, list[_Entry[T]]]] = {}
         self._intervals: Intervals[_Entry[T]] = Intervals()
 
     def __bool__(self) -> bool:
-        return bool(self._by_prefix or self._intervals)
+        return bool(self._prefixes or self._intervals)
 
     def add(self, under: StartsWith | Between, entry: "_Entry[T]") -> None:
         if isinstance(under, Between):
             self._intervals.add(under, entry)
             return
-        if under.prefix not in self._by_prefix:
-            self._lengths[len(under.prefix)] += 1
-        self._by_prefix.setdefault(under.prefix, []).append(entry)
+        same_length = self._prefixes.setdefault(len(under.prefix), {})
+        same_length.setdefault(under.prefix, []).append(entry)
 
     def remove(self, under: StartsWith | Between, entry: "_Entry[T]") -> None:
         if isinstance(under, Between):
             self._intervals.remove(under, entry)
             return
-        _take(self._by_prefix, under.prefix, entry)
-        if under.prefix not in self._by_prefix:
-            self._lengths[len(under.prefix)] -= 1
-            # Counts of zero would be looked up for ever.
-            self._lengths += Counter()
+        same_length = self._prefixes[len(under.prefix)]
+        _take(same_length, under.prefix, entry)
+        if not same_length:
+            del self._prefixes[len(under.prefix)]
 
     def holding(self, value: Any) -> Iterable["_Entry[T]"]:
-        return self._holding_prefixes(value) if self._lengths else self._intervals.holding(value)
-
-    def _holding_prefixes(self, text: str) -> Iterator["_Entry[T]"]:
-        for length in self._lengths:
-            if length <= len(text):
-                yield from self._by_prefix.get(text[:length], ())
+        """Entries whose prefix or interval holds the value, which is not null."""
+        if self._intervals:
+            return self._intervals.holding(value)
+        return [
+            entry
+            for length, same_length in self._prefixes.items()
+            for entry in same_length.get(value[:length], ())
+        ]
 
 
 def _take(places: "dict[Any, list[_Entry[T]]]", key: Any, entry: "_Entry[T]") -> None:
