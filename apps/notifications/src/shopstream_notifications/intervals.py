@@ -24,8 +24,8 @@ from shopstream_notifications.predicates import Between, End
 
 T = TypeVar("T")
 
-_LOW: Final = itemgetter(0)
-_HIGH: Final = itemgetter(1)
+_FIRST_END: Final = itemgetter(0)
+_ENDS: Final = itemgetter(0, 1)
 _SIGNS: Final = (1 << 63) - 1
 _ORIGIN: Final = 1 << 63
 _as_float: Final = struct.Struct(">d").pack
@@ -46,6 +46,8 @@ class _Node(Generic[T]):
     __slots__ = ("by_high", "by_low")
 
     def __init__(self) -> None:
+        #: (low, high, member) and (high, low, member): sorted by both ends, since very many begin
+        #: at the same one (all that have none), and one of them must be found to be removed.
         self.by_low: list[tuple[End, End, T]] = []
         self.by_high: list[tuple[End, End, T]] = []
 
@@ -67,16 +69,15 @@ class Intervals(Generic[T]):
         if node is None:
             node = self._nodes[at] = _Node()
             self._levels[at[0]] += 1
-        entry = (interval.low, interval.high, member)
-        insort(node.by_low, entry, key=_LOW)
-        insort(node.by_high, entry, key=_HIGH)
+        insort(node.by_low, (interval.low, interval.high, member), key=_ENDS)
+        insort(node.by_high, (interval.high, interval.low, member), key=_ENDS)
 
     def remove(self, interval: Between, member: T) -> None:
         """What ``add`` was given. Raises KeyError or ValueError when it never was."""
         at = _node_of(interval)
         node = self._nodes[at]
-        _take_out(node.by_low, bisect_left(node.by_low, interval.low, key=_LOW), member)
-        _take_out(node.by_high, bisect_left(node.by_high, interval.high, key=_HIGH), member)
+        _take_out(node.by_low, (interval.low, interval.high), member)
+        _take_out(node.by_high, (interval.high, interval.low), member)
         if not node.by_low:
             del self._nodes[at]
             self._levels[at[0]] -= 1
@@ -95,10 +96,10 @@ class Intervals(Generic[T]):
             if level == 0:
                 found += [member for low, high, member in node.by_low if low <= exact <= high]
             elif scale >> (level - 1) & 1:
-                first = bisect_left(node.by_high, exact, key=_HIGH)
+                first = bisect_left(node.by_high, exact, key=_FIRST_END)
                 found += [member for _, _, member in islice(node.by_high, first, None)]
             else:
-                stop = bisect_right(node.by_low, exact, key=_LOW)
+                stop = bisect_right(node.by_low, exact, key=_FIRST_END)
                 found += [member for _, _, member in islice(node.by_low, stop)]
         return found
 
@@ -109,8 +110,8 @@ def _node_of(interval: Between) -> tuple[int, int]:
     return level, low >> level
 
 
-def _take_out(entries: list[tuple[End, End, T]], first: int, member: T) -> None:
-    for index in range(first, len(entries)):
+def _take_out(entries: list[tuple[End, End, T]], ends: tuple[End, End], member: T) -> None:
+    for index in range(bisect_left(entries, ends, key=_ENDS), len(entries)):
         if entries[index][2] is member:
             del entries[index]
             return
