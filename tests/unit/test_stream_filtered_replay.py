@@ -240,9 +240,11 @@ def test_without_filters_on_data_no_event_is_read(monkeypatch: pytest.MonkeyPatc
         _, socket = await replica.connect(wanted=Filter(seller_id="s1"))
         client, _ = await replica.connect(wanted=on_data("data.stock=ge.0"))
         replica.hub.leave(client)
-        # A filter in another seller's room is none of this event's.
+        # A filter for other types, or in another seller's room, is none of this event's.
+        await replica.connect(wanted=on_data("data.total=ge.0"))
         await replica.connect(wanted=Filter(seller_id="s9", data=on_data("data.stock=ge.0").data))
         replica.read_all()
         assert stocks(socket) == [1]
+        assert len(replica.hub.groups) == 3
 
     simulate(run())

@@ -110,6 +110,9 @@ def matches(path: str, text: str, value: Any) -> bool:
         ("sku", "prefix.null", ["null", "nullify"], [None, "nul"]),
         ("stock", "gt.4", [5, 6], [4, 3]),
         ("stock", "ge.4.5", [5], [4]),
+        ("stock", "lt.4.5", [4], [5]),
+        ("stock", "le.4.5", [4], [5]),
+        ("stock", "gt.-0.5", [0], [-1]),
         ("delta", "lt.0", [-1], [0, 1]),
         ("threshold", "le.5", [5, 0], [6, None]),
         ("price", "gt.0.1", [0.11, 1], [0.1]),
@@ -281,14 +284,14 @@ def test_a_filter_is_written_out_as_the_query_that_gives_it() -> None:
         [
             ("data.total", "lt.20.50"),
             ("data.total", "gt.10"),
-            ("data.customerId", 'in.b,null,"null","a,b"'),
+            ("data.customerId", 'in.b,null,"null","a,b","\\"q"'),
             ("data.items.productId", "prefix.0199"),
         ],
     )
     assert wanted.parameters() == [
         ("types", "order.created,order.paid"),
         ("sellerId", "s1"),
-        ("data.customerId", 'in."a,b","null",b,null'),
+        ("data.customerId", 'in."\\"q","a,b","null",b,null'),
         ("data.items.productId", "prefix.0199"),
         ("data.total", "gt.10"),
         ("data.total", "lt.20.5"),

@@ -12,6 +12,7 @@ The last two are kept by event type. Equality is not: it may have many values, t
 places would be too much memory, and few events of other types have the same value.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -71,7 +72,7 @@ class Shelves(Generic[T]):
         rooms = [
             room
             for key in ((None, None), (seller, None), (None, subject), (seller, subject))
-            if (room := self._rooms.get(key)) is not None
+            if (room := self._rooms.get(key)) is not None and record.type in room.types
         ]
         data = fields.read(record.block) if rooms else None
         if data is None:
@@ -103,9 +104,11 @@ class _Room(Generic[T]):
     def __init__(self) -> None:
         self._equal: dict[Field, dict[Any, list[_Entry[T]]]] = {}
         self._ranges: dict[str, dict[Field, _Ranges[T]]] = {}
+        #: How many filters ask for each type: events of others need not be read.
+        self.types: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
-        return bool(self._equal or self._ranges)
+        return bool(self.types)
 
     def likely_rarest(self, predicates: Iterable[Predicate]) -> Predicate:
         """An equality that is not crowded, else a prefix, else bounds, else what there is."""
@@ -122,6 +125,7 @@ class _Room(Generic[T]):
 
     def add(self, entry: "_Entry[T]") -> None:
         under = entry.under
+        self.types.update(entry.types)
         if isinstance(under, OneOf):
             by_value = self._equal.setdefault(under.field, {})
             for value in under.wanted:
@@ -133,6 +137,10 @@ class _Room(Generic[T]):
 
     def remove(self, entry: "_Entry[T]") -> None:
         under = entry.under
+        for event_type in entry.types:
+            self.types[event_type] -= 1
+            if not self.types[event_type]:
+                del self.types[event_type]
         if isinstance(under, OneOf):
             by_value = self._equal[under.field]
             for value in under.wanted:
