@@ -152,7 +152,7 @@ def test_a_product_and_its_inventory_are_two_aggregates_and_an_unknown_type_is_t
     asyncio.run(run())
 
 
-def test_a_silent_server_is_left_by_the_watchdog_and_a_comment_is_enough_to_stay() -> None:
+def test_e09_a_silent_server_is_left_by_the_watchdog_and_a_comment_is_enough_to_stay() -> None:
     async def handle(number: int, _head: str, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD)
         if number == 1:

@@ -54,7 +54,7 @@ def test_an_event_arrives_byte_for_byte_with_an_id_and_without_a_name(
     asyncio.run(run())
 
 
-def test_e1_the_position_is_committed_without_a_member_and_lag_reads_zero(
+def test_e01_the_position_is_committed_without_a_member_and_lag_reads_zero(
     service: StreamService, publisher: Publisher, brokers: str
 ) -> None:
     publisher.publish(*(an_event(name) for name in TYPES))
@@ -75,7 +75,7 @@ def test_e1_the_position_is_committed_without_a_member_and_lag_reads_zero(
     assert groups["notifications-service"].result(10).members == []
 
 
-def test_e2_a_client_cut_before_its_first_event_misses_nothing_in_any_partition(
+def test_e02_a_client_cut_before_its_first_event_misses_nothing_in_any_partition(
     service: StreamService, publisher: Publisher
 ) -> None:
     async def run() -> None:
@@ -91,7 +91,7 @@ def test_e2_a_client_cut_before_its_first_event_misses_nothing_in_any_partition(
     asyncio.run(run())
 
 
-def test_e3_events_of_one_millisecond_are_told_apart_by_resume(
+def test_e03_events_of_one_millisecond_are_told_apart_by_resume(
     service: StreamService, publisher: Publisher
 ) -> None:
     async def run() -> None:
@@ -111,7 +111,7 @@ def test_e3_events_of_one_millisecond_are_told_apart_by_resume(
 
 
 @pytest.mark.parametrize("way", ["hot", "cold"])
-def test_e5_a_client_that_is_cut_again_and_again_gets_all_once(
+def test_e05_a_client_that_is_cut_again_and_again_gets_all_once(
     brokers: str, publisher: Publisher, way: str
 ) -> None:
     """Cold: every resume meets a service that was killed and has an empty memory."""
@@ -233,7 +233,7 @@ def test_a_plus_sign_that_was_not_escaped_is_told_as_it_was_written(
 
 
 @pytest.mark.parametrize("reason", ["malformed_id", "unknown_epoch", "future"])
-def test_e7_an_id_that_cannot_be_resumed_is_a_gap_and_then_live(
+def test_e07_an_id_that_cannot_be_resumed_is_a_gap_and_then_live(
     service: StreamService, publisher: Publisher, brokers: str, reason: str
 ) -> None:
     async def run() -> None:
@@ -256,7 +256,7 @@ def test_e7_an_id_that_cannot_be_resumed_is_a_gap_and_then_live(
     asyncio.run(run())
 
 
-def test_e7_an_id_from_before_what_retention_left_is_evicted(
+def test_e07_an_id_from_before_what_retention_left_is_evicted(
     service: StreamService, publisher: Publisher, brokers: str
 ) -> None:
     async def run() -> None:
@@ -346,7 +346,7 @@ def test_a_transaction_open_at_the_first_visit_is_delivered_when_it_commits(
     asyncio.run(run())
 
 
-def test_e9_heartbeats_come_as_comment_and_as_named_event(service: StreamService) -> None:
+def test_e09_heartbeats_come_as_comment_and_as_named_event(service: StreamService) -> None:
     async def run() -> None:
         stream = await (await service.connect("?sellerId=nobody")).opened()
         comments = stream.connection.parser.comments

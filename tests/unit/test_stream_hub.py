@@ -52,7 +52,7 @@ def test_an_idle_client_has_no_task_and_no_queue() -> None:
     simulate(run())
 
 
-def test_e4_no_named_event_carries_an_id() -> None:
+def test_e04_no_named_event_carries_an_id() -> None:
     async def run() -> None:
         replica = Replica(long_history())
         client, socket = await replica.connect("no id at all")
@@ -209,7 +209,7 @@ def test_a_client_of_another_replica_that_is_ahead_waits_without_doubles() -> No
 
 
 @pytest.mark.parametrize("reason", ["malformed_id", "unknown_epoch", "evicted", "future"])
-def test_e7_what_cannot_be_resumed_is_a_gap_with_its_reason_and_then_live(reason: str) -> None:
+def test_e07_what_cannot_be_resumed_is_a_gap_with_its_reason_and_then_live(reason: str) -> None:
     async def run() -> None:
         history = long_history(5)
         replica = Replica(history, start=history.end())

@@ -6,6 +6,7 @@ import { ApiProblem, readProblem } from '../src/api/problem';
 import type { Product } from '../src/api/types';
 import { AdjustStock } from '../src/components/AdjustStock';
 import { EventPanel } from '../src/components/EventPanel';
+import { Notices } from '../src/components/Notices';
 import { CreateProduct, EditProduct } from '../src/components/ProductDialogs';
 import { ProductPanel } from '../src/components/ProductPanel';
 import { SellerPicker } from '../src/components/SellerPicker';
@@ -219,5 +220,13 @@ describe('the seller picker', () => {
     rerender(<SellerPicker seller="seller2" sellers={[]} onChange={changed} />);
     await userEvent.click(screen.getByRole('button', { name: 'All sellers' }));
     expect(changed).toHaveBeenLastCalledWith(null);
+  });
+});
+
+describe('the notices', () => {
+  it('say why there are no events, and that events may be missing', () => {
+    render(<Notices loadError={null} gap="evicted" refused="address" onDismissGap={nothing} />);
+    expect(screen.getByText(/refused \(address\)/)).toBeTruthy();
+    expect(screen.getByText(/too old to be sent again/)).toBeTruthy();
   });
 });

@@ -118,6 +118,15 @@ describe('the store', () => {
     expect(t.store.getState().gap).toBeNull();
   });
 
+  it('says why the stream is refused, until it is not', async () => {
+    const t = setUp(page([]));
+    await t.store.start();
+    t.on().onRefused?.('address');
+    expect(t.store.getState().refused).toBe('address');
+    t.on().onRefused?.(null);
+    expect(t.store.getState().refused).toBeNull();
+  });
+
   it('keeps a product that was created while the reading after a gap went on', async () => {
     const t = setUp(page([product({ id: 'a', name: 'A' })]));
     await t.store.start();
