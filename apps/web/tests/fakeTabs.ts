@@ -24,6 +24,11 @@ export class FakeLocks implements Locks {
   readonly #held = new Map<string, Held>();
   readonly #waiting = new Map<string, (() => void)[]>();
 
+  /** Requests in all queues. */
+  get waiting(): number {
+    return [...this.#waiting.values()].flat().length;
+  }
+
   request(
     name: string,
     options: { readonly steal?: boolean; readonly signal?: AbortSignal },
@@ -128,6 +133,14 @@ export class Browser {
     for (let passed = 0; passed < ms; passed += STEP_MS) await this.environment.pass(STEP_MS);
   }
 
+  /** What a tab that has gone had still said. */
+  say(message: Message): Promise<void> {
+    for (const channel of [...this.channels.values()].flatMap((all) => [...all])) {
+      channel.onmessage?.(new MessageEvent('message', { data: message }));
+    }
+    return settled();
+  }
+
   /** Connections that nobody gave up. */
   get open(): number {
     return this.environment.connections.filter(({ closed }) => !closed).length;
@@ -147,6 +160,8 @@ export class Tab {
   /** Its timers wait until it is thawed. */
   frozen = false;
   readonly #due: (() => void)[] = [];
+  #thawed: Promise<void> = Promise.resolve();
+  #wake = (): void => undefined;
 
   constructor(
     browser: Browser,
@@ -176,7 +191,13 @@ export class Tab {
           }, ms),
         clearTimer: browser.environment.clearTimer,
         random: () => Math.min(number / 10, 0.9),
-        locks: browser.locks,
+        locks: {
+          request: (lock, wish, hold) =>
+            browser.locks.request(lock, wish, hold).catch(async (error: unknown) => {
+              await this.#thawed;
+              throw error;
+            }),
+        },
         openChannel: (channel) => {
           const all = browser.channels.get(channel) ?? new Set();
           browser.channels.set(channel, all);
@@ -193,10 +214,14 @@ export class Tab {
 
   freeze(): void {
     this.deaf = this.frozen = true;
+    this.#thawed = new Promise((wake) => {
+      this.#wake = wake;
+    });
   }
 
   async thaw(): Promise<void> {
     this.deaf = this.frozen = false;
+    this.#wake();
     for (const run of this.#due.splice(0)) run();
     await settled();
   }

@@ -63,7 +63,7 @@ describe('tabs that share a stream', () => {
     await environment.newest.emit('message', wire(after), 'id-3');
     expect(third.ids).toEqual([before.id, between.id, after.id]);
     expect(third.gaps).toEqual([]);
-    expect(third.phases.at(-1)).toBe('live');
+    expect(third.phases).toEqual(['live', 'reconnecting', 'live', 'reconnecting', 'live']);
     expect(third.opened).toBe(1);
     expect(first.phases.at(-1)).toBe('closed');
   });
@@ -94,6 +94,8 @@ describe('tabs that share a stream', () => {
     await browser.pass(SILENCE_JITTER_MS);
     expect(environment.connections).toHaveLength(2);
     await first.thaw();
+    await browser.pass(UNANSWERED_MS + SILENCE_JITTER_MS);
+    expect(environment.connections).toHaveLength(2);
     expect(browser.open).toBe(1);
     expect(environment.newest.closed).toBe(false);
     expect(environment.connections[0]?.closed).toBe(true);
@@ -103,6 +105,27 @@ describe('tabs that share a stream', () => {
     await environment.newest.emit('message', wire(event), 'b');
     for (const tab of [first, second]) expect(tab.ids).toEqual([event.id]);
     expect(second.gaps).toEqual([]);
+    expect(browser.locks.waiting).toBe(2);
+  });
+
+  it('do not heed a leader of the past', async () => {
+    const { browser, environment, first, third } = await threeTabs();
+    first.stream.close();
+    await settled();
+    await environment.newest.open(true);
+    const late = { kind: 'phase', phase: 'closed', id: 'x', from: 'tab 1, 1', count: 99 } as const;
+    await browser.say(late);
+    expect(third.gaps).toEqual([]);
+    expect(third.phases.at(-1)).toBe('live');
+  });
+
+  it('stop together when the server wants no other connection', async () => {
+    const { browser, environment, third } = await threeTabs();
+    environment.answers.push(new Response(null, { status: 204 }));
+    await environment.newest.end();
+    await browser.pass(SILENCE_MS + 4 * SILENCE_JITTER_MS);
+    expect(third.phases.at(-1)).toBe('closed');
+    expect(environment.connections).toHaveLength(2);
   });
 
   it('leave a leader alone whose timers are slow, as long as the server beats', async () => {
@@ -146,6 +169,17 @@ describe('tabs that share a stream', () => {
     expect(browser.environment.connections).toHaveLength(1);
     await browser.pass(UNANSWERED_MS + SILENCE_JITTER_MS);
     expect(browser.environment.newest.lastEventId).toBe('p2');
+  });
+
+  it('lead nobody when they are closed while they steal', async () => {
+    const browser = new Browser();
+    const first = await browser.tab('p1');
+    first.freeze();
+    const second = await browser.tab('p2');
+    const stealing = browser.environment.pass(UNANSWERED_MS + SILENCE_JITTER_MS);
+    second.stream.close();
+    await stealing;
+    expect(browser.environment.connections).toHaveLength(1);
   });
 
   it('notice a message that they missed, and only then', async () => {
@@ -197,6 +231,22 @@ describe('tabs that share a stream', () => {
     late.stream.open('p2');
     expect(late.ids).toEqual([event.id]);
     expect(late.opened).toBe(1);
+  });
+
+  it.each([
+    ['p2', 'p2'],
+    [null, 'a'],
+  ])('begin at the snapshot %s when they lead before it is read', async (startAt, expected) => {
+    const browser = new Browser();
+    const first = await browser.tab('p1');
+    await browser.environment.newest.emit('message', wire(fresh()), 'a');
+    const late = browser.page();
+    await late.stream.listen();
+    first.stream.close();
+    await settled();
+    expect(browser.open).toBe(0);
+    late.stream.open(startAt);
+    expect(browser.environment.newest.lastEventId).toBe(expected);
   });
 
   it('do not share with those who want another seller, or are somebody else', async () => {

@@ -12,6 +12,7 @@ import {
 } from '../src/stream/client';
 import { parseEvent, type DomainEvent } from '../src/stream/events';
 import { Newest } from '../src/stream/newest';
+import { EVENT_LENGTH_MAX } from '../src/stream/parser';
 import { FakeEnvironment, product, productEvent, settled, stockEvent, wire } from './fakes';
 
 async function connected(
@@ -129,6 +130,42 @@ describe('the stream client', () => {
       }
     }
     expect(waits).toEqual([2_000, 4_000, 8_000]);
+    await environment.newest.open(true);
+    await environment.newest.cut();
+    await environment.pass(1_999);
+    expect(environment.connections).toHaveLength(4);
+    await environment.pass(1);
+    expect(environment.connections).toHaveLength(5);
+  });
+
+  it('hands nothing on once its owner has closed it', async () => {
+    const environment = new FakeEnvironment();
+    const events: DomainEvent[] = [];
+    const client: StreamClient = new StreamClient(
+      { url: 'http://stream', sellerId: null },
+      {
+        onEvent: (event) => {
+          events.push(event);
+          client.close();
+        },
+        onPhase: () => undefined,
+        onGap: () => undefined,
+      },
+      environment,
+    );
+    client.open(null);
+    await settled();
+    const frame = (version: number) => `data: ${wire(productEvent(product({ version })))}\n\n`;
+    await environment.newest.send(frame(1) + frame(2));
+    expect(events).toHaveLength(1);
+  });
+
+  it('says aloud that an event is longer than it takes, and comes back', async () => {
+    const { environment, refused } = await connected();
+    await environment.newest.send(`data: ${'x'.repeat(EVENT_LENGTH_MAX)}`);
+    expect(refused).toEqual([expect.stringContaining('more than')]);
+    await environment.pass(500);
+    expect(environment.connections).toHaveLength(2);
   });
 
   it('test_e09: opens anew when no byte comes; a comment and a named beat are bytes', async () => {
@@ -175,6 +212,10 @@ describe('the stream client', () => {
     await environment.newest.end();
     await environment.pass(ASKED_MAX_MS);
     expect(environment.connections).toHaveLength(3);
+    await environment.newest.open(true);
+    await environment.newest.cut();
+    await environment.pass(500);
+    expect(environment.connections).toHaveLength(4);
   });
 
   it.each([

@@ -164,7 +164,7 @@ export class SharedStream {
     if (this.#closed || this.#startAt !== undefined) return;
     this.#startAt = startAt;
     if (this.#channel === null) this.#lead();
-    else if (this.#client !== null) this.#client.open(this.#id ?? startAt);
+    else if (this.#client !== null) this.#client.open(startAt ?? this.#id);
     else if (this.#phase === 'live') this.#opened();
   }
 
@@ -280,7 +280,7 @@ export class SharedStream {
       return;
     }
     if (message.kind === 'hello') return;
-    if (this.#isOld(message)) return;
+    if (this.#retired.has(message.from)) return;
     const missed = this.#missed(message);
     if (this.#heard !== null && this.#heard.from !== message.from) this.#retire(this.#heard.from);
     this.#heard = { from: message.from, count: message.count };
@@ -292,11 +292,6 @@ export class SharedStream {
 
   #welcome(self: Heard): void {
     this.#channel?.postMessage({ kind: 'welcome', phase: this.#phase, id: this.#place(), ...self });
-  }
-
-  /** What was heard already (a welcome for another tab), or comes from a leader of the past. */
-  #isOld({ from, count }: Heard): boolean {
-    return this.#retired.has(from) || (this.#heard?.from === from && count <= this.#heard.count);
   }
 
   #retire(leader: string): void {
@@ -389,8 +384,6 @@ export class SharedStream {
     this.#phase = phase;
     this.#handlers.onPhase(phase);
     if (phase === 'live') this.#opened();
-    // The server wants no other connection (204): there is nothing to take over.
-    if (phase === 'closed') this.#stopSilence();
   }
 
   #opened(): void {
