@@ -15,6 +15,7 @@ from shopstream_stack.stream_events import (
     DomainEvent,
     Gap,
     Goodbye,
+    Newest,
     Opened,
     Refused,
     StreamEvent,
@@ -152,6 +153,15 @@ def test_a_product_and_its_inventory_are_two_aggregates_and_an_unknown_type_is_t
     asyncio.run(run())
 
 
+def test_the_aggregate_not_heard_of_for_longest_is_forgotten_beyond_the_bound() -> None:
+    newest = Newest(aggregates_max=2)
+
+    def is_new(subject: str) -> bool:
+        return newest.is_new(event(1, subject=subject).decode().removeprefix("data: "))
+
+    assert [is_new(subject) for subject in "abacab"] == [True, True, False, True, False, True]
+
+
 def test_e09_a_silent_server_is_left_by_the_watchdog_and_a_comment_is_enough_to_stay() -> None:
     async def handle(number: int, _head: str, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD)
@@ -235,15 +245,15 @@ def test_what_a_goodbye_or_a_refusal_asks_for_is_waited(
 
     async def handle(number: int, _head: str, writer: asyncio.StreamWriter) -> None:
         far = b'event: stream.goodbye\ndata: {"retryMs":999999999}\n\n'
-        writer.write(HEAD + (frame if number == 1 else far))
+        writer.write(HEAD + (frame, far, opened(resumed=False), far)[number - 1])
         await end(writer)
 
     async def run() -> list[StreamEvent]:
         async with serving(handle) as url:
-            return await gathered(StreamClient(url, wait=waits), 3)
+            return await gathered(StreamClient(url, wait=waits, jitter=lambda: 0.5), 4)
 
     assert asyncio.run(run())[0] == expected
-    assert waits.seconds == [7.654, ASKED_SECONDS_MAX]
+    assert waits.seconds == [7.654, ASKED_SECONDS_MAX, 0.0005]
 
 
 class Waits:
@@ -258,7 +268,7 @@ class Waits:
 
 def test_waits_grow_from_the_servers_retry_and_begin_anew_after_a_stream_that_worked() -> None:
     async def handle(number: int, _head: str, writer: asyncio.StreamWriter) -> None:
-        worked = number in {1, 5}
+        worked = number in {1, 5, 6}
         head = HEAD.replace(b"retry: 1\n", b"retry: 4000\n")
         writer.write(head + opened(resumed=False) if worked else b"HTTP/1.1 503 Busy\r\n\r\n")
         await end(writer)
@@ -266,10 +276,10 @@ def test_waits_grow_from_the_servers_retry_and_begin_anew_after_a_stream_that_wo
     async def run() -> list[float]:
         waits = Waits()
         async with serving(handle) as url:
-            await gathered(StreamClient(url, jitter=lambda: 0.5, wait=waits), 3)
+            await gathered(StreamClient(url, jitter=lambda: 0.5, wait=waits), 5)
         return waits.seconds
 
-    assert asyncio.run(run()) == [2.0, 4.0, 8.0, 15.0]
+    assert asyncio.run(run()) == [2.0, 4.0, 8.0, 15.0, 2.0]
 
 
 def test_a_wait_is_jittered_in_full_and_bounded() -> None:
