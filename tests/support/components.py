@@ -104,8 +104,11 @@ class LocalComponents:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Its data are deleted next: it need not put them in order, a file for each partition.
+        # Their data are deleted next: they need not put them in order, a file for each partition
+        # and the pages of some hundred databases. SIGQUIT is PostgreSQL's immediate shutdown.
         self.system.kill("kafka")
+        if self.system.runner.living("postgres"):
+            self.system.runner.send_signal("postgres", signal.SIGQUIT)
         self.system.stop_all()
         self.system.forget()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -102,7 +102,8 @@ class StackSettings(BaseModel):
                 + ("" if fault["loc"][0] in _SECRETS else f" (is {fault['input']!r})")
                 for fault in error.errors()
             ]
-            raise StackError("\n".join(lines)) from None
+        # Not with pydantic's error as its context, which no garbage collection would ever free.
+        raise StackError("\n".join(lines))
 
     @property
     def data(self) -> Path:
