@@ -89,7 +89,7 @@ class Settings(BaseSettings):
             problem = describe(error)
         # Not as its context: pydantic's error takes no part in garbage collection, and would keep
         # every frame up to here, and all that they hold, to the end of the process.
-        exit_usage(problem)
+        return exit_usage(problem)
 
 
 def _comma_list(value: object) -> object:
