@@ -296,7 +296,10 @@ class Runner:
             os.killpg(record.pid, signal.SIGKILL)
         self._wait_gone(record, KILL_WAIT_SECONDS_MAX)
         deadline = time.monotonic() + KILL_WAIT_SECONDS_MAX
-        while _group_left(record) and time.monotonic() < deadline:
+        # A process counts as ended while its last threads still hold its listener.
+        while time.monotonic() < deadline and (
+            _group_left(record) or not all(map(is_free, record.ports))
+        ):
             time.sleep(POLL_SECONDS)
 
 
