@@ -43,7 +43,7 @@ def carried(event_type: str, data: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name in names}
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(wishes, st.lists(st.tuples(st.sampled_from(TYPES), datas()), min_size=1, max_size=8))
 def test_a_filter_decides_as_its_parameters_say(
     wish: list[Asked], events: list[tuple[str, dict[str, Any]]]
@@ -231,7 +231,7 @@ def test_places_on_the_scale_are_in_the_order_of_numbers(one: Decimal, other: De
 ends = st.tuples(numbers, st.sampled_from((0, 1)), numbers, st.sampled_from((0, -1)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(ends, st.sampled_from(("both", "low", "high"))), max_size=20),
     st.lists(numbers, min_size=1, max_size=10),
@@ -267,6 +267,33 @@ def test_bytes_that_are_no_event_match_nothing_and_break_nothing(value: bytes) -
     text = value.decode("utf-8", "ignore").encode()
     record = record_of("product.created", b'{"data":' + text)
     assert not compile_filter("", "", "", [("data.stock", "ge.0")]).matches(record)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(FIELDS)) | st.text(max_size=20),
+            st.sampled_from(("eq", "in", "prefix", "gt", "le", "", "x")),
+            st.text(alphabet='a,"\\0-.un\ud800\x00', max_size=12) | st.text(max_size=12),
+        ),
+        max_size=3,
+    )
+)
+def test_any_text_is_a_filter_or_is_refused_by_name(asked_for: list[tuple[str, str, str]]) -> None:
+    data = [(f"data.{path}", f"{operator}.{operand}") for path, operator, operand in asked_for]
+    try:
+        wanted = compile_filter("", "", "", data)
+    except BadFilter as error:
+        refused = error.parameter
+    else:
+        refused = ""
+    if refused:
+        assert refused in {"data", *(name[: len(refused)] for name, _ in data)}
+        return
+    matched = wanted.matches(event("product.created", {"name": "a", "stock": 0, "tags": ["n"]}))
+    assert matched in (True, False)
+    assert compile_filter("", "", "", wanted.parameters()[bool(wanted.types) :]) == wanted
 
 
 def test_every_field_of_every_type_can_be_filtered_on() -> None:

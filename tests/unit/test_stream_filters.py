@@ -348,3 +348,11 @@ def test_a_field_has_only_the_words_of_its_schema_where_every_type_says_so() -> 
 def test_a_field_that_filters_cannot_compare_is_found_at_start() -> None:
     with pytest.raises(TypeError, match=r"data\.p"):
         fields._field("p", [("a.created", inspect.BoolType(), False)])
+
+
+def test_the_fields_of_small_events_are_kept_and_of_large_ones_are_not() -> None:
+    small = event("product.created", {"stock": 4}).block
+    assert fields.read(small) is fields.read(bytes(bytearray(small)))
+    large = event("product.created", {"stock": 4, "name": "x" * fields.KEPT_BYTES_MAX}).block
+    assert fields.read(large) == fields.read(large)
+    assert fields.read(large) is not fields.read(large)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,11 @@ from msgspec import UNSET, Struct, UnsetType, inspect
 
 from shopstream_notifications import sse
 from shopstream_shared.events.registry import EVENT_TYPES
+
+#: Events whose fields are kept: two turns of a replay from memory.
+KEPT_MAX: Final = 1_024
+#: Larger ones are read anew each time: a product with its description, or some lines of an order.
+KEPT_BYTES_MAX: Final = 4_096
 
 #: Everything the decoder raises for bytes that are no event of ours.
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
@@ -70,11 +76,21 @@ class Field:
 
 
 def read(block: bytes) -> Struct | None:
-    """The fields of an encoded event (see ``sse.data_block``); None when it cannot be read."""
+    """The fields of an encoded event (see ``sse.data_block``); None when it cannot be read.
+
+    The last ones are kept: clients that come back together are replayed the same events.
+    """
+    return _read_or_kept(block) if len(block) <= KEPT_BYTES_MAX else _read(block)
+
+
+def _read(block: bytes) -> Struct | None:
     try:
         return _decoder.decode(sse.value_of(block)).data  # type: ignore[no-any-return]  # a Struct made below
     except _UNREADABLE:
         return None
+
+
+_read_or_kept: Final = lru_cache(KEPT_MAX)(_read)
 
 
 def _described() -> dict[str, list[tuple[str, inspect.Type, bool]]]:
