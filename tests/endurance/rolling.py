@@ -18,12 +18,13 @@ COMPLETE_SECONDS_MAX: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Rolled:
-    """What was seen."""
+    """``returns_a_second``: reconnects in each second, from the first to the last."""
 
     clients: int
     events: int
     rolling_seconds: float
     verdict: Verdict
+    returns_a_second: list[int]
 
     @property
     def holds(self) -> bool:
@@ -52,4 +53,10 @@ async def run(brokers: str, clients: int, *, workers: int, drain: float) -> Roll
                 await asyncio.sleep(EVENT_PAUSE_SECONDS)
             seconds = time.monotonic() - begun
             await fleet.complete(events, seconds_max=COMPLETE_SECONDS_MAX)
-            return Rolled(clients, events, round(seconds, 1), fleet.verdict(log.marks()))
+            return Rolled(
+                clients,
+                events,
+                round(seconds, 1),
+                fleet.verdict(log.marks()),
+                fleet.returns_a_second(),
+            )

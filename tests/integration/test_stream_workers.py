@@ -273,6 +273,19 @@ def test_workers_whose_parent_was_killed_say_goodbye_and_leave_nothing(
     assert not any(folder.exists() for folder in folders)
 
 
+def test_without_a_broker_the_workers_answer_with_the_reason_within_15_seconds() -> None:
+    away = StreamService(
+        "127.0.0.1:1", healthy=False, SHOPSTREAM_NOTIFICATIONS_WORKERS=str(WORKERS)
+    )
+    with away:
+        checks = away.wait_health(503, seconds_max=45).json()["checks"]
+        assert checks["kafka"]["status"] == checks["workers"]["status"] == "unhealthy"
+        wait_until(lambda: "kafka: broker" in answer_of_workers(away), "the reason")
+        assert away.get("/health/live").status_code == 200
+        away.terminate()
+        assert away.wait_exit(1 + 5) == 0
+
+
 def test_a_worker_that_hangs_is_killed_and_replaced(brokers: str, publisher: Publisher) -> None:
     async def run(port: int) -> None:
         environ = {

@@ -50,12 +50,16 @@ class Resuming:
         self.journal = array("Q")
         self.gaps = 0
         self.opened = asyncio.Event()
+        #: Seconds of the loop's clock at which it came back.
+        self.returned: list[float] = []
 
     async def run(self) -> None:
         async for event in self.client.events():
             if isinstance(event, DomainEvent):
                 self.journal.append(mark(event.data.encode()))
             elif isinstance(event, Opened):
+                if self.opened.is_set():
+                    self.returned.append(asyncio.get_running_loop().time())
                 self.opened.set()
             elif isinstance(event, Gap):
                 self.gaps += 1
@@ -98,6 +102,13 @@ class Fleet:
             if asyncio.get_running_loop().time() > deadline:
                 return
             await asyncio.sleep(LOOK_SECONDS)
+
+    def returns_a_second(self) -> list[int]:
+        """How many came back in each second, from the first that did to the last."""
+        moments = [moment for one in self._all for moment in one.returned]
+        begin = min(moments, default=0.0)
+        counts = Counter(int(moment - begin) for moment in moments)
+        return [counts[second] for second in range(max(counts, default=-1) + 1)]
 
     def verdict(self, published: Iterable[int]) -> Verdict:
         """Compare each journal with the marks of what was published meanwhile."""
