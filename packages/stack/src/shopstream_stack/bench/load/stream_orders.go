@@ -67,7 +67,7 @@ func (r *streamRun) cut(connections int) {
 		one.dropped.Store(true)
 		one.shard.mutex.Unlock()
 		if from := one.socket.Load(); from != nil {
-			_ = from.conn.Close()
+			from.close()
 		}
 	}
 }

@@ -68,6 +68,7 @@ type streamRun struct {
 	clock         minutes
 	shards        []*shard
 	streams       []*stream
+	pollers       []*poller
 	dialer        net.Dialer
 	ctx           context.Context
 	stop          context.CancelFunc
@@ -146,6 +147,7 @@ func newStreamRun(spec *StreamSpec) *streamRun {
 	for i := range spec.Connections {
 		run.streams = append(run.streams, newStream(run, i))
 	}
+	run.pollers = newPollers(run)
 	run.begin()
 	return run
 }
@@ -241,7 +243,7 @@ func (s *stream) mayTryAgain(run *streamRun, err error) bool {
 
 // over ends a connection; it says whether we have cut it ourselves.
 func (s *stream) over(run *streamRun, from *socket) bool {
-	_ = from.conn.Close()
+	from.close()
 	run.open.Add(-1)
 	return s.dropped.Load()
 }
@@ -295,7 +297,7 @@ func (r *streamRun) end() {
 	r.stop()
 	for _, one := range r.streams {
 		if from := one.socket.Load(); from != nil {
-			_ = from.conn.Close()
+			from.close()
 		}
 	}
 }

@@ -30,11 +30,41 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([readBytes]byte) }}
 
+const noDescriptor = -1
+
 // socket is one TCP connection; raw is nil with TLS. A stream may end with its first bytes.
 type socket struct {
 	conn  net.Conn
 	raw   syscall.RawConn
 	ended error
+	// Guards what follows.
+	mutex sync.Mutex
+	shut  bool
+	// Once it was handed over, conn is closed and the descriptor is the poller's.
+	descriptor int
+	poller     *poller
+	done       chan error
+}
+
+// close resets the connection; whoever waits for its end is told.
+func (k *socket) close() {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	k.end(net.ErrClosed)
+}
+
+// end is close with a reason, for who holds the mutex.
+func (k *socket) end(reason error) {
+	if k.shut {
+		return
+	}
+	k.shut = true
+	if k.descriptor == noDescriptor {
+		_ = k.conn.Close()
+	} else {
+		k.poller.forget(k.descriptor)
+	}
+	k.done <- reason
 }
 
 // refusal is an answer that is no stream.
@@ -61,7 +91,7 @@ func (s *stream) connect(run *streamRun) (*socket, error) {
 	if s.index >= run.spec.Connections-run.spec.Slow {
 		_ = tcp.SetReadBuffer(slowReceiveBytes)
 	}
-	made := &socket{conn: plain}
+	made := &socket{conn: plain, descriptor: noDescriptor, done: make(chan error, 1)}
 	if run.spec.Secure {
 		name, _, _ := strings.Cut(run.host, ":")
 		made.conn = tls.Client(plain, &tls.Config{ServerName: name, NextProtos: []string{"http/1.1"}})
@@ -132,6 +162,9 @@ func (s *stream) pump(run *streamRun, from *socket) error {
 	}
 	if from.raw == nil {
 		return s.pumpSecure(run, from)
+	}
+	if by := s.poller(run); by != nil {
+		return s.pumpPolled(from, by)
 	}
 	var ended error
 	// What it returns says whether to stop; until then it is called whenever there is more to read.

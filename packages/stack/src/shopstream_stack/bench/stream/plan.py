@@ -9,7 +9,11 @@ class StreamPlan:
     """Sizes of a run. ``judged`` is False where they are too small to say anything."""
 
     judged: bool
-    #: Of the broker and the service, whose ways must be trodden: events a second, and how long.
+    #: Before the first row, of the broker, whose code is compiled as it runs: events a second, and
+    #: how long.
+    broker_warmup_rate: float
+    broker_warmup_seconds: float
+    #: Of a service that has just been started.
     warmup_rate: float
     warmup_seconds: float
     #: Partitions a topic: three in all, and forty as in production.
@@ -49,8 +53,10 @@ class StreamPlan:
 
 STREAM_FULL: Final = StreamPlan(
     judged=True,
+    broker_warmup_rate=1_000.0,
+    broker_warmup_seconds=60.0,
     warmup_rate=300.0,
-    warmup_seconds=15.0,
+    warmup_seconds=5.0,
     few=(1, 1, 1),
     many=(12, 16, 12),
     idle=(2_000, 8_000),
@@ -78,6 +84,8 @@ STREAM_FULL: Final = StreamPlan(
 )
 STREAM_QUICK: Final = StreamPlan(
     judged=False,
+    broker_warmup_rate=50.0,
+    broker_warmup_seconds=0.2,
     warmup_rate=50.0,
     warmup_seconds=0.2,
     few=(1, 1, 1),
