@@ -85,6 +85,7 @@ def test_a_refusal_an_opening_events_and_a_goodbye_are_told_and_heeded(
         ]
         assert json.loads(second.of(DomainEvent)[0].data)["subject"] == "s"
 
-    limit = {"SHOPSTREAM_STREAM_CLIENTS_PER_ADDRESS": "1"}
-    with StreamService(components.kafka_brokers, **limit) as service:
+    with StreamService(
+        components.kafka_brokers, SHOPSTREAM_STREAM_CLIENTS_PER_ADDRESS="1"
+    ) as service:
         asyncio.run(run(service))

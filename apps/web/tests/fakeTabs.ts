@@ -1,14 +1,9 @@
 /** A browser with several tabs: their locks, their channels, one clock, one server. */
 
-import type { GapReason, StreamOptions, StreamPhase } from '../src/stream/client';
+import type { GapReason, StreamOptions, StreamPhase } from '../src/stream/port';
 import type { DomainEvent } from '../src/stream/events';
-import {
-  SharedStream,
-  type Channel,
-  type Locks,
-  type Message,
-  type SharedEnvironment,
-} from '../src/stream/shared';
+import { SharedStream } from '../src/stream/shared';
+import type { Channel, Locks, Message, SharedEnvironment } from '../src/stream/tabs';
 import { FakeEnvironment, settled } from './fakes';
 
 const STEP_MS = 250;

@@ -1,7 +1,7 @@
 /** Stand-ins for what the page's own ports need, and sample data. */
 
 import type { Product } from '../src/api/types';
-import type { StreamEnvironment } from '../src/stream/client';
+import type { StreamEnvironment } from '../src/stream/port';
 import type { DomainEvent, InventoryEventType, ProductEventType } from '../src/stream/events';
 
 /** One request of the stream and its answer, fed by the test. */

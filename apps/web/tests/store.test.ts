@@ -4,7 +4,7 @@ import type { ProductPage } from '../src/api/client';
 import type { Product } from '../src/api/types';
 import { rowsOf } from '../src/console/catalog';
 import { ConsoleStore, FLUSH_MS } from '../src/console/store';
-import type { StreamHandlers } from '../src/stream/client';
+import type { StreamHandlers } from '../src/stream/port';
 import { product, productEvent, stockEvent } from './fakes';
 
 function page(data: readonly Product[], rest: Partial<ProductPage> = {}): ProductPage {

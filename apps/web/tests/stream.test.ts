@@ -1,18 +1,17 @@
 import { describe, expect, it } from 'vitest';
 
 import { backoffMs } from '../src/stream/backoff';
-import {
-  ASKED_MAX_MS,
-  HEARTBEAT_MS,
-  StreamClient,
-  WATCHDOG_MS,
-  type GapReason,
-  type StreamOptions,
-  type StreamPhase,
-} from '../src/stream/client';
+import { StreamClient, WATCHDOG_MS } from '../src/stream/client';
+import { ASKED_MAX_MS } from '../src/stream/control';
 import { parseEvent, type DomainEvent } from '../src/stream/events';
 import { Newest } from '../src/stream/newest';
 import { EVENT_LENGTH_MAX } from '../src/stream/parser';
+import {
+  HEARTBEAT_MS,
+  type GapReason,
+  type StreamOptions,
+  type StreamPhase,
+} from '../src/stream/port';
 import { FakeEnvironment, product, productEvent, settled, stockEvent, wire } from './fakes';
 
 async function connected(

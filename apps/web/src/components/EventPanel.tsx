@@ -2,7 +2,7 @@ import { memo, useId, useState, type ReactNode } from 'react';
 
 import { describe } from '../console/describe';
 import { clockTime } from '../console/format';
-import type { StreamPhase } from '../stream/client';
+import type { StreamPhase } from '../stream/port';
 import type { DomainEvent, Family } from '../stream/events';
 
 interface EventPanelProps {

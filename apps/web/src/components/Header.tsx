@@ -1,4 +1,4 @@
-import type { StreamPhase } from '../stream/client';
+import type { StreamPhase } from '../stream/port';
 import { SellerPicker } from './SellerPicker';
 
 const PHASE_TEXT: Readonly<Record<StreamPhase, string>> = {

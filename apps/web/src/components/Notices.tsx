@@ -1,4 +1,4 @@
-import type { GapReason } from '../stream/client';
+import type { GapReason } from '../stream/port';
 
 const GAP_TEXT: Readonly<Record<GapReason, string>> = {
   malformed_id: 'The place to go on from could not be read.',

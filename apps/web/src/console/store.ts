@@ -7,7 +7,7 @@ import type { ApiClient } from '../api/client';
 import type { Product, StockChange } from '../api/types';
 import type { DomainEvent } from '../stream/events';
 import { backoffMs } from '../stream/backoff';
-import type { GapReason, StreamHandlers, StreamPhase } from '../stream/client';
+import type { GapReason, StreamHandlers, StreamPhase } from '../stream/port';
 import {
   applyEvents,
   dropMissing,

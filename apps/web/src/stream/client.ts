@@ -8,81 +8,24 @@
  */
 
 import { BACKOFF_BASE_MS, backoffMs } from './backoff';
-import { parseEvent, type DomainEvent } from './events';
+import { readGapReason, readReason, readResumed, readRetryMs } from './control';
+import { parseEvent } from './events';
 import { Newest } from './newest';
 import { EventTooLong, SseParser, type SseEvent } from './parser';
+import {
+  BROWSER,
+  HEARTBEAT_MS,
+  streamAddress,
+  type StreamEnvironment,
+  type StreamHandlers,
+  type StreamOptions,
+  type StreamPhase,
+} from './port';
 
-export const HEARTBEAT_MS = 15_000;
 /** A connection that gave no byte for longer is dead, though TCP may not notice for minutes. */
 export const WATCHDOG_MS = 2.5 * HEARTBEAT_MS;
-/** What a goodbye or a refusal asks for is waited up to here. */
-export const ASKED_MAX_MS = 120_000;
 const MEDIA_TYPE = 'text/event-stream';
 const NO_CONTENT = 204;
-
-export type StreamPhase =
-  /** The first connection is being made. */
-  | 'connecting'
-  /** `stream.open` came; events arrive as they happen. */
-  | 'live'
-  /** The connection was lost and is being made again. */
-  | 'reconnecting'
-  /** Closed by `close()`, or by the server for good (204). */
-  | 'closed';
-
-const GAP_REASONS = ['malformed_id', 'unknown_epoch', 'evicted', 'future'] as const;
-
-export type GapReason =
-  | (typeof GAP_REASONS)[number]
-  /** The server dropped events because this page read too slowly. */
-  | 'lagged'
-  /** What comes next does not continue what came before. */
-  | 'not_resumed';
-
-export interface StreamHandlers {
-  readonly onEvent: (event: DomainEvent) => void;
-  readonly onPhase: (phase: StreamPhase) => void;
-  /** The first `stream.open` of this client, before any event. */
-  readonly onOpen?: () => void;
-  readonly onGap: (reason: GapReason) => void;
-  /** The server gives no stream now, and why; the client keeps trying. Null once it gives one. */
-  readonly onRefused?: (reason: string | null) => void;
-  /** The server's heartbeat. */
-  readonly onBeat?: () => void;
-}
-
-export interface StreamOptions {
-  /** The address of the notifications service, without a path. */
-  readonly url: string;
-  readonly sellerId: string | null;
-  /** Sent as `Authorization: Bearer …`, never in the address, which ends up in logs. */
-  readonly token?: string;
-  /** Whom the token is of: only tabs of the same one share a connection. */
-  readonly principal?: string;
-}
-
-export interface StreamEnvironment {
-  readonly fetch: (url: string, init: RequestInit) => Promise<Response>;
-  readonly setTimer: (run: () => void, ms: number) => number;
-  readonly clearTimer: (timer: number) => void;
-  /** 0 ≤ x < 1. */
-  readonly random: () => number;
-}
-
-export const BROWSER: StreamEnvironment = {
-  fetch: (url, init) => fetch(url, init),
-  setTimer: (run, ms) => window.setTimeout(run, ms),
-  clearTimer: (timer) => {
-    window.clearTimeout(timer);
-  },
-  random: Math.random,
-};
-
-/** The stream's address, without a place to begin at. */
-export function streamAddress({ url, sellerId }: StreamOptions): string {
-  const query = sellerId === null ? '' : `?${new URLSearchParams({ sellerId }).toString()}`;
-  return `${url}/events/stream${query}`;
-}
 
 /** The server's answer is no event stream. */
 class Refusal extends Error {
@@ -201,7 +144,7 @@ export class StreamClient {
         this.#onMessage(data);
         break;
       case 'stream.open':
-        this.#onStreamOpen(readObject(data).resumed === true);
+        this.#onStreamOpen(readResumed(data));
         break;
       case 'stream.gap':
         this.#handlers.onGap(readGapReason(data));
@@ -217,7 +160,7 @@ export class StreamClient {
         break;
       case 'stream.refused':
         this.#askedMs = readRetryMs(data);
-        this.#handlers.onRefused?.(String(readObject(data).reason));
+        this.#handlers.onRefused?.(readReason(data));
         break;
       default: // a newer service may say more
     }
@@ -272,24 +215,4 @@ export class StreamClient {
     this.#phase = phase;
     this.#handlers.onPhase(phase);
   }
-}
-
-function readObject(text: string): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
-  } catch {
-    return {};
-  }
-}
-
-function readGapReason(text: string): GapReason {
-  const reason = readObject(text).reason;
-  return GAP_REASONS.find((known) => known === reason) ?? 'not_resumed';
-}
-
-function readRetryMs(text: string): number {
-  const retryMs = readObject(text).retryMs;
-  const asked = typeof retryMs === 'number' && retryMs >= 0 ? retryMs : BACKOFF_BASE_MS;
-  return Math.min(asked, ASKED_MAX_MS);
 }

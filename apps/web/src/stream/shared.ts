@@ -15,19 +15,27 @@
  * Without locks or channels each tab has a connection of its own.
  */
 
+import { StreamClient } from './client';
+import type { DomainEvent } from './events';
+import { Hearing } from './hearing';
+import { Newest } from './newest';
 import {
-  BROWSER,
   HEARTBEAT_MS,
-  StreamClient,
   streamAddress,
-  type GapReason,
-  type StreamEnvironment,
   type StreamHandlers,
   type StreamOptions,
   type StreamPhase,
-} from './client';
-import type { DomainEvent } from './events';
-import { Newest } from './newest';
+} from './port';
+import {
+  sharedBrowser,
+  type Body,
+  type Channel,
+  type Heard,
+  type Locks,
+  type Message,
+  type Said,
+  type SharedEnvironment,
+} from './tabs';
 
 /**
  * A leader that is silent for longer is frozen. It beats as often as the server, by a timer of its
@@ -40,64 +48,6 @@ export const SILENCE_JITTER_MS = 5_000;
 export const HELLO_MS = 500;
 /** Before a leader was heard at all: one that does not answer for so long is not waited for. */
 export const UNANSWERED_MS = 5_000;
-/** Leaders that lost the lock, whose last messages may still come. */
-const RETIRED_MAX = 16;
-
-/** How far a leader's messages were heard. */
-interface Heard {
-  readonly from: string;
-  readonly count: number;
-}
-
-type Body =
-  | { readonly kind: 'lead'; readonly after: Heard | null }
-  | { readonly kind: 'event'; readonly event: DomainEvent; readonly id: string | null }
-  | { readonly kind: 'phase'; readonly phase: StreamPhase; readonly id: string | null }
-  | { readonly kind: 'gap'; readonly reason: GapReason }
-  | { readonly kind: 'refused'; readonly reason: string | null }
-  | { readonly kind: 'beat'; readonly id: string | null };
-
-export type Message =
-  | { readonly kind: 'hello' }
-  /** To a hello: how things stand; it has no number of its own. */
-  | ({ readonly kind: 'welcome'; readonly phase: StreamPhase; readonly id: string | null } & Heard)
-  | (Body & Heard);
-
-/** The part of BroadcastChannel that is used. */
-export interface Channel {
-  onmessage: ((event: MessageEvent<Message>) => void) | null;
-  postMessage(message: Message): void;
-  close(): void;
-}
-
-/** The part of LockManager that is used. */
-export interface Locks {
-  request(
-    name: string,
-    options: { readonly steal?: boolean; readonly signal?: AbortSignal },
-    hold: () => Promise<void>,
-  ): Promise<void>;
-}
-
-export interface SharedEnvironment extends StreamEnvironment {
-  readonly openChannel: ((name: string) => Channel) | null;
-  readonly locks: Locks | null;
-  /** Unique for each leader. */
-  readonly newName: () => string;
-}
-
-export function sharedBrowser(): SharedEnvironment {
-  // Neither is there on a page of plain HTTP from another host than localhost.
-  const locks = (navigator as Partial<Navigator>).locks;
-  return {
-    ...BROWSER,
-    openChannel: 'BroadcastChannel' in window ? (name) => new BroadcastChannel(name) : null,
-    locks: locks
-      ? { request: (name, options, hold) => locks.request(name, options, hold).then(() => undefined) }
-      : null,
-    newName: () => `${Date.now()}-${Math.random()}`,
-  };
-}
 
 export class SharedStream {
   readonly #options: StreamOptions;
@@ -111,9 +61,7 @@ export class SharedStream {
   #self: Heard | null = null;
   #release: (() => void) | null = null;
   #queued: AbortController | null = null;
-  /** The leader that is heard, and how far. */
-  #heard: Heard | null = null;
-  readonly #retired = new Set<string>();
+  readonly #hearing = new Hearing();
   /** Its connection's last id: where this tab would go on. */
   #id: string | null = null;
   /** What `open` was given; undefined before it. */
@@ -213,7 +161,7 @@ export class SharedStream {
   #lead(): void {
     this.#stopSilence();
     this.#self = { from: this.#environment.newName(), count: 0 };
-    this.#post({ kind: 'lead', after: this.#heard });
+    this.#post({ kind: 'lead', after: this.#hearing.heard });
     this.#setPhase('connecting');
     const client = new StreamClient(this.#options, this.#leading(), this.#environment);
     this.#client = client;
@@ -264,7 +212,7 @@ export class SharedStream {
     this.#id = this.#place() ?? this.#id;
     this.#disconnect();
     this.#self = null;
-    this.#heard = null;
+    this.#hearing.forget();
     this.#release = null;
     this.#setPhase('connecting');
     this.#channel?.postMessage({ kind: 'hello' });
@@ -280,41 +228,19 @@ export class SharedStream {
       return;
     }
     if (message.kind === 'hello') return;
-    if (this.#retired.has(message.from)) return;
-    const missed = this.#missed(message);
-    if (this.#heard !== null && this.#heard.from !== message.from) this.#retire(this.#heard.from);
-    this.#heard = { from: message.from, count: message.count };
+    const found = this.#hearing.take(message);
+    if (found === 'old') return;
     this.#feedSilence();
     this.#hear(message);
     this.#listening?.();
-    if (missed) this.#handlers.onGap('not_resumed');
+    if (found === 'missed') this.#handlers.onGap('not_resumed');
   }
 
   #welcome(self: Heard): void {
     this.#channel?.postMessage({ kind: 'welcome', phase: this.#phase, id: this.#place(), ...self });
   }
 
-  #retire(leader: string): void {
-    this.#retired.add(leader);
-    for (const oldest of this.#retired) {
-      if (this.#retired.size <= RETIRED_MAX) break;
-      this.#retired.delete(oldest);
-    }
-  }
-
-  #missed(message: Exclude<Message, { readonly kind: 'hello' }>): boolean {
-    const heard = this.#heard;
-    if (heard === null) return false;
-    if (message.from === heard.from) {
-      return message.count !== heard.count + (message.kind === 'welcome' ? 0 : 1);
-    }
-    if (message.kind !== 'lead') return true;
-    // A new leader goes on where it had heard the last one: not after what this tab has heard.
-    const { after } = message;
-    return after !== null && (after.from !== heard.from || after.count > heard.count);
-  }
-
-  #hear(message: Exclude<Message, { readonly kind: 'hello' }>): void {
+  #hear(message: Said): void {
     if ('id' in message) this.#id = message.id ?? this.#id;
     switch (message.kind) {
       case 'event':
@@ -367,7 +293,7 @@ export class SharedStream {
 
   #feedSilence(): void {
     this.#stopSilence();
-    const silence = this.#heard === null ? UNANSWERED_MS : SILENCE_MS;
+    const silence = this.#hearing.heard === null ? UNANSWERED_MS : SILENCE_MS;
     const wait = silence + this.#environment.random() * SILENCE_JITTER_MS;
     this.#silence = this.#environment.setTimer(() => {
       this.#silence = null;
