@@ -2,6 +2,7 @@
 
     python -m tests.endurance rolling --clients 2000      a rolling restart of two workers
     python -m tests.endurance churn --connects 100000     connections that come and go, RST included
+    python -m tests.endurance cuts --cuts 1000 --seed 1   cuts, kills, more partitions
 
 Each starts a broker and the service itself, prints what it has seen as one line of JSON, and ends
 with exit code 1 when a bound does not hold.
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 from tests.endurance import churn as churning
+from tests.endurance import cuts as cutting
 from tests.endurance import rolling as rolls
 from tests.support.components import LocalComponents
 
@@ -44,6 +46,23 @@ def churn(
     """Open and end streams in all ways there are; the process may not grow by it."""
     with LocalComponents() as components:
         seen = churning.run(components.kafka_brokers, connects)
+    _end({**asdict(seen), "holds": seen.holds}, holds=seen.holds)
+
+
+@app.command()
+def cuts(
+    *,
+    cuts: Annotated[int, typer.Option(min=1, help="Connections that are cut, in all")] = 1_000,
+    clients: Annotated[int, typer.Option(min=3, help="Clients; one in three has no filter")] = 12,
+    kills: Annotated[int, typer.Option(min=0, help="Services killed and started again")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the writer's and the clients' choices")] = 1,
+) -> None:
+    """Cut clients, kill services, add partitions; each client is held against Kafka's log."""
+    with LocalComponents() as components:
+        scene = cutting.Scene(
+            components.kafka_brokers, clients=clients, cuts=cuts, kills=kills, seed=seed
+        )
+        seen = asyncio.run(scene.play())
     _end({**asdict(seen), "holds": seen.holds}, holds=seen.holds)
 
 
