@@ -152,6 +152,26 @@ def test_e20_a_second_tab_has_no_connection_of_its_own_and_goes_on_when_the_firs
     assert second.errors == []
 
 
+def test_e20_a_tab_that_is_robbed_of_the_connection_reads_anew_and_goes_on(
+    console: Console, web: LocalSystem, seller: str
+) -> None:
+    """As a tab does that hears nothing of the one that has the connection."""
+    held = console.page.evaluate("navigator.locks.query().then(found => found.held[0].name)")
+    thief = console.page.context.new_page()
+    thief.goto(f"{web.web_url}/favicon.svg")
+    thief.evaluate(
+        "name => void navigator.locks.request(name, {steal: true}, () => new Promise(() => {}))",
+        held,
+    )
+    console.wait_cut()
+    create(web, seller, "Meanwhile")
+    thief.close()
+    console.wait_live()
+    expect(console.row("Meanwhile")).to_have_count(1)
+    expect(console.events("product.created", "Meanwhile")).to_have_count(1)
+    expect(console.page.locator(".notices")).to_contain_text("without the events in between")
+
+
 def test_a_page_opened_later_lists_what_happened_before(
     console: Console, web: LocalSystem, seller: str
 ) -> None:
