@@ -193,7 +193,10 @@ def test_a_stream_that_is_kicked_says_goodbye_and_is_counted_as_that() -> None:
     run(test)
 
 
-@pytest.mark.parametrize("unknown", ["1", "0-1", "x-1", "1-x", f"{os.getpid()}-99", "%20"])
+@pytest.mark.parametrize(
+    "unknown",
+    ["1", "0-1", "x-1", "1-x", pytest.param(f"{os.getpid()}-99", id="of this process"), "%20"],
+)
 def test_an_id_of_nobody_is_not_found(unknown: str) -> None:
     async def test(served: Replica, operator: httpx.AsyncClient) -> None:
         await served.connect()
