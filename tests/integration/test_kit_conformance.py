@@ -14,12 +14,15 @@ from tests.support.sse_server import Peer, Script, serving
 from tests.support.stream_service import Publisher, StreamService, an_event
 
 from shopstream_stack.errors import StackError
+from shopstream_stack.kit.checks import FIRST_SECONDS_MAX
 from shopstream_stack.kit.conformance import check, command
 from shopstream_stack.kit.load_command import KitProfile
 from shopstream_stack.kit.plain_checks import PLAIN
 from shopstream_stack.kit.shopstream_checks import SHOPSTREAM
 
 PATIENCE = 10.0
+#: Three times what is allowed: the suite has the machine for itself least of all.
+FIRST_SECONDS = 3 * FIRST_SECONDS_MAX
 #: Of a server that does everything at once or never.
 SHORT_PATIENCE = 0.7
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
@@ -65,6 +68,7 @@ def test_our_service_passes_every_check_of_both_profiles(
             patience=PATIENCE,
             headers={},
             into=tmp_path / "found.json",
+            first_seconds=FIRST_SECONDS,
         )
     text = captured.get()
     checks = json.loads((tmp_path / "found.json").read_text())["checks"]
@@ -72,6 +76,60 @@ def test_our_service_passes_every_check_of_both_profiles(
     assert len(checks) == len(PLAIN.checks) + len(SHOPSTREAM.checks)
     assert f"{len(checks)} holds, 0 FAILED, 0 skipped" in text
     assert code == 0
+
+
+def test_a_stream_without_events_skips_what_needs_them(service: StreamService) -> None:
+    names = ("events", "order", "filter")
+    url = f"{service.url}/events/stream?sellerId=nobody"
+    found = asyncio.run(
+        check(url, profile="shopstream", patience=SHORT_PATIENCE, headers={}, only=names)
+    )
+    assert {one.name: verdict.state for one, verdict in found} == dict.fromkeys(names, "skipped")
+
+
+def _held(service: StreamService, *names: str) -> None:
+    found = asyncio.run(
+        check(
+            f"{service.url}/events/stream",
+            profile="shopstream",
+            patience=PATIENCE,
+            headers={},
+            only=names,
+            first_seconds=FIRST_SECONDS,
+        )
+    )
+    assert [(one.name, verdict) for one, verdict in found if verdict.state != "holds"] == []
+    assert len(found) == len(names)
+
+
+def test_e04_ids_stand_never_on_control_frames(service: StreamService) -> None:
+    _held(service, "ids and names", "id after open")
+
+
+def test_e07_every_id_that_cannot_be_resumed_is_answered_with_a_gap(
+    service: StreamService,
+) -> None:
+    names = [one.name for one in SHOPSTREAM.checks if one.name.startswith("gap: ")]
+    assert len(names) == 4
+    _held(service, *names)
+
+
+def test_e08_a_strange_id_is_no_reason_for_another_status_than_200(
+    service: StreamService,
+) -> None:
+    _held(service, "status", "unknown id")
+
+
+def test_e09_heartbeats_are_seen_by_proxies_and_by_scripts(service: StreamService) -> None:
+    _held(service, "heartbeat", "comments end", "alive when idle")
+
+
+def test_e10_first_bytes_come_at_once_also_to_who_takes_gzip(service: StreamService) -> None:
+    _held(service, "first byte", "first byte, gzip accepted", "retry and comment")
+
+
+def test_e22_a_token_in_the_query_is_refused(service: StreamService) -> None:
+    _held(service, "refusals")
 
 
 def test_nothing_listens_is_told_as_such() -> None:

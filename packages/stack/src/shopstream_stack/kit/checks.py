@@ -11,7 +11,7 @@ import httpx
 from shopstream_stack.kit.tape import Tape, taping
 from shopstream_stack.kit.target import Target
 
-#: A first byte that takes longer is held back by somebody.
+#: Of a server that is not starved itself.
 FIRST_SECONDS_MAX: Final = 2.0
 #: What an answer that should come at once may take.
 ANSWER_SECONDS_MAX: Final = 10.0
@@ -46,6 +46,8 @@ class Kit:
     headers: Mapping[str, str]
     patience: float
     main: Tape
+    #: A first byte that takes longer is held back by somebody.
+    first_seconds: float = FIRST_SECONDS_MAX
     #: At most so many checks at once: a server's limits are not what is checked.
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
 

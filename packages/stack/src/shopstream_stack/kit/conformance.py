@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from shopstream_stack.errors import StackError
-from shopstream_stack.kit.checks import Check, Kit, State, Verdict
+from shopstream_stack.kit.checks import FIRST_SECONDS_MAX, Check, Kit, State, Verdict
 from shopstream_stack.kit.load_command import KitProfile
 from shopstream_stack.kit.plain_checks import PLAIN
 from shopstream_stack.kit.shopstream_checks import SHOPSTREAM
@@ -38,6 +38,7 @@ def command(
     headers: Mapping[str, str],
     into: Path | None,
     only: Collection[str] = (),
+    first_seconds: float = FIRST_SECONDS_MAX,
 ) -> int:
     """Check, tell; the exit code is 0 only if no check failed. Raises StackError."""
     found = asyncio.run(check(url, profile=profile, patience=patience, headers=headers, only=only))
@@ -54,11 +55,13 @@ async def check(
     patience: float,
     headers: Mapping[str, str],
     only: Collection[str] = (),
+    first_seconds: float = FIRST_SECONDS_MAX,
 ) -> Found:
     """Every check of the profile with its verdict; a skipped one could not decide.
 
-    ``only`` these names, if any. Raises StackError for a name that no check has, and when nothing
-    listens or nothing answers.
+    ``only`` these names, if any. ``patience``, ``first_seconds``: what a heartbeat or event, and a
+    first byte may take. Raises StackError for a name that no check has, and when nothing listens
+    or nothing answers.
     """
     checks = [*PLAIN.checks, *(SHOPSTREAM.checks if profile == "shopstream" else ())]
     names = [one.name for one in checks]
@@ -72,7 +75,7 @@ async def check(
     async with httpx.AsyncClient(trust_env=False, limits=limits, timeout=timeout) as client:
         try:
             async with taping(client, url, headers) as main:
-                kit = Kit(target, client, headers, patience, main)
+                kit = Kit(target, client, headers, patience, main, first_seconds)
                 verdicts = await asyncio.gather(*(one.verdict(kit) for one in checks))
         except (httpx.HTTPError, TimeoutError) as error:
             reason = str(error) or "no answer in time"

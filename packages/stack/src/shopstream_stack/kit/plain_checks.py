@@ -62,21 +62,21 @@ async def _no_length(kit: Kit) -> Verdict:
 
 @PLAIN("first byte", f"within {FIRST_SECONDS_MAX:g} s, event or not: proxies wait for it")
 async def _first_byte(kit: Kit) -> Verdict:
-    return await _first_of(kit.main)
+    return await _first_of(kit, kit.main)
 
 
 @PLAIN("first byte, gzip accepted", "compression must not hold frames back")
 async def _first_byte_gzip(kit: Kit) -> Verdict:
     async with kit.open({"accept-encoding": "gzip, br"}) as tape:
-        verdict = await _first_of(tape)
+        verdict = await _first_of(kit, tape)
         return Verdict(verdict.state, f"{verdict.seen}, {_encoding(tape)}")
 
 
-async def _first_of(tape: Tape) -> Verdict:
-    await tape.until(lambda: tape.first_seconds is not None, FIRST_SECONDS_MAX)
+async def _first_of(kit: Kit, tape: Tape) -> Verdict:
+    await tape.until(lambda: tape.first_seconds is not None, kit.first_seconds)
     seconds = tape.first_seconds
     seen = "nothing" if seconds is None else f"after {seconds * 1_000:.0f} ms"
-    return judged(seconds is not None and seconds <= FIRST_SECONDS_MAX, seen)
+    return judged(seconds is not None and seconds <= kit.first_seconds, seen)
 
 
 def _encoding(tape: Tape) -> str:
@@ -169,7 +169,7 @@ async def _reconnect(kit: Kit) -> Verdict:
     async with kit.open({"last-event-id": last}) as tape:
         if not tape.is_stream:
             return judged(holds=False, seen=f"{tape.status}")
-        await tape.until(lambda: tape.messages, FIRST_SECONDS_MAX)
+        await tape.until(lambda: tape.messages, kit.first_seconds)
         again = [block for block in tape.messages if block.get("id") == last]
         return judged(not again, "the last event came again" if again else "goes on")
 
@@ -184,7 +184,7 @@ async def _unknown_id(kit: Kit) -> Verdict:
 async def _many(kit: Kit) -> Verdict:
     async with AsyncExitStack() as stack:
         opened = [await stack.enter_async_context(kit.open()) for _ in range(AT_ONCE)]
-        verdicts = await asyncio.gather(*map(_first_of, opened))
+        verdicts = await asyncio.gather(*(_first_of(kit, tape) for tape in opened))
     served = sum(verdict.state == "holds" for verdict in verdicts)
     return judged(served == AT_ONCE, f"{served} of {AT_ONCE}")
 
@@ -195,4 +195,4 @@ async def _after(kit: Kit) -> Verdict:
         async with kit.open():
             pass
     async with kit.open() as tape:
-        return await _first_of(tape)
+        return await _first_of(kit, tape)
