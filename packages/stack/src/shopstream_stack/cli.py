@@ -19,8 +19,9 @@ from rich.console import Console
 from shopstream_stack import page, status, tools
 from shopstream_stack.cache import Cache
 from shopstream_stack.chromium import ensure_chromium
-from shopstream_stack.console import Reporter, reporting
+from shopstream_stack.console import Reporter, reporting, standard_output
 from shopstream_stack.errors import StackError
+from shopstream_stack.kit import commands as kit_commands
 from shopstream_stack.ports import reserved_ports
 from shopstream_stack.settings import SERVICES, StackSettings
 from shopstream_stack.system import System, side_by_side
@@ -31,16 +32,10 @@ EXIT_USAGE: Final = 2
 LOCK_SECONDS_MAX: Final = 2400.0
 LOCK_POLL_SECONDS: Final = 0.2
 FOLLOW_POLL_SECONDS: Final = 0.3
-PIPE_WIDTH: Final = 160
 # A folder of another user, or that is a file; a full or read-only disk: no fault of the code.
 _MACHINE_ERRORS: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 )
-
-
-def _console() -> Console:
-    # A pipe has no width; rows that wrap could not be read by line.
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
 
 
 app = typer.Typer(
@@ -54,7 +49,8 @@ topics_app = typer.Typer(
     help="Topics made again, topics with more partitions.", no_args_is_help=True
 )
 app.add_typer(topics_app, name="topics")
-out = _console()
+out = standard_output()
+kit_commands.register(app)
 err = Console(stderr=True)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Only these; all when none is named.")]
@@ -234,85 +230,6 @@ def _bench(
     ):
         code = run(system, ports, out, command.Output(json, markdown), quick=quick)
     raise typer.Exit(code)
-
-
-@app.command("sse-load")
-def sse_load(
-    url: Annotated[str, typer.Argument(help="An event stream, of any server.")],
-    *,
-    profile: Annotated[
-        Literal["plain", "shopstream"], typer.Option(help="What is known of its events.")
-    ] = "plain",
-    connections: Annotated[int, typer.Option("--connections", "-c", min=1, max=50_000)] = 100,
-    seconds: Annotated[float, typer.Option("--seconds", "-s", min=0.1)] = 10.0,
-    ramp: Annotated[float, typer.Option(help="New streams a second; 0: all at once.", min=0)] = 0,
-    cut: Annotated[int, typer.Option(help="Reset so many after a third of the time.", min=0)] = 0,
-    slow: Annotated[int, typer.Option(help="So many do not read.", min=0)] = 0,
-    groups: Annotated[int, typer.Option(help="Values for {{n}} in the URL, from 0.", min=1)] = 1,
-    header: Annotated[
-        list[str] | None, typer.Option("--header", "-H", help="As `Name: value`.")
-    ] = None,
-    json: Figures = None,
-) -> None:
-    """Hold many streams of any server, check what comes; exit 0 if nothing was missed."""
-    from shopstream_stack.kit import load_command  # noqa: PLC0415 - only where needed
-
-    settings = _settings()
-    options = load_command.LoadOptions(
-        profile=profile,
-        connections=connections,
-        seconds=seconds,
-        ramp=ramp,
-        cut=cut,
-        slow=slow,
-        groups=groups,
-        headers=_headers(header or []),
-        json=json,
-    )
-    with reporting(out) as reporter:
-        program = Cache(settings.cache, settings.environ).ensure_load(reporter)
-    raise typer.Exit(load_command.load(program, url, options, out))
-
-
-@app.command("sse-conformance")
-def sse_conformance(
-    url: Annotated[str, typer.Argument(help="An event stream, of any server.")],
-    *,
-    profile: Annotated[
-        Literal["plain", "shopstream"],
-        typer.Option(help="The WHATWG standard and experience; or docs/stream.md as well."),
-    ] = "plain",
-    patience: Annotated[
-        float, typer.Option(help="Seconds to wait for a heartbeat, or for an event.", min=0.1)
-    ] = 20.0,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="A check by its name; may be repeated.")
-    ] = None,
-    header: Annotated[
-        list[str] | None, typer.Option("--header", "-H", help="As `Name: value`.")
-    ] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the verdicts here.")] = None,
-) -> None:
-    """Check a server of event streams from outside; exit 0 if no check fails."""
-    from shopstream_stack.kit import conformance  # noqa: PLC0415 - as above
-
-    code = conformance.command(
-        url,
-        out,
-        profile=profile,
-        patience=patience,
-        headers=_headers(header or []),
-        into=json,
-        only=only or (),
-    )
-    raise typer.Exit(code)
-
-
-def _headers(lines: list[str]) -> dict[str, str]:
-    pairs = [line.partition(":") for line in lines]
-    if wrong := [line for line, pair in zip(lines, pairs, strict=True) if not pair[1]]:
-        raise typer.BadParameter(f"--header {wrong[0]}: write it as `Name: value`")
-    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,12 @@ from rich.text import Text
 
 # Without a terminal a long step says that it is still at work this often.
 STILL_AT_WORK_SECONDS: Final = 30.0
+PIPE_WIDTH: Final = 160
+
+
+def standard_output() -> Console:
+    """Where results are printed. A pipe has no width; rows that wrap could not be read by line."""
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
 
 
 class Reporter(Protocol):
