@@ -9,24 +9,30 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.stream import PARTS, History, Replica, settle, simulate
+from tests.support.stream import EVERYTHING, PARTS, History, Replica, settle, simulate
 
+from shopstream_notifications import hub, playback
 from shopstream_notifications.client import Client
+from shopstream_notifications.filters import Filter
 from shopstream_notifications.log import EventLog
 from shopstream_notifications.playback import Playback
 from shopstream_notifications.records import Part
+from shopstream_shared.stream_id import StreamPosition
+from shopstream_stack.sse_parser import SseParser
 
 CUTS = 4
 
 
-async def hop(seed: int, playback: type[Playback] = Playback) -> tuple[list[str], list[str]]:
-    """A client that hops between replicas while both read: (what it got, what there was)."""
+async def hop(
+    seed: int, player: type[Playback] = Playback, wanted: Filter = EVERYTHING
+) -> tuple[list[str], list[str]]:
+    """A client that hops between replicas while both read: (what it got, what there was for it)."""
     chance = random.Random(seed)
     history = History(
         {part: [chance.random() < 0.8 for _ in range(chance.randrange(8))] for part in PARTS}
     )
     replicas = [
-        Replica(history, log_bytes_max=chance.choice((0, 2_000, 10**6)), playback=playback)
+        Replica(history, log_bytes_max=chance.choice((0, 2_000, 10**6)), playback=player)
         for _ in range(2)
     ]
     got: list[str] = []
@@ -34,7 +40,7 @@ async def hop(seed: int, playback: type[Playback] = Playback) -> tuple[list[str]
     last_id = ""
     for cut in range(CUTS):
         replica = replicas[cut % 2]
-        client, socket = await replica.connect(last_id)
+        client, socket = await replica.connect(last_id, wanted=wanted)
         for _ in range(chance.randrange(8)):
             other = chance.choice(replicas)
             part = chance.choice(PARTS)
@@ -46,21 +52,55 @@ async def hop(seed: int, playback: type[Playback] = Playback) -> tuple[list[str]
                 other.read_all()
         await settle()
         replica.hub.leave(client)
+        hold_ids_against_events(socket.raw, got, history, wanted)
         got += socket.data
         last_id = socket.last_id
     there = [
         f"{part[0]} {part[1]} {offset}"
         for part, records in history.records.items()
         for offset, entry in enumerate(records)
-        if entry is not None
+        if entry is not None and wanted.matches(entry)
     ]
     return got, there
+
+
+def hold_ids_against_events(raw: bytes, got: list[str], history: History, wanted: Filter) -> None:
+    """Whoever resumes at an id misses nothing: what is wanted from before it has been sent."""
+    parser, seen = SseParser(), set(got)
+    for block in raw.split(b"\n\n"):
+        seen.update(event.data for event in parser.feed(block + b"\n\n"))
+        if not block.startswith(b"id: "):
+            continue
+        position = StreamPosition.decode(parser.last_event_id)
+        for part, records in history.records.items():
+            passed = records[: position.next_offset(*part)]
+            due = {f"{part[0]} {part[1]} {r.offset}" for r in passed if r and wanted.matches(r)}
+            assert due <= seen, f"an id stands before {due - seen}"
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(min_value=0, max_value=2**32))
 def test_a_client_that_hops_between_replicas_loses_and_doubles_nothing(seed: int) -> None:
     got, there = simulate(hop(seed))
+    assert sorted(got) == sorted(there)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(min_value=0, max_value=2**32), st.sampled_from(("type", "subject", "none")))
+def test_e04_an_id_past_what_a_filter_left_out_is_never_past_what_it_wants(
+    seed: int, kind: str
+) -> None:
+    wanted = {
+        "type": Filter(types=frozenset({"product.created"})),
+        "subject": Filter(subject=f"{PARTS[1][0]}-{PARTS[1][1]}"),
+        "none": Filter(seller_id="nobody"),
+    }[kind]
+    with pytest.MonkeyPatch.context() as small:
+        # As if replays were long: in many turns, each with its id.
+        small.setattr(hub, "REPLAY_RECORDS_MAX", 2)
+        small.setattr(playback, "OWN_IDS_RECORDS_MAX", 2)
+        small.setattr(playback, "PROGRESS_SECONDS", seed % 2)
+        got, there = simulate(hop(seed, wanted=wanted))
     assert sorted(got) == sorted(there)
 
 
