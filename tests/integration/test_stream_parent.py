@@ -19,12 +19,17 @@ from shopstream_notifications.parent import Parent
 from shopstream_notifications.run_dir import RunDir, run_dir
 from shopstream_notifications.settings import NotificationsSettings
 
-#: Reports until it is told to end; `deaf` ignores that, `sick` never serves, `mute` says one word.
+#: Reports until it is told to end; `deaf` ignores that, `sick` never serves, `mute` says one word,
+#: `slow` begins late, `noisy` says first what is no report.
 WORKER = """
 import signal, socket, sys, time
 kind, line = sys.argv[1], socket.socket(fileno=int(sys.argv[-1]))
 if kind == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if kind == "slow":
+    time.sleep(1.5)
+if kind == "noisy":
+    line.sendall(b"x" * 200_000 + b"\\n" + b'{"streams":\\n')
 trouble = b'"ill"' if kind == "sick" else b"null"
 while True:
     line.send(b'{"streams":1,"trouble":' + trouble + b"}\\n")
@@ -161,3 +166,43 @@ def test_a_worker_in_trouble_is_shown_by_its_own_words(folder: RunDir) -> None:
         assert states(parent) == ["starting"] * 2
 
     with_parent(folder, orders("sick"), test)
+
+
+def test_a_worker_that_dies_while_its_successor_starts_is_replaced_once(folder: RunDir) -> None:
+    async def test(parent: Parent) -> None:
+        before = await both_serve(parent)
+        parent._orders = replace(parent._orders, program=orders("slow").program)
+        parent.roll()
+        await until(lambda: len(pids(parent)) == 3, "the first successor to be started")
+        os.kill(before[0], signal.SIGKILL)
+        assert parent._rolls is not None
+        await parent._rolls
+        await until(lambda: len(pids(parent)) == 2, "the one too many to leave")
+        after = await both_serve(parent)
+        assert not set(before) & set(after)
+
+    with_parent(folder, orders("well"), test)
+
+
+def test_a_program_that_cannot_be_started_is_tried_again(folder: RunDir) -> None:
+    async def test(parent: Parent) -> None:
+        before = await both_serve(parent)
+        good = parent._orders
+        parent._orders = replace(good, program=("/nowhere/program",))
+        parent.roll()
+        assert parent._rolls is not None
+        await parent._rolls
+        assert pids(parent) == before
+        os.kill(before[0], signal.SIGKILL)
+        await until(lambda: len(pids(parent)) == 1, "its end")
+        parent._orders = good
+        assert before[1] in await both_serve(parent)
+
+    with_parent(folder, orders("well"), test)
+
+
+def test_what_is_no_report_is_not_read_and_breaks_nothing(folder: RunDir) -> None:
+    async def test(parent: Parent) -> None:
+        await both_serve(parent)
+
+    with_parent(folder, orders("noisy"), test)

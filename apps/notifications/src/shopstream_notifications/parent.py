@@ -45,7 +45,8 @@ class Seat:
         while not self._parent.stopping.is_set():
             life, ended = self.life, self._ended
             if life is None or ended is None:
-                life, ended = self.take(await self._parent.begin())
+                await self._take_another(pauses)
+                continue
             code = await asyncio.shield(ended)
             if life is not self.life:
                 continue  # replaced; its successor has the seat
@@ -56,15 +57,26 @@ class Seat:
             _log.warning("stream.worker_ended", slot=life.slot, code=code, pause_seconds=pause)
             await self._parent.pause(pause)
 
-    def take(self, seated: tuple[Life, "asyncio.Task[int]"]) -> tuple[Life, "asyncio.Task[int]"]:
-        """Give the seat to a started worker."""
-        self.life, self._ended = seated
-        return seated
+    async def _take_another(self, pauses: Pauses) -> None:
+        try:
+            begun = await self._parent.begin()
+        except OSError as error:
+            # No memory, no descriptor: the other workers go on, and so does the trying.
+            _log.error("stream.worker_not_started", error=type(error).__name__)
+            await self._parent.pause(pauses.after(0.0))
+            return
+        if self.life is None:
+            self.life, self._ended = begun
+        else:
+            # Its predecessor died while a rolling restart was at this seat.
+            begun[0].leave()
 
     async def replace(self) -> bool:
         """Seat a successor, then let the present worker drain; False when it does not serve."""
-        before, ended = self.life, self._ended
-        successor = await self._parent.begin()
+        try:
+            successor = await self._parent.begin()
+        except OSError:
+            return False
         try:
             async with asyncio.timeout(SUCCESSOR_SECONDS_MAX):
                 done = asyncio.create_task(successor[0].serves())
@@ -74,7 +86,9 @@ class Seat:
             successor[0].kill()
         if successor[1].done() or successor[0].as_member().state != "serving":
             return False
-        self.take(successor)
+        # Whoever has the seat now: the one of the beginning may have died since.
+        before, ended = self.life, self._ended
+        self.life, self._ended = successor
         if before is not None and ended is not None:
             await self._parent.let_go(before, ended)
         return True
@@ -121,10 +135,14 @@ class Parent:
             self._rolls = asyncio.create_task(self._roll(), name="rolling restart")
 
     async def begin(self) -> tuple[Life, "asyncio.Task[int]"]:
-        """Start a worker in the first free slot."""
+        """Start a worker in the first free slot. Raises OSError."""
         slot = next(n for n in range(len(self._seats) + 1) if n not in self._slots)
         self._slots.add(slot)
-        life = await Life.begin(slot, self._folder, self._orders, self._changed.set)
+        try:
+            life = await Life.begin(slot, self._folder, self._orders, self._changed.set)
+        except BaseException:
+            self._slots.remove(slot)
+            raise
         ended = asyncio.create_task(life.live(), name=f"worker {slot}")
         self._lives[life] = ended
         ended.add_done_callback(lambda _task: self._forget(life))

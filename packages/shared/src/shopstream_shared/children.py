@@ -87,6 +87,9 @@ class Child:
                 except ConnectionError:
                     # It ended without having read all that it was told.
                     return
+                except ValueError:
+                    # Longer than LINE_BYTES_MAX: halves of lines, cut when a buffer was full.
+                    continue
                 if not line:
                     return
                 yield line
