@@ -18,6 +18,7 @@ from shopstream_notifications.life import Orders
 from shopstream_notifications.parent import Parent
 from shopstream_notifications.run_dir import RunDir, run_dir
 from shopstream_notifications.settings import NotificationsSettings
+from shopstream_shared.children import Pauses
 
 #: Reports until it is told to end; `deaf` ignores that, `sick` never serves, `mute` says one word,
 #: `slow` begins late, `noisy` says first what is no report.
@@ -184,15 +185,26 @@ def test_a_worker_that_dies_while_its_successor_starts_is_replaced_once(folder: 
     with_parent(folder, orders("well"), test)
 
 
+def test_a_seat_that_was_given_away_meanwhile_is_not_taken_twice(folder: RunDir) -> None:
+    async def test(parent: Parent) -> None:
+        before = await both_serve(parent)
+        await parent._seats[0]._take_another(Pauses())
+        await until(lambda: len(pids(parent)) == 2, "the one too many to leave")
+        assert pids(parent) == before
+
+    with_parent(folder, orders("well"), test)
+
+
 def test_a_program_that_cannot_be_started_is_tried_again(folder: RunDir) -> None:
     async def test(parent: Parent) -> None:
         before = await both_serve(parent)
         good = parent._orders
         parent._orders = replace(good, program=("/nowhere/program",))
-        parent.roll()
-        assert parent._rolls is not None
-        await parent._rolls
-        assert pids(parent) == before
+        for _ in range(3):
+            parent.roll()
+            assert parent._rolls is not None
+            await parent._rolls
+            assert pids(parent) == before
         os.kill(before[0], signal.SIGKILL)
         await until(lambda: len(pids(parent)) == 1, "its end")
         parent._orders = good
