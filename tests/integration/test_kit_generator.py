@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -37,7 +37,9 @@ def program() -> Path:
     return Cache(settings.cache, settings.environ).ensure_load(Silent())
 
 
-def event(subject: str, sequence: int, kind: str = "product.updated") -> bytes:
+def event(
+    subject: str, sequence: int, kind: str = "product.updated", *, age: timedelta = timedelta()
+) -> bytes:
     """A block without its id line, as the codec orders the attributes."""
     value = {
         "specversion": "1.0",
@@ -45,7 +47,7 @@ def event(subject: str, sequence: int, kind: str = "product.updated") -> bytes:
         "source": "/shopstream/api",
         "type": kind,
         "subject": subject,
-        "time": format_time(datetime.now(UTC)),
+        "time": format_time(datetime.now(UTC) - age),
         "sellerid": "s1",
         "sequence": str(sequence),
         "data": {"type": "no", "subject": "other", "sequence": "77"},
@@ -98,6 +100,15 @@ def test_all_that_came_in_order_has_a_rate_and_latencies(program: Path) -> None:
     assert report.steady.count == 6
 
 
+def test_percentiles_are_the_nearest_rank_to_a_sixtieth(program: Path) -> None:
+    # Minutes, beside which the test's own time is nothing.
+    blocks = [with_id(event("a", n, age=timedelta(minutes=n)), n) for n in range(1, 101)]
+    report, _ = report_of(program, *blocks, last=100, seconds_max=LONG_SECONDS)
+    found = (report.steady.p50_ms, report.steady.p99_ms, report.steady.max_ms)
+    for milliseconds, minutes in zip(found, (50, 99, 100), strict=True):
+        assert minutes * 60_000 <= milliseconds < minutes * 60_000 * (1 + 1 / 60)
+
+
 @pytest.mark.parametrize(
     ("sequences", "last", "said", "kind"),
     [
@@ -147,8 +158,9 @@ def test_e04_an_id_on_a_named_event_and_an_event_without_one_are_misses(program:
     assert any("an event without an id" in fault for fault in report.faults)
 
 
+@pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_lines_are_read_however_they_end_and_are_cut(program: Path, end: bytes) -> None:
+def test_lines_are_read_however_they_end_and_are_cut(program: Path, end: bytes, size: int) -> None:
     body = b"\xef\xbb\xbf" + OPEN + b": hello\n\n"
     body += with_id(event("a", 1), 1) + with_id(event("a", 2), 2)
     body = body.replace(b"\n", end)
@@ -157,7 +169,7 @@ def test_lines_are_read_however_they_end_and_are_cut(program: Path, end: bytes) 
         await peer.head()
         whole = b"".join(
             b"%x;x=y\r\n%s\r\n" % (len(part), part)
-            for part in (body[at : at + 7] for at in range(0, len(body), 7))
+            for part in (body[at : at + size] for at in range(0, len(body), size))
         )
         await peer.raw(*(whole[at : at + 5] for at in range(0, len(whole), 5)))
         await peer.gone()
