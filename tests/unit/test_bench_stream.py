@@ -1,13 +1,20 @@
 """What the stream's benchmark concludes: which pace was held, and what each filter expects."""
 
 import math
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from shopstream_shared.events.codec import decode
+from shopstream_stack.bench.result import Results
 from shopstream_stack.bench.stream.feed import TYPES, Feed, of_seller, of_types, type_filters
+from shopstream_stack.bench.stream.plan import STREAM_QUICK
+from shopstream_stack.bench.stream.rows import StreamBench
 from shopstream_stack.bench.stream.steps import Climb, Step, busy_note, figures
+from shopstream_stack.console import Silent
+from shopstream_stack.errors import StackError
 from shopstream_stack.kit.generator import Latency, StreamReport
 
 NOTHING = Latency(count=0, p50_ms=0, p99_ms=0, p999_ms=0, max_ms=0)
@@ -111,3 +118,27 @@ def test_what_is_expected_is_what_was_sent_and_wanted() -> None:
 def test_no_two_feeds_share_a_subject() -> None:
     first, second = (Feed("localhost:1", lines=3, sellers=1) for _ in range(2))
     assert not {line.subject for line in first.lines} & {line.subject for line in second.lines}
+
+
+class _Nowhere:
+    """A place on which nothing can be started."""
+
+    system = SimpleNamespace(reporter=Silent())
+
+    def serve(self, *_: object, **__: object) -> None:
+        raise StackError("it did not start")
+
+    def take(self) -> int:
+        raise StackError("there is no port")
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+def test_a_row_that_fails_is_wrong_and_the_others_are_tried() -> None:
+    results = Results()
+    nowhere = cast("Any", _Nowhere())
+    StreamBench(nowhere, nowhere, STREAM_QUICK, results).run()
+    assert len(results.rows) == 10
+    assert {row.verdict() for row in results.rows} == {"WRONG"}
+    assert results.rows[0].faults == ("it did not start",)
