@@ -95,6 +95,8 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
     child.send_signal(signal.SIGINT)
     said, _ = child.communicate(timeout=COMMAND_SECONDS_MAX)
     assert child.returncode != 0, said
+    assert "Interrupted" in said
+    assert "failed" not in said
     assert left_of(tmp_path) == []
     assert not (tmp_path / "chaos" / "system").exists()
 

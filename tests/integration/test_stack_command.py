@@ -69,6 +69,17 @@ def command(tmp_path: Path) -> Iterator[Command]:
         system.forget()
 
 
+@pytest.mark.parametrize("words", ["verify", "topics ls", "topics apply", "topics adopt"])
+def test_what_asks_the_running_system_says_at_once_that_it_is_not_running(
+    command: Command, words: str
+) -> None:
+    done = command(*words.split())
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("kafka, postgres")
+    assert line.endswith("not running: start the system with `make up`")
+
+
 def test_up_twice_is_once(command: Command) -> None:
     first = command("up", *NAMES)
     assert first.returncode == 0, first.stderr

@@ -32,6 +32,9 @@ EXIT_USAGE: Final = 2
 LOCK_SECONDS_MAX: Final = 2400.0
 LOCK_POLL_SECONDS: Final = 0.2
 FOLLOW_POLL_SECONDS: Final = 0.3
+#: What `verify` and `topics adopt` ask, and what the other commands about topics do.
+COMPONENTS: Final = ("kafka", "postgres", "dynamodb", "minio")
+TOPICS_NEED: Final = ("kafka", "postgres")
 # A folder of another user, or that is a file; a full or read-only disk: no fault of the code.
 _MACHINE_ERRORS: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
@@ -170,7 +173,9 @@ def verify(
     """Prove that nothing was lost, doubled, reordered or made up; exit 0 if it holds."""
     from shopstream_stack.verify import command  # noqa: PLC0415 - its clients are slow to load
 
-    raise typer.Exit(command.run(_settings(), out, journal or (), json))
+    settings = _settings()
+    System(settings).require_up(*COMPONENTS)
+    raise typer.Exit(command.run(settings, out, journal or (), json))
 
 
 @app.command("bench-api")
@@ -307,7 +312,9 @@ def topics_ls() -> None:
     """Show each topic beside what the relay uses and topics.toml says; exit 0 if all is well."""
     from shopstream_stack.topics import command  # noqa: PLC0415 - AWS's client only where needed
 
-    raise typer.Exit(command.ls(_settings(), out))
+    settings = _settings()
+    System(settings).require_up(*TOPICS_NEED)
+    raise typer.Exit(command.ls(settings, out))
 
 
 @topics_app.command("adopt")
@@ -316,6 +323,7 @@ def topics_adopt() -> None:
     from shopstream_stack.topics import command  # noqa: PLC0415 - as above
 
     with locked_system(_settings()) as system:
+        system.require_up(*COMPONENTS)
         code = command.adopt(system, out)
     raise typer.Exit(code)
 
@@ -330,7 +338,9 @@ def topics_apply(
     """Give topics the partitions that topics.toml says, where those are more."""
     from shopstream_stack.topics import command  # noqa: PLC0415 - as above
 
-    raise typer.Exit(command.apply(_settings(), out, without or []))
+    settings = _settings()
+    System(settings).require_up(*TOPICS_NEED)
+    raise typer.Exit(command.apply(settings, out, without or []))
 
 
 def bring_up(system: System, names: list[str] | None = None) -> bool:

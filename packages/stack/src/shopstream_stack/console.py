@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
@@ -84,6 +85,10 @@ class Lines:
         try:
             yield
             end = ""
+        except (KeyboardInterrupt, CancelledError):
+            # Ctrl-C reaches what is awaited as a cancellation.
+            end = "interrupted after "
+            raise
         finally:
             done.set()
             reminder.join()

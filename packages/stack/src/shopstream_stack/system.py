@@ -59,6 +59,21 @@ class System:
         """What belongs to this system, external components left out, in order of start."""
         return [*self.local_components(), *SERVICES]
 
+    def require_up(self, *components: str) -> None:
+        """Raise StackError, at once, when a local component is not there.
+
+        What somebody else runs on its port, as compose does, will do.
+        """
+        dead = [
+            name
+            for name in self.local_components()
+            if name in components
+            and self.runner.living(name) is None
+            and is_free(getattr(self.settings, f"{name}_port"))
+        ]
+        if dead:
+            raise StackError(f"{', '.join(dead)} not running: start the system with `make up`")
+
     def local_components(self) -> list[str]:
         """The components this stack runs itself."""
         local = {

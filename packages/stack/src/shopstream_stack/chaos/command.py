@@ -55,12 +55,17 @@ def chaos(
         clock=clock,
         reporter=system.reporter,
     )
-    with running(system, ports) as place:
-        folder.mkdir(parents=True)
-        try:
-            verdict = _judged(place, plan)
-        finally:
-            shutil.copytree(place.log_path("api").parent, folder / LOGS, dirs_exist_ok=True)
+    try:
+        with running(system, ports) as place:
+            folder.mkdir(parents=True)
+            try:
+                verdict = _judged(place, plan)
+            finally:
+                shutil.copytree(place.log_path("api").parent, folder / LOGS, dirs_exist_ok=True)
+    except KeyboardInterrupt:
+        left = f"logs and journal so far: {folder}" if folder.exists() else "nothing was begun yet"
+        console.print(f"Interrupted; {left}", highlight=False, soft_wrap=True)
+        raise
     show(console, verdict)
     return 0 if verdict.holds else EXIT_WRONG
 
