@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -24,6 +24,7 @@ from shopstream_notifications.refusal import RETRY_MS, Refusals
 from shopstream_notifications.replay import Slice
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_notifications.turns import Turns, TurnsFull
+from shopstream_shared.boundaries import Boundary
 
 
 @dataclass(eq=False)
@@ -228,6 +229,26 @@ def test_the_size_of_a_replay_is_what_the_client_was_sent(*, cold: bool) -> None
         size = served.hub.metrics.replay_size
         assert size._sum.get() == len(socket.data) == 8 * len(PARTS)
         assert sum(bucket.get() for bucket in size._buckets) == 1
+
+    simulate(run())
+
+
+def test_e23_a_storm_of_cold_resumes_asks_the_broker_for_boundaries_once() -> None:
+    class Counting(History):
+        asked = 0
+
+        def boundaries(self) -> Sequence[Boundary]:
+            self.asked += 1
+            return super().boundaries()
+
+    async def run() -> None:
+        history = Counting({part: [True] * 8 for part in PARTS})
+        early = Replica(history)
+        _, first = await early.connect()
+        served = Replica(history, start=history.end())
+        found = await asyncio.gather(*(served.connect(first.last_id) for _ in range(20)))
+        assert {len(socket.data) for _, socket in found} == {8 * len(PARTS)}
+        assert history.asked == 1
 
     simulate(run())
 

@@ -119,6 +119,7 @@ class Playback:
         self._refusals = Refusals(hub.metrics)
         self._questions = Turns(QUESTIONS_MAX, QUESTIONS_WAITING_MAX)
         self._boundaries: tuple[Mapping[str, int], Sequence[Boundary]] = ({}, ())
+        self._asking_boundaries = asyncio.Lock()
 
     async def begin(self, client: Client, beginning: Beginning) -> None:
         """Open the stream for a client that has its preamble.
@@ -252,10 +253,16 @@ class Playback:
         await _write(client, pieces)
 
     async def _known_boundaries(self, client: Client, log: EventLog) -> Sequence[Boundary]:
-        """Asked for again when there are more partitions: each boundary is there before those."""
+        """Asked for again when there are more partitions: each boundary is there before those.
+
+        One client asks for all that want to know: after a restart that is everybody at once.
+        """
         partitions = log.partitions
         if self._boundaries[0] != partitions:
-            self._boundaries = (partitions, await self._asked(client, self._broker.boundaries))
+            async with self._asking_boundaries:
+                if self._boundaries[0] != partitions:
+                    answer = await self._asked(client, self._broker.boundaries)
+                    self._boundaries = (partitions, answer)
         return self._boundaries[1]
 
     async def _with_own_ids(
