@@ -33,10 +33,13 @@ TURNS = 20
 
 
 @pytest.fixture
-def own_signals() -> Iterator[None]:
-    """The service takes the signals of the test's process; afterwards they are as they were."""
+def own_process() -> Iterator[None]:
+    """The service takes signals and the collector for its own; afterwards both are as they were."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    thresholds = gc.get_threshold()
     yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
     for number, handler in kept.items():
         signal.signal(number, handler)
 
@@ -52,7 +55,7 @@ def objects() -> Counter[str]:
 
 
 def test_e15_connections_that_come_and_go_leave_no_object_and_no_socket(
-    session_components: LocalComponents, own_signals: None
+    session_components: LocalComponents, own_process: None
 ) -> None:
     brokers = session_components.kafka_brokers
     Publisher(brokers)
@@ -93,7 +96,7 @@ def settings_for(brokers: str) -> NotificationsSettings:
 
 
 def test_e12_a_connection_whose_request_is_on_its_way_at_the_end_is_waited_for(
-    session_components: LocalComponents, own_signals: None, monkeypatch: pytest.MonkeyPatch
+    session_components: LocalComponents, own_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is waited for is what counts here, not how long.
     monkeypatch.setattr(web, "FIRST_REQUEST_SECONDS_MAX", 20.0)
