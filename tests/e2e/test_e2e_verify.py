@@ -9,6 +9,7 @@ from rich.console import Console
 from tests.support.demo import a_shop
 from tests.support.system import LocalSystem
 
+from shopstream_stack.demo.crowd import OPEN_SECONDS_MAX, until
 from shopstream_stack.demo.evidence import WatcherReading
 from shopstream_stack.demo.target import Target
 from shopstream_stack.verify import Report, command, verify
@@ -21,8 +22,11 @@ async def checked_under_load(system: LocalSystem) -> Report:
         await shop.create(3)
         async with shop.under_load():
             await shop.more_writes(20)
-            shop.session.crowd.named("all").cut()
+            watcher = shop.session.crowd.named("all")
+            watcher.cut()
             await shop.more_writes(20)
+            # It comes back after a pause of its own; the journals are read once.
+            assert await until(lambda: len(watcher.reading.opens) > 1, OPEN_SECONDS_MAX)
             before = shop.step
             report = await asyncio.to_thread(
                 verify,
