@@ -23,6 +23,8 @@ import asyncio, sys
 from contextlib import asynccontextmanager
 from prometheus_client import CollectorRegistry, Counter
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.health import Check, Health, Unhealthy
 from shopstream_shared.web import bind, operations_routes, serve
@@ -42,7 +44,11 @@ async def lifespan(app):
 registry = CollectorRegistry()
 Counter("example_total", "Example.", registry=registry).inc()
 health = Health({"database": Check(well), "kafka": Check(ill, for_ready=False)})
-app = Starlette(routes=operations_routes(health, registry), lifespan=lifespan)
+async def caller(request):
+    return PlainTextResponse(request.client.host)
+
+routes = [*operations_routes(health, registry), Route("/caller", caller)]
+app = Starlette(routes=routes, lifespan=lifespan)
 listener = bind("127.0.0.1", int(sys.argv[1]), variable="HEALTH_PORT")
 CrashPoints("bound" if "crash" in sys.argv else None).reach("bound")
 print(listener.getsockname()[1], flush=True)
@@ -102,6 +108,19 @@ def test_health_tells_live_ready_and_the_whole_apart(start: Start) -> None:
     code, kind, metrics = get(port, "/metrics")
     assert (code, kind.split(";")[0]) == (200, "text/plain")
     assert "example_total 1.0" in metrics
+
+
+def test_a_caller_does_not_choose_its_address(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server believes loopback, and whom the environment names, unless it is told not to."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    port = port_of(start(0))
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/caller", headers={"X-Forwarded-For": "9.9.9.9"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert answer.read() == b"127.0.0.1"
 
 
 def test_the_containers_probe_is_content_with_ready_and_says_what_is_wrong_otherwise(

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -368,6 +370,28 @@ def test_e10_the_answer_begins_at_once_with_the_contracts_headers(service: Strea
         first = next(answer.iter_bytes())
     assert first.startswith(b": ")
     assert b"retry: " in first
+
+
+def test_e23_each_client_is_told_a_reconnect_time_of_its_own(service: StreamService) -> None:
+    """Of a process that was killed nobody hears a goodbye; all of its clients must not come back
+    in the same moment."""
+
+    def retry() -> bytes:
+        with httpx.stream("GET", f"{service.url}/events/stream", timeout=5) as answer:
+            found = re.search(rb"retry: (\d+)", next(answer.iter_bytes()))
+            assert found is not None
+            return found[1]
+
+    told = {int(retry()) for _ in range(8)}
+    assert len(told) > 4
+    assert all(1_000 <= milliseconds <= 3_000 for milliseconds in told)
+
+
+def test_a_hangup_does_not_end_a_single_worker(service: StreamService) -> None:
+    """Of several it is a rolling restart; one has no successor, and its clients heard no goodbye."""
+    service.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "stream.sighup_ignored" in service.log(), "the warning")
+    assert httpx.get(f"{service.url}/health", timeout=5).status_code == 200
 
 
 def test_head_answers_with_the_headers_alone(service: StreamService) -> None:

@@ -50,8 +50,22 @@ async def _reset_idle(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
 
 
+async def _pipelined(connection: socket.socket) -> None:
+    """One that asks again behind a stream, whose answer has no end."""
+    await _answer(connection, _STREAM, b"stream.open")
+    await asyncio.get_running_loop().sock_sendall(connection, _SHORT)
+    await _to_end(connection)
+
+
 Way = Callable[[socket.socket], Awaitable[None]]
-WAYS: Final[tuple[Way, ...]] = (_closed, _half_closed, _reset, _reset_early, _reset_idle)
+WAYS: Final[tuple[Way, ...]] = (
+    _closed,
+    _half_closed,
+    _reset,
+    _reset_early,
+    _reset_idle,
+    _pipelined,
+)
 
 
 async def churn(port: int, connects: int) -> None:

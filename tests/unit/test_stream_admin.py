@@ -32,6 +32,7 @@ from shopstream_notifications.roster import Roster, Wanted
 from shopstream_notifications.sampler import Sampler
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_notifications.turns import Turns
+from shopstream_notifications.wire import chunk
 from shopstream_shared.clock import ManualClock, Uuid7Source
 
 TOKEN = "a-token-of-some-length"
@@ -106,10 +107,11 @@ def test_a_slow_reader_is_shown_with_its_lag_and_sampled_with_its_bytes() -> Non
         behind, live = await rows(operator)
         assert (behind["state"], behind["lagRecords"]) == ("behind", 6)
         assert (live["state"], live["lagRecords"]) == ("live", 0)
-        # What came after the record that its socket still holds.
         log = served.hub.log
         assert log is not None
-        expected = sum(r.size for r in log.read(1, 7))
+        # The chunk that found no room, and what came after it.
+        first = len(chunk(b"x" * log.read(0, 1)[0].size))
+        expected = first + sum(r.size for r in log.read(1, 7))
         assert behind["bytesWaiting"] == expected > 0
         limits = Limits(Refusals(served.hub.metrics), sockets_max=9, per_address=0, per_principal=0)
         limits.opened()

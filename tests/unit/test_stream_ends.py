@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tests.support.stream import EPOCH, EVERYTHING, PARTS, History, Replica, simulate
 
-from shopstream_notifications import broker, pulse, replay
+from shopstream_notifications import broker, playback, pulse, replay
 from shopstream_notifications.broker import Broker, BrokerUnavailable, Topology
 from shopstream_notifications.consumer import StreamConsumer, _Reader
 from shopstream_notifications.limits import NOWHERE as NOBODY
@@ -97,6 +97,29 @@ def test_a_question_to_a_silent_broker_ends_with_the_service(
                 await waiting
             with pytest.raises(BrokerUnavailable):
                 await asyncio.to_thread(asked.topology)
+
+    asyncio.run(run())
+
+
+def test_a_client_that_leaves_keeps_its_turn_while_its_question_is_under_way() -> None:
+    """Or leaving and coming back would put any number of questions on the broker."""
+    begun, go = threading.Event(), threading.Event()
+    ended: list[bool] = []
+
+    def question() -> None:
+        begun.set()
+        ended.append(go.wait(SECONDS_MAX))
+
+    async def run() -> None:
+        asking = asyncio.create_task(playback._in_thread(question))
+        assert await asyncio.to_thread(begun.wait, SECONDS_MAX)
+        asking.cancel()
+        await asyncio.sleep(0)
+        assert not asking.done()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert ended == [True]
 
     asyncio.run(run())
 

@@ -143,6 +143,20 @@ def test_e19_a_slow_reader_holds_nobody_and_is_closed_at_its_bound() -> None:
     simulate(run())
 
 
+def test_e19_what_a_pass_holds_for_a_full_socket_counts_against_its_bound() -> None:
+    async def run() -> None:
+        replica = Replica(long_history(), client_bytes_max=1_000)
+        client, socket = await replica.connect()
+        socket.block()
+        replica.read(PRODUCTS, 20)
+        assert socket.closed
+        assert client.number not in replica.hub.clients
+        _, again = await replica.connect(socket.last_id)
+        assert len(again.data) == 20
+
+    simulate(run())
+
+
 def test_a_reader_that_was_slow_for_a_moment_gets_everything_in_order() -> None:
     async def run() -> None:
         replica = Replica(long_history())

@@ -66,8 +66,8 @@ def test_an_id_only_block_fires_nothing() -> None:
 
 def test_the_first_bytes_set_the_reconnect_time_and_hold_a_comment() -> None:
     parser = SseParser()
-    assert parser.feed(sse.preamble()) == []
-    assert parser.retry_ms == sse.RETRY_MS
+    assert parser.feed(sse.preamble(1_234)) == []
+    assert parser.retry_ms == 1_234
     assert parser.comments == 1
 
 

@@ -173,7 +173,7 @@ class Hub:
                 break
             begin = max(client.cursor, log.first)
             if fell_behind:
-                await self._make_up(client, group, log.read(begin, log.end), log.end)
+                await self._make_up(client, group, begin)
                 continue
             passed = log.read(begin, min(log.end, begin + REPLAY_RECORDS_MAX))
             client.cursor = begin + len(passed)
@@ -187,10 +187,14 @@ class Hub:
                 await asyncio.sleep(0)
         return replayed
 
-    async def _make_up(self, client: Client, group: Group, passed: list[Record], stop: int) -> None:
+    async def _make_up(self, client: Client, group: Group, first_held: int) -> None:
         """Send, by its policy, what a client missed while its socket was full."""
+        log = self._log
+        if log is None:
+            return
+        passed = log.read(first_held, log.end)
         begin, missed = client.cursor, group.sent.events - client.behind_from.events
-        client.cursor, client.behind_from = stop, group.sent
+        client.cursor, client.behind_from = log.end, group.sent
         records: list[Record] = []
         for first in range(0, len(passed), REPLAY_RECORDS_MAX):
             if first:
@@ -200,7 +204,9 @@ class Hub:
         if not records or records[-1] is not passed[-1]:
             # The group may have been told of it while this client could not be: let it be again.
             group.told = min(group.told, begin)
-        await _write(client, self._by_policy(client, records, missed))
+        pieces = self._by_policy(client, records, missed)
+        del passed, records  # a reader that stalls now must not keep them past the log
+        await _write(client, pieces)
 
     def _by_policy(self, client: Client, records: list[Record], missed: int) -> list[bytes]:
         kept, dropped = policies.select(
@@ -282,10 +288,13 @@ class Hub:
         for client in broken:
             # A peer that left is noticed here before its handler wakes.
             self.close(client, "client" if client.transport.is_closing() else "error")
+        if blocked:
+            # These chunks wait too: they are in what the client is behind by.
+            waiting = Mark(group.sent.events, group.sent.bytes - sum(map(len, framed)))
         for client in blocked:
             group.live.discard(client)
             group.behind.add(client)
-            client.cursor, client.behind_from = end, group.sent
+            client.cursor, client.behind_from = end, waiting
             self.run_for(client, partial(self._unblock, client, framed))
 
     async def _unblock(self, client: Client, rest: list[Chunk]) -> None:

@@ -1,10 +1,21 @@
 """`shopstream-notifications`: Kafka to browsers over Server-Sent Events."""
 
+import signal
+from types import FrameType
+
 from shopstream_notifications.parent import run_parent
 from shopstream_notifications.service import allow_many_sockets, run_service
 from shopstream_notifications.settings import NotificationsSettings
 from shopstream_shared import logs
+from shopstream_shared.logs import get_logger
 from shopstream_shared.web import bind
+
+_log = get_logger(__name__)
+
+
+def _no_successor(_number: int, _frame: FrameType | None) -> None:
+    """Of several workers it is a rolling restart; of one it would cut every stream, unannounced."""
+    _log.warning("stream.sighup_ignored", reason="one worker has no successor; end it by SIGTERM")
 
 
 def main() -> None:
@@ -16,6 +27,7 @@ def main() -> None:
     if settings.workers > 1:
         run_parent(settings)
     else:
+        signal.signal(signal.SIGHUP, _no_successor)
         run_service(settings, bind(settings.host, settings.port))
 
 

@@ -136,7 +136,9 @@ class Parent:
 
     async def begin(self) -> tuple[Life, "asyncio.Task[int]"]:
         """Start a worker in the first free slot. Raises OSError."""
-        slot = next(n for n in range(len(self._seats) + 1) if n not in self._slots)
+        slot = next((n for n in range(len(self._seats) + 1) if n not in self._slots), None)
+        if slot is None:
+            raise OSError("every slot is taken by a worker that has yet to end")
         self._slots.add(slot)
         try:
             life = await Life.begin(slot, self._folder, self._orders, self._changed.set)

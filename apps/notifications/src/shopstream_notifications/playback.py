@@ -249,6 +249,7 @@ class Playback:
         pieces = self._own_frames(log, own, found.records)
         own.update(found.reached)
         told.events += len(found.records)
+        del found  # or a reader that stalls now would hold its events twice
         pieces += _progress(log, own, told)
         await _write(client, pieces)
 
@@ -314,7 +315,7 @@ class Playback:
         while True:
             try:
                 async with self._questions.place(client.place):
-                    return await asyncio.to_thread(question)
+                    return await _in_thread(question)
             except (BrokerUnavailable, TopicsMissing):
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -345,6 +346,18 @@ class _Told:
 def _progress(log: EventLog, own: Offsets, told: _Told) -> list[bytes]:
     """The id of what has been looked at, where it is due."""
     return [sse.id_only(log.encode(own))] if told.is_due(time.monotonic()) else []
+
+
+async def _in_thread(question: Callable[[], Answer]) -> Answer:
+    """A client that leaves must not give its turn away while the thread still asks."""
+    asking = asyncio.get_running_loop().run_in_executor(None, question)
+    try:
+        return await asyncio.shield(asking)
+    except asyncio.CancelledError:
+        await asyncio.wait((asking,))
+        if not asking.cancelled():
+            asking.exception()  # looked at: nobody else will
+        raise
 
 
 async def _write(client: Client, pieces: list[bytes]) -> None:

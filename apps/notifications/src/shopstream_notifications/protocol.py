@@ -81,6 +81,11 @@ class StreamProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.waiting.pop(self, None)
+        if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr]  # None before the first request
+            # Pipelined behind an answer that may have no end. uvicorn would stop reading, so that
+            # nobody sees the peer leave, and tell only the last request of it.
+            self.transport.abort()
+            return
         super().on_headers_complete()
 
     def _await_request(self) -> None:

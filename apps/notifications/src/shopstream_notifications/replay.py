@@ -27,7 +27,10 @@ from shopstream_shared.kafka import Config, KafkaConnection
 
 READERS_MAX: Final = 4
 SLICE_RECORDS_MAX: Final = 2_000
-SLICE_BYTES_MAX: Final = 4 * 1_024 * 1_024
+#: Half of what may wait for a client: a slice waits for its socket as a whole.
+SLICE_BYTES_MAX: Final = 512 * 1_024
+#: Taken at once, before the bytes are looked at again.
+TAKEN_MAX: Final = 50
 #: A slice that brings nothing for this long finds the broker away.
 SILENCE_SECONDS_MAX: Final = 10.0
 POLL_SECONDS: Final = 0.1
@@ -135,7 +138,7 @@ class _SliceReader:
                     raise BrokerUnavailable("broker: no records in time")
                 continue
             silent_since = time.monotonic()
-            room = SLICE_RECORDS_MAX - self._count
+            room = min(SLICE_RECORDS_MAX - self._count, TAKEN_MAX)
             for message in (first, *self._consumer.consume(room, 0)):
                 self._take(message)
         return Slice(self._records, self._reached)

@@ -4,6 +4,7 @@ Measured: a response class costs four times the memory, one BaseHTTPMiddleware s
 ``send`` directly.
 """
 
+import random
 import re
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
@@ -124,13 +125,16 @@ class StreamEndpoint:
         """Send the first bytes and register the client; None for who is not let in."""
         start_headers = [*_STREAM_HEADERS, *cors]
         await send({"type": "http.response.start", "status": 200, "headers": start_headers})
-        await send({"type": "http.response.body", "body": sse.preamble(), "more_body": True})
+        first = sse.preamble(random.SystemRandom().randint(*sse.RETRY_MS))
+        await send({"type": "http.response.body", "body": first, "more_body": True})
         if self._hub.draining:
             # Never a 503: EventSource gives up for good on anything but 200.
             goodbye = self._pulse.goodbye()
             await send({"type": "http.response.body", "body": goodbye, "more_body": False})
             return None
         transport, flow = cast("tuple[Transport, Flow]", scope[SCOPE_KEY])
+        if transport.is_closing():
+            return None  # it left while the first bytes waited
         place = await self._gate.admit(scope, asked.principal)
         if not isinstance(place, Place):
             await send({"type": "http.response.body", "body": place, "more_body": False})
@@ -185,7 +189,10 @@ class _Asked:
 
 _PREFLIGHT_HEADERS: Final = (
     (b"access-control-allow-methods", b"GET, HEAD"),
-    (b"access-control-allow-headers", b"last-event-id, cache-control, x-request-id, authorization"),
+    (
+        b"access-control-allow-headers",
+        b"last-event-id, cache-control, x-request-id, x-seller-id, authorization",
+    ),
     (b"access-control-max-age", str(PREFLIGHT_SECONDS).encode()),
 )
 

@@ -13,7 +13,8 @@ import msgspec
 from sse_starlette.event import ServerSentEvent
 
 #: Browsers wait this long before they reconnect, unless a goodbye told them otherwise.
-RETRY_MS: Final = 2_000
+#: Each client another one, so that those that are cut together do not come back together.
+RETRY_MS: Final = (1_000, 3_000)
 
 _SEPARATOR: Final = "\n"
 _DATA: Final = b"data: "
@@ -54,9 +55,9 @@ def control(name: str, data: Mapping[str, object], *, retry_ms: int | None = Non
     return ServerSentEvent(text, event=name, retry=retry_ms, sep=_SEPARATOR).encode()
 
 
-def preamble() -> bytes:
+def preamble(retry_ms: int) -> bytes:
     """The first bytes of every answer: reconnect time, and a comment that opens proxies."""
-    return ServerSentEvent(retry=RETRY_MS, comment="shopstream", sep=_SEPARATOR).encode()
+    return ServerSentEvent(retry=retry_ms, comment="shopstream", sep=_SEPARATOR).encode()
 
 
 def heartbeat(time: str) -> bytes:

@@ -170,6 +170,8 @@ async def serve(
             access_log=False,
             server_header=False,
             date_header=False,
+            # By default it believes the header from loopback, or from whom the environment says.
+            proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=graceful_seconds,
