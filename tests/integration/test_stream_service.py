@@ -388,7 +388,7 @@ def test_e23_each_client_is_told_a_reconnect_time_of_its_own(service: StreamServ
 
 
 def test_a_hangup_does_not_end_a_single_worker(service: StreamService) -> None:
-    """Of several it is a rolling restart; one has no successor, and its clients heard no goodbye."""
+    """Of several it is a rolling restart; one has no successor."""
     service.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "stream.sighup_ignored" in service.log(), "the warning")
     assert httpx.get(f"{service.url}/health", timeout=5).status_code == 200
