@@ -419,6 +419,7 @@ def test_other_methods_are_refused_with_a_problem(service: StreamService, method
         ("since=yesterday", "since"),
         ("since=2026-01-01T00:00:00", "since"),
         ("since=-1", "since"),
+        ("since=1767225600", "since"),
         ("since=99999999999999999999", "since"),
         ("sellerId=a&sellerId=b", "sellerId"),
         ("sellerId=%FF", "sellerId"),

@@ -155,9 +155,10 @@ def test_amounts_that_no_float_tells_apart_are_told_apart() -> None:
         ("items.0.quantity", "eq.1", "items.quantity"),
         ("stock", "5", "eq, in, gt, ge, lt, le"),
         ("stock", "=5", "eq, in, gt"),
-        ("stock", "near.5", "eq, in, gt"),
+        ("stock", "near.5", "does not begin with an operator"),
         ("stock", "EQ.5", "eq, in, gt"),
         ("stock", "prefix.5", "eq, in, gt"),
+        ("price", "prefix.1", "prefix does not fit this field; a field that is a number"),
         ("name", "lt.b", "eq, in, prefix"),
         ("stock", "lt.NaN", "12.50"),
         ("stock", "eq.Infinity", "12.50"),
@@ -229,6 +230,35 @@ def test_a_field_that_the_types_do_not_have_is_refused_with_those_that_do() -> N
     assert refused.value.parameter == "data.tags"
     with pytest.raises(BadFilter, match="beside the others"):
         on_data(("tags", "eq.red"), ("customerId", "eq.c1"))
+
+
+@pytest.mark.parametrize(
+    ("types", "text", "words"),
+    [
+        ("product.*", "eq.shipped", "active, archived, draft"),
+        ("product.created,product.deleted", "in.shipped,paid", "active, archived, draft"),
+        ("order.*", "prefix.arch", "cancelled, confirmed"),
+    ],
+)
+def test_a_word_that_none_of_the_types_ever_has_is_refused_with_those_they_have(
+    types: str, text: str, words: str
+) -> None:
+    with pytest.raises(BadFilter, match=f"is one of .*{words}") as refused:
+        on_data(("status", text), types=types)
+    assert refused.value.parameter == "data.status"
+
+
+@pytest.mark.parametrize(
+    ("types", "path", "text"),
+    [
+        ("product.*", "status", "in.shipped,active"),
+        ("product.*,order.paid", "status", "eq.shipped"),
+        ("*", "status", "eq.shipped"),
+        ("order.refunded", "cancelReason", "eq.null"),
+    ],
+)
+def test_a_word_that_one_of_the_types_has_is_taken(types: str, path: str, text: str) -> None:
+    assert on_data((path, text), types=types).data
 
 
 @pytest.mark.parametrize(

@@ -82,13 +82,19 @@ def _predicate(parameter: str, text: str) -> Predicate:
     if not point or operator not in allowed:
         raise BadFilter(
             name,
-            f"{text[:ECHO_LENGTH_MAX]!r} does not begin with an operator and a point; "
+            f"{_no_operator(operator, point, text)}; "
             f"a field that is {_a(field.kind)} takes {', '.join(allowed)}, as in {allowed[0]}.…",
         )
     try:
         return _read(field, operator, operand)
     except ValueError as error:
         raise BadFilter(name, str(error)) from None
+
+
+def _no_operator(operator: str, point: str, text: str) -> str:
+    if point and any(operator in known for known in _OPERATORS.values()):
+        return f"{operator} does not fit this field"
+    return f"{text[:ECHO_LENGTH_MAX]!r} does not begin with an operator and a point"
 
 
 def _read(field: Field, operator: str, operand: str) -> Predicate:

@@ -51,8 +51,9 @@ _SHAPES: Final[Mapping[Kind, Any]] = {
 class Field:
     """One path; there is one object a path, so that it is compared and hashed by identity.
 
-    ``choices`` are all texts the field ever has, if its schema says so. ``many``: the path leads
-    through a list, an event has any number of values. ``types`` are the event types that carry it.
+    ``choices`` are all texts the field ever has, if its schema says so, ``words`` those in one
+    event type. ``many``: the path leads through a list, an event has any number of values.
+    ``types`` are the event types that carry it.
     """
 
     path: str
@@ -61,6 +62,7 @@ class Field:
     choices: frozenset[str]
     many: bool
     types: frozenset[str]
+    words: Mapping[str, frozenset[str]]
 
     def values(self, data: Struct) -> Sequence[Any]:
         """None stands for null; empty when the event has no such field."""
@@ -120,16 +122,16 @@ def _members(payload: type[Struct]) -> tuple[inspect.Field, ...]:
 def _field(path: str, places: list[tuple[str, inspect.Type, bool]]) -> Field:
     """Raises TypeError for a field that filters cannot compare, or that is not the same in all."""
     kinds: set[Kind] = set()
-    choices: set[str] = set()
+    choices: dict[str, set[str]] = {}
     nullable = is_open = False
-    for _, place, _ in places:
+    for event_type, place, _ in places:
         for shape in _alternatives(place):
             if isinstance(shape, inspect.NoneType):
                 nullable = True
             elif type(shape) in _KINDS:
                 kinds.add(_KINDS[type(shape)])
                 words = shape.values if isinstance(shape, inspect.LiteralType) else ()
-                choices.update(str(word) for word in words)
+                choices.setdefault(event_type, set()).update(str(word) for word in words)
                 is_open = is_open or not words
             else:
                 msg = f"data.{path}: filters do not know {shape}"
@@ -137,7 +139,9 @@ def _field(path: str, places: list[tuple[str, inspect.Type, bool]]) -> Field:
     (kind,) = kinds
     (many,) = {many for _, _, many in places}
     types = frozenset(event_type for event_type, _, _ in places)
-    return Field(path, kind, nullable, frozenset() if is_open else frozenset(choices), many, types)
+    words = {name: frozenset(found) for name, found in choices.items()} if not is_open else {}
+    every = frozenset[str]().union(*words.values())
+    return Field(path, kind, nullable, every, many, types, words)
 
 
 def _alternatives(shape: inspect.Type) -> tuple[inspect.Type, ...]:

@@ -13,7 +13,7 @@ from typing import Final
 from shopstream_notifications import fields
 from shopstream_notifications.data_filters import PARAMETER, compile_data
 from shopstream_notifications.errors import BadFilter
-from shopstream_notifications.predicates import Predicate, holds
+from shopstream_notifications.predicates import OneOf, Predicate, holds
 from shopstream_notifications.records import Record
 from shopstream_shared.events.registry import EVENT_TYPES
 
@@ -88,7 +88,22 @@ def _carrying(
                 f"it is in {', '.join(sorted(predicate.field.types))}",
             )
         wanted = carrying
+    for predicate in predicates:
+        _refuse_strange_words(predicate, wanted or _ALL_TYPES)
     return None if wanted == _ALL_TYPES else wanted
+
+
+def _refuse_strange_words(predicate: Predicate, types: frozenset[str]) -> None:
+    """Of a status that orders have and products do not, on products. Raises BadFilter."""
+    field = predicate.field
+    if not field.words or not isinstance(predicate, OneOf):
+        return
+    words = frozenset[str]().union(*(field.words.get(name, ()) for name in types))
+    if predicate.wanted.isdisjoint({*words, None}):
+        raise BadFilter(
+            PARAMETER + field.path,
+            f"in the types asked for {field.path} is one of {', '.join(sorted(words))}",
+        )
 
 
 def _types(text: str) -> frozenset[str] | None:

@@ -40,6 +40,8 @@ QUERY_FIELDS_MAX: Final = 100
 PREFLIGHT_SECONDS: Final = 86_400
 #: Milliseconds of the year 9999: later moments are typing errors.
 TIMESTAMP_MS_MAX: Final = 253_402_300_799_999
+#: Milliseconds of March 1973, or seconds of the year 5138: below it somebody counts in seconds.
+TIMESTAMP_MS_MIN: Final = 100_000_000_000
 
 #: A given request id is echoed only as printable ASCII of a sane length.
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -305,6 +307,11 @@ def _since(text: str) -> Since:
     text = text.replace(" ", "+")
     if text.isascii() and text.isdigit():
         moment = int(text) if len(text) <= len(str(TIMESTAMP_MS_MAX)) else TIMESTAMP_MS_MAX + 1
+        if 0 < moment < TIMESTAMP_MS_MIN:
+            # Not refused, it would replay all that the broker keeps.
+            raise BadParameter(
+                "since", "these look like seconds; epoch milliseconds are expected (or 0: all)"
+            )
     else:
         try:
             moment = epoch_ms(parse_time(text))
