@@ -125,7 +125,7 @@ def test_e09_heartbeats_are_seen_by_proxies_and_by_scripts(service: StreamServic
 
 
 def test_e10_first_bytes_come_at_once_also_to_who_takes_gzip(service: StreamService) -> None:
-    _held(service, "first byte", "first byte, gzip accepted", "retry and comment")
+    _held(service, "first byte", "first byte with gzip", "retry and comment")
 
 
 def test_e22_a_token_in_the_query_is_refused(service: StreamService) -> None:
@@ -244,7 +244,7 @@ BREAKS: tuple[tuple[str, Script], ...] = (
         _server(changed={"Transfer-Encoding": "", "Content-Length": "99999"}),
     ),
     ("first byte", _server(body=_silence)),
-    ("first byte, gzip accepted", _server(body=_late_with_gzip)),
+    ("first byte with gzip", _server(body=_late_with_gzip)),
     ("stays open", _server(body=_sends(GOOD, then=_end))),
     ("blocks", _server(body=_sends(b"data: x\n\ndata: y\r\n\r\n"))),
     ("blocks", _server(body=_sends(b"data: \xff\n\n"))),
@@ -268,6 +268,96 @@ def test_each_check_fails_where_its_promise_is_broken(name: str, script: Script)
     with serving(script) as server:
         found = _verdicts(f"http://{server.address}/", "plain", name)
     assert found == {name: "FAILED"}
+
+
+async def _late(peer: Peer) -> None:
+    """The first bytes come after a while."""
+    gone = asyncio.create_task(peer.gone())
+    await asyncio.wait([gone], timeout=0.4)
+    if not gone.done():
+        await peer.send(GOOD)
+
+
+@pytest.mark.parametrize(("first_seconds", "code"), [(0.1, 1), (FIRST_SECONDS, 0)])
+def test_the_command_takes_how_long_a_first_byte_may_take(first_seconds: float, code: int) -> None:
+    with serving(_server(body=_late)) as server:
+        found = command(
+            f"http://{server.address}/",
+            Console(quiet=True),
+            profile="plain",
+            patience=PATIENCE,
+            headers={},
+            into=None,
+            only=["first byte"],
+            first_seconds=first_seconds,
+        )
+    assert found == code
+
+
+def test_no_name_of_a_check_has_a_comma() -> None:
+    """They are listed with commas between them."""
+    assert not [one.name for one in (*PLAIN.checks, *SHOPSTREAM.checks) if "," in one.name]
+
+
+OPEN = b'event: stream.open\ndata: {"resumed":false,"replayFrom":null}\n\nid: a\n\n'
+PRODUCT = b'id: b\ndata: {"type":"product.created"}\n\n'
+ORDER = b'id: c\ndata: {"type":"order.created"}\n\n'
+
+
+def _filtering(*, everything: bytes, filtered: bytes, early: bytes = b"") -> Script:
+    """Sends once the filtered stream is open; to the others ``early`` at once."""
+    opened = asyncio.Event()
+
+    async def body(peer: Peer) -> None:
+        if "types=" in peer.path:
+            await peer.send(OPEN + filtered)
+            opened.set()
+            return
+        await peer.send(OPEN + early)
+        if everything:
+            await opened.wait()
+            # After the other's opening was read: a beat later.
+            gone = asyncio.create_task(peer.gone())
+            await asyncio.wait([gone], timeout=0.2)
+            if not gone.done():
+                await peer.send(everything)
+
+    return _server(body=body)
+
+
+@pytest.mark.parametrize(
+    ("script", "verdict"),
+    [
+        (_filtering(everything=PRODUCT, filtered=b""), "holds"),
+        (_filtering(everything=ORDER, filtered=ORDER), "holds"),
+        (_filtering(everything=PRODUCT, filtered=PRODUCT), "FAILED"),
+        # Nothing since it was open: that one event before it proves nothing.
+        (_filtering(everything=b"", filtered=b"", early=PRODUCT), "skipped"),
+    ],
+    ids=["left out", "a match", "ignored", "nothing seen"],
+)
+def test_a_filter_is_judged_by_what_came_after_it_was_open(script: Script, verdict: str) -> None:
+    with serving(script) as server:
+        found = _verdicts(f"http://{server.address}/", "shopstream", "filter")
+    assert found == {"filter": verdict}
+
+
+def test_a_server_that_ignores_filters_fails_though_its_events_are_late() -> None:
+    opened = asyncio.Event()
+
+    async def body(peer: Peer) -> None:
+        await peer.send(OPEN + (b"" if "types=" in peer.path else PRODUCT))
+        if "types=" in peer.path:
+            opened.set()
+        await opened.wait()
+        gone = asyncio.create_task(peer.gone())
+        await asyncio.wait([gone], timeout=0.2)
+        if not gone.done():
+            await peer.send(PRODUCT)
+
+    with serving(_server(body=body)) as server:
+        found = _verdicts(f"http://{server.address}/", "shopstream", "filter")
+    assert found == {"filter": "FAILED"}
 
 
 def test_a_stream_without_our_promises_fails_our_checks_and_says_so() -> None:

@@ -1,6 +1,7 @@
 """What the stream's benchmark concludes: which pace was held, and what each filter expects."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,10 +10,11 @@ import pytest
 
 from shopstream_shared.events.codec import decode
 from shopstream_stack.bench.result import Results
+from shopstream_stack.bench.stream import rows
 from shopstream_stack.bench.stream.feed import TYPES, Feed, of_seller, of_types, type_filters
 from shopstream_stack.bench.stream.plan import STREAM_QUICK
 from shopstream_stack.bench.stream.rows import StreamBench
-from shopstream_stack.bench.stream.steps import Climb, Step, busy_note, figures
+from shopstream_stack.bench.stream.steps import Climb, Step, busy_note, figures, step
 from shopstream_stack.console import Silent
 from shopstream_stack.errors import StackError
 from shopstream_stack.kit.generator import Latency, StreamReport
@@ -118,6 +120,64 @@ def test_what_is_expected_is_what_was_sent_and_wanted() -> None:
 def test_no_two_feeds_share_a_subject() -> None:
     first, second = (Feed("localhost:1", lines=3, sellers=1) for _ in range(2))
     assert not {line.subject for line in first.lines} & {line.subject for line in second.lines}
+
+
+class _Streams:
+    """A generator that has missed something before the step, in it, or nothing."""
+
+    def __init__(self, *reports: StreamReport) -> None:
+        self._reports = list(reports)
+        self.orders: list[str] = []
+
+    def settle(self, *_: object) -> StreamReport:
+        self.orders.append("settle")
+        return self._reports.pop(0)
+
+    def begin(self) -> None:
+        self.orders.append("begin")
+
+    def cut(self, _connections: int) -> None:
+        raise AssertionError("the row was to end before")
+
+
+class _NoFeed:
+    def warm(self, *_: object) -> None:
+        """Nothing is sent."""
+
+    run = warm
+
+    def expected(self, *_: object) -> dict[str, tuple[int, int]]:
+        return {}
+
+
+def test_what_was_missed_before_a_step_is_not_forgotten_by_its_beginning() -> None:
+    feed = cast("Any", _NoFeed())
+    broken = _Streams(report(misses=1))
+    assert step(cast("Any", broken), feed, 10, 1.0).report.faults == ["lost"]
+    assert broken.orders == ["settle"]
+    whole = _Streams(report(), report(p99_ms=7.0))
+    assert step(cast("Any", whole), feed, 10, 1.0).report.steady.p99_ms == 7.0
+    assert whole.orders == ["settle", "begin", "settle"]
+
+
+class _Here:
+    """A place whose streams have missed something."""
+
+    brokers = "localhost:1"
+
+    def serve(self, *_: object, **__: object) -> None:
+        """It runs."""
+
+    def streams(self, *_: object) -> AbstractContextManager[_Streams]:
+        return nullcontext(_Streams(report(misses=1)))
+
+
+def test_a_miss_before_the_cut_ends_that_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "Feed", lambda *_, **__: _NoFeed())
+    here, plan = cast("Any", _Here()), STREAM_QUICK
+    bench = StreamBench(here, here, plan, Results(), _warm={(*plan.few, 1)})
+    with pytest.raises(StackError, match="lost"):
+        bench._cut("cut")
 
 
 class _Nowhere:

@@ -139,9 +139,9 @@ def _field(path: str, places: list[tuple[str, inspect.Type, bool]]) -> Field:
     (kind,) = kinds
     (many,) = {many for _, _, many in places}
     types = frozenset(event_type for event_type, _, _ in places)
-    words = {name: frozenset(found) for name, found in choices.items()} if not is_open else {}
-    every = frozenset[str]().union(*words.values())
-    return Field(path, kind, nullable, every, many, types, words)
+    by_type = {} if is_open else {name: frozenset(words) for name, words in choices.items()}
+    every = frozenset[str]().union(*by_type.values())
+    return Field(path, kind, nullable, every, many, types, by_type)
 
 
 def _alternatives(shape: inspect.Type) -> tuple[inspect.Type, ...]:

@@ -41,7 +41,16 @@ def command(
     first_seconds: float = FIRST_SECONDS_MAX,
 ) -> int:
     """Check, tell; the exit code is 0 only if no check failed. Raises StackError."""
-    found = asyncio.run(check(url, profile=profile, patience=patience, headers=headers, only=only))
+    found = asyncio.run(
+        check(
+            url,
+            profile=profile,
+            patience=patience,
+            headers=headers,
+            only=only,
+            first_seconds=first_seconds,
+        )
+    )
     _show(console, url, profile, found)
     if into is not None:
         write_atomically(into, _as_json(url, profile, found))

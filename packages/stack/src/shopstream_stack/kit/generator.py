@@ -66,7 +66,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class StreamReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What came since the last `begin`; the connections' own counts are since the start."""
+    """What came since the last `begin`; counts of connections, and `controls`, since the start."""
 
     open: int
     opened: int

@@ -65,7 +65,7 @@ async def _first_byte(kit: Kit) -> Verdict:
     return await _first_of(kit, kit.main)
 
 
-@PLAIN("first byte, gzip accepted", "compression must not hold frames back")
+@PLAIN("first byte with gzip", "compression must not hold frames back")
 async def _first_byte_gzip(kit: Kit) -> Verdict:
     async with kit.open({"accept-encoding": "gzip, br"}) as tape:
         verdict = await _first_of(kit, tape)

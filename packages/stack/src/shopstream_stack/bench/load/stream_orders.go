@@ -39,12 +39,15 @@ func (r *streamRun) obey(order *Order) error {
 	return nil
 }
 
-// begin forgets the figures; what each connection has had stays known.
+// begin forgets the figures; what each connection has had stays known, and the named events: of most
+// streams the first says how they began.
 func (r *streamRun) begin() {
 	for _, one := range r.shards {
 		one.mutex.Lock()
 		r.missed = r.missed || one.misses > 0
+		controls := one.controls
 		one.tally = newTally()
+		one.controls = controls
 		one.mutex.Unlock()
 	}
 	for i, one := range r.streams {

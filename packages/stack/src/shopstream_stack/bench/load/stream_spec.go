@@ -67,7 +67,7 @@ type StreamReport struct {
 	Bytes      int64            `json:"bytes"`
 	Ids        int64            `json:"ids"`
 	Comments   int64            `json:"comments"`
-	Controls   map[string]int64 `json:"controls"`
+	Controls   map[string]int64 `json:"controls"` // by name, since the start
 	// From the first event's time to the last byte's arrival.
 	Seconds float64 `json:"seconds"`
 	// None after a miss: a rate of what did not all come says nothing.

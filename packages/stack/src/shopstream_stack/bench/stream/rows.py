@@ -137,7 +137,8 @@ class StreamBench:
         """A connection's memory in a service that nobody was connected to."""
         with self.place.streams(FIRST_CONNECTIONS) as first:
             # An event, so that all that sends one is there.
-            step(first, self._feed(), self.plan.paces[0][0], self.plan.step_seconds)
+            sent = step(first, self._feed(), self.plan.paces[0][0], self.plan.step_seconds)
+            _refuse(sent.report.faults)
             before = self._calm_kib()
             with self.place.streams(connections) as streams:
                 _refuse(streams.opened.faults)
@@ -239,7 +240,7 @@ class StreamBench:
         rate, seconds = plan.cut_pace
         with self.place.streams(plan.cut + plan.bystanders) as streams:
             feed = self._feed()
-            step(streams, feed, rate, 1 / rate)
+            _refuse(step(streams, feed, rate, 1 / rate).report.faults)
             streams.begin()
             with ThreadPoolExecutor(1) as beside:
                 sent = beside.submit(feed.run, rate, seconds)

@@ -52,9 +52,14 @@ class Step:
 def step(
     generator: Generator, feed: Feed, rate: float, seconds: float, expected: Expected = everything
 ) -> Step:
-    """Send at this pace, wait until all has arrived, compare. Raises StackError."""
+    """Send at this pace, wait until all has arrived, compare. Raises StackError.
+
+    What was missed before it is its report: `begin` would forget that.
+    """
     feed.warm(rate)
-    generator.settle(expected(feed), SETTLE_SECONDS_MAX)
+    before = generator.settle(expected(feed), SETTLE_SECONDS_MAX)
+    if before.misses:
+        return Step(rate, seconds, before)
     generator.begin()
     feed.run(rate, seconds)
     return Step(rate, seconds, generator.settle(expected(feed), SETTLE_SECONDS_MAX))
