@@ -228,6 +228,36 @@ def test_a_start_that_was_not_honoured_is_a_gap() -> None:
     asyncio.run(run())
 
 
+def test_a_place_that_was_lost_is_one_gap_with_the_servers_reason_or_comes_before_any_event() -> (
+    None
+):
+    gap = (
+        b'id: now\n\nevent: stream.gap\ndata: {"reason":"malformed_id","from":null,"to":"now"}\n\n'
+    )
+
+    async def handle(number: int, _head: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + opened(resumed=False) + (gap if number == 1 else b""))
+        writer.write(b"id: after\n" + event(number))
+        await end(writer)
+
+    async def run() -> list[StreamEvent]:
+        async with serving(handle) as url:
+            client = StreamClient(url, last_event_id="bad")
+            found = await gathered(client, 5)
+            assert client.last_event_id == "after"
+            return found
+
+    first = Opened(resumed=False, replay_from=None)
+    found = asyncio.run(run())
+    assert [each for each in found if not isinstance(each, DomainEvent)] == [
+        first,
+        Gap("malformed_id", None, "now"),
+        first,
+        Gap("not_resumed"),
+    ]
+    assert isinstance(found[2], DomainEvent)
+
+
 @pytest.mark.parametrize(
     ("frame", "expected"),
     [

@@ -21,6 +21,22 @@ async function threeTabs() {
   return { browser, environment: browser.environment, first, second, third };
 }
 
+/** The first tab ends while the late one still waits for its snapshot; the third stands at id-1. */
+async function leadsBeforeItsSnapshot() {
+  const browser = new Browser();
+  const { environment } = browser;
+  const first = await browser.tab('p1');
+  await environment.newest.open(true);
+  const late = browser.page();
+  await late.stream.listen();
+  const third = await browser.tab('p2');
+  const seen = fresh();
+  await environment.newest.emit('message', wire(seen), 'id-1');
+  first.stream.close();
+  await settled();
+  return { environment, first, late, third, seen };
+}
+
 describe('tabs that share a stream', () => {
   it('test_e20: have one connection, and each event reaches every tab once', async () => {
     const { environment, first, second, third } = await threeTabs();
@@ -233,20 +249,76 @@ describe('tabs that share a stream', () => {
     expect(late.opened).toBe(1);
   });
 
-  it.each([
-    ['p2', 'p2'],
-    [null, 'a'],
-  ])('begin at the snapshot %s when they lead before it is read', async (startAt, expected) => {
+  it('go on at the last id when they lead before their snapshot is read: no one loses', async () => {
+    const { environment, first, late, third, seen } = await leadsBeforeItsSnapshot();
+    expect(environment.newest.lastEventId).toBe('id-1');
+    await environment.newest.open(true);
+    const [between, after] = [fresh(), fresh()];
+    await environment.newest.emit('message', wire(between), 'id-2');
+    late.stream.open('id-2');
+    await settled();
+    expect(environment.connections).toHaveLength(2);
+    expect(late.opened).toBe(1);
+    await environment.newest.emit('message', wire(after), 'id-3');
+    expect(third.ids).toEqual([seen.id, between.id, after.id]);
+    expect([first, late, third].map(({ gaps }) => gaps)).toEqual([[], [], []]);
+  });
+
+  it.each(['p2', null])('begin at their snapshot %s when they lead before it, no id known', async (startAt) => {
     const browser = new Browser();
-    const first = await browser.tab('p1');
-    await browser.environment.newest.emit('message', wire(fresh()), 'a');
     const late = browser.page();
     await late.stream.listen();
-    first.stream.close();
-    await settled();
     expect(browser.open).toBe(0);
     late.stream.open(startAt);
-    expect(browser.environment.newest.lastEventId).toBe(expected);
+    expect(browser.environment.newest.lastEventId).toBe(startAt);
+    expect(browser.open).toBe(1);
+  });
+
+  it('are told of a gap when a thief that heard nobody begins at its own snapshot', async () => {
+    const browser = new Browser();
+    const { environment } = browser;
+    const first = await browser.tab('p1');
+    await environment.newest.open(true);
+    const third = await browser.tab('p2');
+    await environment.newest.emit('message', wire(fresh()), 'id-1');
+    first.freeze();
+    const thief = await browser.tab('id-2');
+    await browser.pass(UNANSWERED_MS + SILENCE_JITTER_MS);
+    expect(environment.newest.lastEventId).toBe('id-2');
+    expect(third.gaps).toEqual(['not_resumed']);
+    expect(thief.gaps).toEqual([]);
+  });
+
+  it('are told of a gap when nobody had an id and another’s snapshot is where it begins', async () => {
+    const browser = new Browser();
+    const first = await browser.tab(null);
+    const second = await browser.tab('p2');
+    const third = await browser.tab('p3');
+    first.stream.close();
+    await settled();
+    expect(browser.environment.newest.lastEventId).toBe('p2');
+    expect([second.gaps, third.gaps]).toEqual([[], ['not_resumed']]);
+  });
+
+  it('are told of a gap when they waited at a snapshot and another tab’s is taken', async () => {
+    const browser = new Browser();
+    const first = await browser.tab('p1');
+    first.freeze();
+    const second = await browser.tab('p2');
+    const third = await browser.tab('p3');
+    await browser.pass(UNANSWERED_MS + SILENCE_JITTER_MS);
+    expect(browser.environment.newest.lastEventId).toBe('p2');
+    expect([second.gaps, third.gaps]).toEqual([[], ['not_resumed']]);
+  });
+
+  it('share only with those who ask for the same, however it is written', async () => {
+    const browser = new Browser();
+    await browser.tab(null, { query: { types: 'order.*', 'data.stock': ['ge.1', 'le.5'] } });
+    await browser.tab(null, { query: { 'data.stock': ['ge.1', 'le.5'], types: 'order.*' } });
+    expect(browser.open).toBe(1);
+    await browser.tab(null, { query: { types: 'product.*' } });
+    await browser.tab(null);
+    expect(browser.open).toBe(3);
   });
 
   it('do not share with those who want another seller, or are somebody else', async () => {

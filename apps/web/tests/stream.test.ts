@@ -167,6 +167,34 @@ describe('the stream client', () => {
     expect(environment.connections).toHaveLength(2);
   });
 
+  it('keeps waiting longer at an event that is too long, until one is new', async () => {
+    const { environment } = await connected();
+    const tooLong = async (): Promise<void> => {
+      await environment.newest.open(true);
+      await environment.newest.send(`data: ${'x'.repeat(EVENT_LENGTH_MAX)}`);
+    };
+    for (const wait of [500, 1_000, 2_000]) {
+      const before = environment.connections.length;
+      await tooLong();
+      await environment.pass(wait - 1);
+      expect(environment.connections).toHaveLength(before);
+      await environment.pass(1);
+      expect(environment.connections).toHaveLength(before + 1);
+    }
+    await environment.newest.open(true);
+    await environment.newest.emit('message', wire(productEvent(product())), 'after');
+    await environment.newest.cut();
+    await environment.pass(500);
+    expect(environment.connections).toHaveLength(5);
+    // And from here on a stream that opens is a stream that works.
+    await environment.newest.cut();
+    await environment.pass(1_000);
+    await environment.newest.open(true);
+    await environment.newest.cut();
+    await environment.pass(500);
+    expect(environment.connections).toHaveLength(7);
+  });
+
   it('test_e09: opens anew when no byte comes; a comment and a named beat are bytes', async () => {
     const { environment, beats } = await connected();
     await environment.newest.open(false);
@@ -276,13 +304,58 @@ describe('the stream client', () => {
     await environment.newest.cut();
     await environment.pass(500);
     await environment.newest.open(false);
+    await environment.newest.emit('stream.heartbeat', { time: 'x' });
     expect(gaps).toEqual(['lagged', 'not_resumed']);
   });
 
-  it('treats a position that was not honoured as a gap', async () => {
+  it('tells a place that was lost once, by the server’s reason', async () => {
     const { environment, gaps } = await connected('pos');
     await environment.newest.open(false);
+    await environment.newest.send('id: now\n\n');
+    await environment.newest.emit('stream.gap', { reason: 'malformed_id', from: null, to: 'now' });
+    await environment.newest.emit('stream.heartbeat', { time: 'x' });
+    await environment.newest.cut();
+    expect(gaps).toEqual(['malformed_id']);
+  });
+
+  it('tells of a place that was lost without a reason before any event, or at the end', async () => {
+    const { client, environment, events, gaps } = await connected('pos');
+    await environment.newest.open(false);
+    await environment.newest.send('id: now\n\n');
+    await environment.newest.cut();
     expect(gaps).toEqual(['not_resumed']);
+    await environment.pass(500);
+    await environment.newest.open(false);
+    let before = -1;
+    gaps.push = (...reasons) => {
+      before = events.length;
+      client.close();
+      return reasons.length;
+    };
+    await environment.newest.emit('message', wire(productEvent(product())), 'b');
+    expect([before, events.length, client.lastEventId]).toEqual([0, 0, 'now']);
+  });
+
+  it('opens no connection for an owner that closes it at a gap', async () => {
+    const { client, environment, gaps, phases } = await connected('pos');
+    await environment.newest.open(false);
+    gaps.push = () => {
+      client.close();
+      return 0;
+    };
+    await environment.newest.cut();
+    expect(phases).toEqual(['live', 'closed']);
+    expect(environment.pendingTimers).toBe(0);
+  });
+
+  it('asks for what its query says, a list as one parameter several times', async () => {
+    const { environment } = await connected(null, {
+      sellerId: 's1',
+      query: { types: 'order.*', policy: 'latest', 'data.stock': ['ge.1', 'le.5'] },
+    });
+    expect(environment.newest.url).toBe(
+      'http://stream/events/stream?data.stock=ge.1&data.stock=le.5&policy=latest&sellerId=s1&types=order.*',
+    );
   });
 
   it('leaves nothing behind when it is closed', async () => {

@@ -43,6 +43,10 @@ export class StreamClient {
   /** Set once there is something to go on from: the next connection must be resumed. */
   #goesOn = false;
   #openedBefore = false;
+  /** Not resumed, and not yet told: the server's own reason may follow. */
+  #lost = false;
+  /** An event too long was met, and since then none that is new. */
+  #stuck = false;
   #retryMs = BACKOFF_BASE_MS;
   #askedMs: number | null = null;
   #attempt = 0;
@@ -93,6 +97,7 @@ export class StreamClient {
       },
       (error: unknown) => {
         if (!isCurrent()) return;
+        this.#stuck ||= error instanceof EventTooLong;
         if (error instanceof Refusal || error instanceof EventTooLong) this.#handlers.onRefused?.(error.message);
         this.#reopen();
       },
@@ -119,6 +124,8 @@ export class StreamClient {
       if (done || !isCurrent()) return true;
       this.#feedWatchdog();
       for (const event of parser.feed(value)) {
+        this.#tellLost(event.type);
+        if (!isCurrent()) return true;
         // Before the event is handed on: whoever closes meanwhile has seen it.
         this.#lastId = event.id;
         this.#take(event);
@@ -168,23 +175,35 @@ export class StreamClient {
 
   #onMessage(data: string): void {
     const event = parseEvent(data);
-    if (event !== null && this.#newest.isNew(event)) this.#handlers.onEvent(event);
+    if (event === null || !this.#newest.isNew(event)) return;
+    if (this.#stuck) this.#attempt = 0;
+    this.#stuck = false;
+    this.#handlers.onEvent(event);
   }
 
   #onStreamOpen(resumed: boolean): void {
-    const lost = this.#goesOn && !resumed;
+    this.#lost = this.#goesOn && !resumed;
     const first = !this.#openedBefore;
     this.#goesOn = true;
     this.#openedBefore = true;
-    this.#attempt = 0;
+    // The same event would come again at once, as often as the stream opens.
+    if (!this.#stuck) this.#attempt = 0;
     this.#handlers.onRefused?.(null);
     this.#setPhase('live');
     if (first) this.#handlers.onOpen?.();
-    if (lost) this.#handlers.onGap('not_resumed');
+  }
+
+  /** One gap is told once, by the server's reason if the next event gives it. */
+  #tellLost(next: string | null): void {
+    const lost = this.#lost;
+    this.#lost = false;
+    if (lost && next !== 'stream.gap') this.#handlers.onGap('not_resumed');
   }
 
   #reopen(): void {
     this.#drop();
+    this.#tellLost(null);
+    if (this.#phase === 'closed') return;
     this.#setPhase(this.#openedBefore ? 'reconnecting' : 'connecting');
     const jittered = backoffMs(this.#attempt, this.#environment.random(), this.#retryMs);
     this.#attempt += 1;

@@ -42,8 +42,9 @@ export class Hearing {
       return message.count !== heard.count + (message.kind === 'welcome' ? 0 : 1);
     }
     if (message.kind !== 'lead') return true;
-    // A new leader goes on where it had heard the last one: not after what this tab has heard.
+    // A new leader goes on where it had heard the last one: not after what this tab has heard. One
+    // that had heard nobody begins at its own snapshot, which may be later.
     const { after } = message;
-    return after !== null && (after.from !== heard.from || after.count > heard.count);
+    return after?.from !== heard.from || after.count > heard.count;
   }
 }

@@ -20,7 +20,7 @@ export type GapReason =
   | (typeof GAP_REASONS)[number]
   /** The server dropped events because this page read too slowly. */
   | 'lagged'
-  /** What comes next does not continue what came before. */
+  /** What comes next does not continue what came before, and the server gave no reason. */
   | 'not_resumed';
 
 export interface StreamHandlers {
@@ -39,6 +39,11 @@ export interface StreamOptions {
   /** The address of the notifications service, without a path. */
   readonly url: string;
   readonly sellerId: string | null;
+  /**
+   * More parameters, as docs/stream.md names them: `types`, `subject`, `policy`, `data.<path>`; a
+   * list gives a parameter several times. Only tabs that ask for the same share a connection.
+   */
+  readonly query?: Readonly<Record<string, string | readonly string[]>>;
   /** Sent as `Authorization: Bearer …`, never in the address, which ends up in logs. */
   readonly token?: string;
   /** Whom the token is of: only tabs of the same one share a connection. */
@@ -63,7 +68,12 @@ export const BROWSER: StreamEnvironment = {
 };
 
 /** The stream's address, without a place to begin at. */
-export function streamAddress({ url, sellerId }: StreamOptions): string {
-  const query = sellerId === null ? '' : `?${new URLSearchParams({ sellerId }).toString()}`;
-  return `${url}/events/stream${query}`;
+export function streamAddress({ url, sellerId, query = {} }: StreamOptions): string {
+  const parameters = new URLSearchParams(sellerId === null ? {} : { sellerId });
+  for (const [name, values] of Object.entries(query)) {
+    for (const value of [values].flat()) parameters.append(name, value);
+  }
+  // The same wish has one address, and so one shared connection.
+  parameters.sort();
+  return `${url}/events/stream${parameters.size === 0 ? '' : `?${parameters.toString()}`}`;
 }

@@ -107,13 +107,13 @@ export class SharedStream {
     });
   }
 
-  /** Begins at the snapshot's position, or where the leader is; null begins with what comes next. */
+  /** Goes on where the leader is, else begins at the snapshot's position; null: with what comes next. */
   open(startAt: string | null): void {
     if (this.#closed || this.#startAt !== undefined) return;
     this.#startAt = startAt;
-    if (this.#channel === null) this.#lead();
-    else if (this.#client !== null) this.#client.open(startAt ?? this.#id);
-    else if (this.#phase === 'live') this.#opened();
+    if (this.#client !== null) this.#client.open(startAt);
+    else if (this.#channel === null) this.#lead();
+    if (this.#phase === 'live') this.#opened();
   }
 
   close(): void {
@@ -161,12 +161,15 @@ export class SharedStream {
   #lead(): void {
     this.#stopSilence();
     this.#self = { from: this.#environment.newName(), count: 0 };
-    this.#post({ kind: 'lead', after: this.#hearing.heard });
+    // Without an id it begins at its own snapshot, after nobody.
+    this.#post({ kind: 'lead', after: this.#id === null ? null : this.#hearing.heard });
     this.#setPhase('connecting');
     const client = new StreamClient(this.#options, this.#leading(), this.#environment);
     this.#client = client;
     this.#feedBeat();
-    if (this.#startAt !== undefined) client.open(this.#id ?? this.#startAt);
+    // Without waiting for `open`: the others stand at the id. To begin at this tab's snapshot would leave out what is between.
+    const place = this.#id ?? this.#startAt;
+    if (place !== undefined) client.open(place);
     this.#listening?.();
   }
 
@@ -228,12 +231,19 @@ export class SharedStream {
       return;
     }
     if (message.kind === 'hello') return;
+    const passed = this.#isPassedOver(message);
     const found = this.#hearing.take(message);
     if (found === 'old') return;
     this.#feedSilence();
     this.#hear(message);
     this.#listening?.();
-    if (found === 'missed') this.#handlers.onGap('not_resumed');
+    if (found === 'missed' || passed) this.#handlers.onGap('not_resumed');
+  }
+
+  /** Whether this tab has waited at its snapshot, and a leader begins at another one. */
+  #isPassedOver(message: Said): boolean {
+    if (this.#startAt === undefined || this.#hearing.heard !== null) return false;
+    return message.kind === 'lead' && message.after === null;
   }
 
   #welcome(self: Heard): void {

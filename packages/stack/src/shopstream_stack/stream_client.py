@@ -92,6 +92,7 @@ class StreamClient:
         self._asked_seconds: float | None = None
         self._failures = 0
         self._goes_on = bool(last_event_id)
+        self._lost = False  # not resumed, and not yet told: the server's own reason may follow
         self._closed = asyncio.Event()
 
     def cut(self) -> None:
@@ -123,6 +124,8 @@ class StreamClient:
                     raise
             except (OSError, TimeoutError):
                 pass  # a broken or silent connection: resume
+            for gap in self._told_lost(None):
+                yield gap
             await self._pause()
             self._failures += 1
 
@@ -140,9 +143,12 @@ class StreamClient:
             try:
                 while not self._closed.is_set() and (chunk := await connection.read()):
                     for event in parser.feed(chunk):
+                        said = read(event)
+                        for gap in self._told_lost(said):
+                            yield gap
                         # Before the event is handed out: a caller that stops here has seen it.
                         self.last_event_id = event.id
-                        for each in self._taken(read(event)):
+                        for each in self._taken(said):
                             yield each
                     self.last_event_id = parser.last_event_id
             finally:
@@ -157,13 +163,18 @@ class StreamClient:
             return (event,)
         self._failures = 0
         if isinstance(event, Opened):
-            lost = self._goes_on and not event.resumed
+            self._lost = self._goes_on and not event.resumed
             self._goes_on = True
-            return (event, Gap("not_resumed")) if lost else (event,)
+            return (event,)
         if isinstance(event, DomainEvent) and not self._is_new(event):
             self.repeated += 1
             return ()
         return (event,)
+
+    def _told_lost(self, following: StreamEvent | None) -> tuple[Gap, ...]:
+        """One gap is told once, by the server's reason if the next event gives it."""
+        lost, self._lost = self._lost, False
+        return (Gap("not_resumed"),) if lost and not isinstance(following, Gap) else ()
 
     def _is_new(self, event: DomainEvent) -> bool:
         return self._newest is None or self._newest.is_new(event.data)

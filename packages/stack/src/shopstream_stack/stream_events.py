@@ -45,7 +45,8 @@ class Gap:
     """Events may be missing before what follows: read the state anew.
 
     ``reason`` is the server's (malformed_id, unknown_epoch, evicted, future) or, from the client
-    itself, ``not_resumed``: a connection that should have gone on began anew.
+    itself, ``not_resumed``: a connection that should have gone on began anew, and the server gave
+    no reason.
     """
 
     reason: str
