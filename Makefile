@@ -49,7 +49,7 @@ reset: .venv/.ready ## stop the system and forget its data
 status: .venv/.ready ## a line per process: port, health, memory
 	@$(BIN)/shopstream status
 
-verify: .venv/.ready ## prove that nothing was lost, doubled or reordered; JOURNAL=dir for clients and writes
+verify: .venv/.ready ## prove that nothing was lost, doubled or reordered; JOURNAL=DIR: for clients and writes too
 	@$(BIN)/shopstream verify $(if $(JOURNAL),--journal $(JOURNAL))
 
 MINUTES ?= 10
