@@ -215,15 +215,17 @@ def test_a_gap_of_the_server_and_a_place_that_was_lost_are_both_told() -> None:
     assert asyncio.run(run()) == [first, again, Gap("evicted", "a", "b"), first, lost]
 
 
-def test_a_start_that_was_not_honoured_is_a_gap() -> None:
+def test_a_start_that_was_not_honoured_is_a_gap_told_before_the_next_try() -> None:
     async def handle(_number: int, _head: str, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + opened(resumed=False))
         await end(writer)
 
     async def run() -> None:
         async with serving(handle) as url:
-            found = await gathered(StreamClient(url, last_event_id="x"), 2)
+            waits = Waits()
+            found = await gathered(StreamClient(url, last_event_id="x", wait=waits), 2)
             assert found[1] == Gap("not_resumed")
+            assert waits.seconds == []
 
     asyncio.run(run())
 
