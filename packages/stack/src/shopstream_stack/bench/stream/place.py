@@ -1,4 +1,4 @@
-"""Kafka and the stream service alone, on cores of their own where there are enough."""
+"""Kafka and the stream service alone, a single worker on one core where there are more."""
 
 import os
 import shutil
@@ -73,7 +73,7 @@ class StreamPlace:
             }
             self.system.start(SERVICE)
             self._running = wanted
-        self.place_processes(self._pid(SERVICE), alone=workers == 1)
+        self.place_server(self._pid(SERVICE), alone=workers == 1)
 
     def stop(self) -> None:
         """Stop the service: another server is measured, or the topics change."""
@@ -82,15 +82,13 @@ class StreamPlace:
         self.system.stop(SERVICE)
         self._running = ()
 
-    def place_processes(self, server: int, *, alone: bool) -> None:
-        """A server alone on the first core and all else on the others, or all on all.
+    def place_server(self, server: int, *, alone: bool) -> None:
+        """A server on the first core alone, or on all of them like everything else.
 
-        What this process starts afterwards is where this process is.
+        The rest is not kept away from that core: the broker, the generator and the feed in turn on
+        one are each late by the others, and that would be measured.
         """
-        rest = set(self.cores[1:]) if alone and self.pinned else set(self.cores)
-        own = {self.cores[0]} if alone and self.pinned else set(self.cores)
-        for pid, cores in ((server, own), (self._pid("kafka"), rest), (os.getpid(), rest)):
-            pin(pid, cores)
+        pin(server, {self.cores[0]} if alone and self.pinned else set(self.cores))
 
     def kib(self, server: int = 0) -> float:
         """The resident memory of the service, or of another server, its workers included."""
@@ -168,12 +166,10 @@ def running_streams(system: System, ports: PortReservations) -> Iterator[StreamP
     system.prepare(["kafka"])
     load = system.cache.ensure_load(system.reporter)
     system.settings.data.mkdir(parents=True)
-    before = _own_cores()
     try:
         system.start("kafka")
-        yield StreamPlace(system, load, sorted(before))
+        yield StreamPlace(system, load, sorted(_own_cores()))
     finally:
-        pin(os.getpid(), before)
         _forget(system)
 
 

@@ -40,7 +40,7 @@ def stock_serving(place: StreamPlace, ports: PortReservations) -> Iterator[tuple
             if not ready or process.stdout.readline().strip() != stock_server.READY:
                 raise StackError("The stock server did not start")
             wait_until(lambda: _listens(port), "the stock server listens", READY_SECONDS_MAX)
-            place.place_processes(process.pid, alone=True)
+            place.place_server(process.pid, alone=True)
             yield process.pid, port
         finally:
             process.kill()
