@@ -84,9 +84,10 @@ fmt: .venv/.ready ## apply the format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-schemas: .venv/.ready ## write the event schemas, the AsyncAPI and the OpenAPI document anew
+schemas: .venv/.ready ## write the event schemas, the AsyncAPI and the OpenAPI documents anew
 	@$(BIN)/python -m shopstream_shared.events.schemas
 	@$(BIN)/python -m shopstream_api.description
+	@$(BIN)/python -m shopstream_analytics.description
 
 web-test: $(WEB)/node_modules/.ready
 	cd $(WEB) && npm run --silent test

@@ -252,8 +252,7 @@ def all_led(brokers: str) -> bool:
     """Whether every partition answers."""
     try:
         log_ranges(brokers)
-    except (KafkaException, KeyError):
-        # KeyError: a topic that has just been made is not in the broker's answer yet.
+    except KafkaException:
         return False
     return True
 

@@ -6,18 +6,24 @@ item per (consumer, topic) holds the topic's Kafka id; a topic with another id i
 its offsets must not be held against the old ones.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
 from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.dynamo import as_unavailable, error_code
-from shopstream_analytics.sink import TopicRecreated, Topics, TopicState
+from shopstream_analytics.sink import SinkUnavailable, TopicRecreated, Topics, TopicState
 from shopstream_shared.clock import Clock, SystemClock, format_time
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
+
+#: DynamoDB's limit of keys in one BatchGetItem.
+GET_KEYS_MAX: Final = 100
+#: Tries of what DynamoDB did not get to; then the caller hears that it is throttled.
+GET_TRIES_MAX: Final = 4
 
 _REFUSED = "ConditionalCheckFailedException"
 
@@ -62,6 +68,15 @@ class Checkpoints:
         """The stored position. Raises SinkUnavailable."""
         item = await self._get(self._key(source, topic_id))
         return None if item is None else int(item["next"]["N"])
+
+    async def read_many(self, places: Sequence[tuple[Source, str]]) -> tuple[int | None, ...]:
+        """Stored positions by (partition, topic id), in their order; None where there is none.
+
+        Raises SinkUnavailable.
+        """
+        keys = [self._key(source, topic_id) for source, topic_id in places]
+        items = await self._get_many(keys)
+        return tuple(int(items[key]["next"]["N"]) if key in items else None for key in keys)
 
     async def move(self, source: Source, topic_id: str, *, start: int, to: int) -> None:
         """Move from `start` to `to`, or see that somebody has.
@@ -129,6 +144,25 @@ class Checkpoints:
             )
         item = answer.get("Item")
         return None if item is None else dict(item)
+
+    async def _get_many(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Items by key, as they stand; no key twice."""
+        found: dict[str, dict[str, Any]] = {}
+        for at in range(0, len(keys), GET_KEYS_MAX):
+            wanted: Any = [{"pk": {"S": key}} for key in keys[at : at + GET_KEYS_MAX]]
+            for _ in range(GET_TRIES_MAX):
+                with as_unavailable("dynamodb"):
+                    answer = await self.client.batch_get_item(
+                        RequestItems={self.table: {"Keys": wanted, "ConsistentRead": True}}
+                    )
+                found.update({i["pk"]["S"]: dict(i) for i in answer["Responses"][self.table]})
+                left: Any = answer.get("UnprocessedKeys") or {}
+                if not left:
+                    break
+                wanted = left[self.table]["Keys"]
+            else:
+                raise SinkUnavailable("dynamodb: throttled")
+        return found
 
     def _key(self, source: Source, topic_id: str) -> str:
         return f"{self.consumer}#{source.topic}#{topic_id}#{source.partition}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from shopstream_analytics.aggregates.cache import CachedAggregates
 from shopstream_analytics.aggregates.reader import AggregatesReader
 from shopstream_analytics.aggregates.sink import GROUP
 from shopstream_analytics.broker import BrokerWatch
@@ -23,6 +24,7 @@ class Resources:
     """All that routes and health need."""
 
     aggregates: AggregatesReader
+    cached: CachedAggregates
     recent: RecentReader
     supervisor: Supervisor
     broker: BrokerWatch
@@ -39,8 +41,10 @@ async def open_resources(settings: AnalyticsSettings) -> AsyncIterator[Resources
     registry.register(WorkerCollector(supervisor))
     async with open_dynamo(settings) as client:
         checkpoints = Checkpoints.of(client, settings.checkpoints_table, GROUP)
+        aggregates = AggregatesReader(client, settings.aggregates_table, checkpoints)
         yield Resources(
-            aggregates=AggregatesReader(client, settings.aggregates_table, checkpoints),
+            aggregates=aggregates,
+            cached=CachedAggregates(aggregates),
             recent=RecentReader(client, settings.recent_events_table),
             supervisor=supervisor,
             broker=BrokerWatch(KafkaConnection(settings.kafka_brokers, settings.kafka_client_id)),

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from shopstream_analytics.aggregates.fold import (
@@ -26,9 +27,23 @@ if TYPE_CHECKING:
 
 #: How long the noted partitions are trusted; new ones are rare and made with the consumers past
 #: the end (protocol rule 14).
-SOURCES_SECONDS: Final = 5.0
+PLACES_SECONDS: Final = 5.0
 QUERIES_IN_FLIGHT_MAX: Final = 16
+#: Of hours with something in them these are 27 months; beyond, days are asked for.
+BUCKETS_MAX: Final = 20_000
+STEPS: Final[Mapping[Granularity, timedelta]] = {
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+}
 _KEYS: Final = frozenset({"pk", "sk", "upto"})
+_MICROSECOND: Final = timedelta(microseconds=1)
+#: Before and after every start, which are texts that begin with a digit.
+_LEAST: Final = ""
+_MOST: Final = "~"
+
+
+class TooManyBuckets(Exception):
+    """The range holds more buckets than one answer has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +53,21 @@ class Window:
     since: datetime | None = None
     until: datetime | None = None
 
-    def holds(self, start: str) -> bool:
-        moment = datetime.fromisoformat(start)
-        if self.since is not None and moment < self.since:
-            return False
-        return self.until is None or moment < self.until
+    def bounds(self, granularity: Granularity) -> tuple[str, str]:
+        """The starts of the first and the last bucket, both inclusive; none fits if they cross."""
+        first, last = _LEAST, _MOST
+        if self.since is not None:
+            begin = _begin(self.since, granularity)
+            try:
+                first = _text(begin if begin == self.since else begin + STEPS[granularity])
+            except OverflowError:
+                first = _MOST
+        if self.until is not None:
+            try:
+                last = _text(_begin(self.until - _MICROSECOND, granularity))
+            except OverflowError:
+                last = _LEAST
+        return first, last
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +92,10 @@ class Series:
         }
 
 
+#: A source partition and the id of its topic.
+Place = tuple[Source, str]
+
+
 @dataclass(slots=True)
 class AggregatesReader:
     """Reads what the aggregates worker wrote, with consistent reads."""
@@ -74,8 +103,8 @@ class AggregatesReader:
     client: "DynamoDBClient"
     table: str
     checkpoints: Checkpoints
-    _sources: tuple[Source, ...] = ()
-    _sources_at: float | None = None
+    _places: tuple[Place, ...] = ()
+    _places_at: float | None = None
     _flights: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(QUERIES_IN_FLIGHT_MAX)
     )
@@ -83,18 +112,26 @@ class AggregatesReader:
     async def read(
         self, dimension: Dimension, series: str, granularity: Granularity, window: Window
     ) -> Series:
-        """All buckets of the window that hold anything. Raises SinkUnavailable."""
+        """All buckets of the window that hold anything.
+
+        Raises TooManyBuckets or SinkUnavailable.
+        """
         buckets: dict[str, Counter[str]] = {}
-        if len(series.encode()) <= KEY_BYTES_MAX:
-            sources = await self._known_sources()
-            found = await asyncio.gather(
-                *(self._query(partition_key(dimension, series, s), granularity) for s in sources)
+        first, last = window.bounds(granularity)
+        if len(series.encode()) <= KEY_BYTES_MAX and first <= last:
+            within = sort_key(granularity, first), sort_key(granularity, last)
+            await asyncio.gather(
+                *(
+                    self._add_from(partition_key(dimension, series, source), within, buckets)
+                    for source, _ in await self._known_places()
+                )
             )
-            for item in (item for items in found for item in items):
-                start = item["sk"]["S"].split("#", 1)[1]
-                if window.holds(start):
-                    _add(buckets.setdefault(start, Counter()), _counters(item))
         return Series(granularity, dict(sorted(buckets.items())))
+
+    async def version(self) -> Hashable:
+        """What moves with everything that is counted. Raises SinkUnavailable."""
+        places = await self._known_places()
+        return places, await self.checkpoints.read_many(places)
 
     async def ping(self) -> str:
         """Raises SinkUnavailable."""
@@ -102,40 +139,56 @@ class AggregatesReader:
             answer = await self.client.describe_table(TableName=self.table)
         return str(answer["Table"].get("TableStatus", "unknown"))
 
-    async def _query(self, key: str, granularity: Granularity) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = []
+    async def _add_from(
+        self, key: str, within: tuple[str, str], buckets: dict[str, Counter[str]]
+    ) -> None:
+        """Add one source partition's items, page by page, so that none of them is held."""
         more: dict[str, Any] = {}
         async with self._flights:
             while True:
                 with as_unavailable("dynamodb"):
                     page = await self.client.query(
                         TableName=self.table,
-                        KeyConditionExpression="pk = :pk AND begins_with(sk, :sk)",
+                        KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
                         ExpressionAttributeValues={
                             ":pk": {"S": key},
-                            ":sk": {"S": sort_key(granularity, "")},
+                            ":first": {"S": within[0]},
+                            ":last": {"S": within[1]},
                         },
                         ConsistentRead=True,
                         **more,
                     )
-                items.extend(dict(item) for item in page["Items"])
+                for item in page["Items"]:
+                    start = item["sk"]["S"].split("#", 1)[1]
+                    _add(buckets.setdefault(start, Counter()), _counters(item))
+                if len(buckets) > BUCKETS_MAX:
+                    raise TooManyBuckets(f"more than {BUCKETS_MAX} buckets")
                 if "LastEvaluatedKey" not in page:
-                    return items
+                    return
                 more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
-    async def _known_sources(self) -> tuple[Source, ...]:
+    async def _known_places(self) -> tuple[Place, ...]:
         now = time.monotonic()
-        if self._sources_at is None or now - self._sources_at > SOURCES_SECONDS:
+        if self._places_at is None or now - self._places_at > PLACES_SECONDS:
             noted = await asyncio.gather(*map(self.checkpoints.noted, STREAM_TOPICS))
-            self._sources = tuple(
-                Source(topic, partition)
+            self._places = tuple(
+                (Source(topic, partition), state.id)
                 for topic, state in zip(STREAM_TOPICS, noted, strict=True)
                 if state is not None
                 for partition in range(state.partitions)
             )
             # Before the first worker nothing is noted; look again at the next read.
-            self._sources_at = now if all(noted) else None
-        return self._sources
+            self._places_at = now if all(noted) else None
+        return self._places
+
+
+def _begin(moment: datetime, granularity: Granularity) -> datetime:
+    hour = moment.replace(minute=0, second=0, microsecond=0)
+    return hour if granularity == "hour" else hour.replace(hour=0)
+
+
+def _text(start: datetime) -> str:
+    return start.isoformat().replace("+00:00", "Z")
 
 
 def _counters(item: dict[str, Any]) -> dict[str, int]:

@@ -9,7 +9,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from shopstream_analytics.aggregates.reader import AggregatesReader
 from shopstream_analytics.sink import SinkUnavailable
-from shopstream_analytics.web import problems, routes
+from shopstream_analytics.web import problems
+from shopstream_analytics.web.operations import describe, router
+from shopstream_analytics.web.routes import Reads
 from shopstream_analytics.wiring import Resources
 from shopstream_shared.health import Check, Health, Unhealthy
 from shopstream_shared.web import operations_routes
@@ -21,15 +23,16 @@ def create_app(resources: Resources, cors_origins: Sequence[str]) -> FastAPI:
     app = FastAPIOffline(
         title="Shopstream analytics", version="1", redirect_slashes=False, redoc_url=None
     )
-    app.include_router(routes.router(resources.aggregates, resources.recent))
+    app.include_router(router(Reads(resources.cached, resources.recent).operations()))
     app.router.routes.extend(operations_routes(health(resources), resources.registry))
     problems.install(app)
+    describe(app)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=cors_origins,
         allow_methods=["GET", "HEAD", "OPTIONS"],
         allow_headers=["*"],
-        expose_headers=["Retry-After", "X-Request-Id"],
+        expose_headers=["Content-Disposition", "ETag", "Retry-After", "X-Request-Id"],
     )
     return app
 

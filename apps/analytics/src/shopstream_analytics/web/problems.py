@@ -1,15 +1,17 @@
-"""Errors of the read API as problem details (RFC 9457), in the contract's one shape."""
+"""Errors as problem details (RFC 9457), in the contract's one shape."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
+from shopstream_analytics.aggregates.reader import BUCKETS_MAX, TooManyBuckets
 from shopstream_analytics.recent_reader import BadCursor
 from shopstream_analytics.sink import SinkUnavailable
 from shopstream_shared.clock import Uuid7Source
@@ -20,6 +22,30 @@ RETRY_AFTER_SECONDS: Final = 2
 REQUEST_ID_CHARACTERS_MAX: Final = 200
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a code means; ``help`` is what to do about it."""
+
+    code: str
+    status: int
+    help: str
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    kind.code: kind
+    for kind in (
+        Kind("validation_failed", 422, "Mend the parameters that `errors` names."),
+        Kind("range_too_large", 422, "Give `from` and `to` closer together, or ask for days."),
+        Kind("invalid_cursor", 400, "Take `nextCursor` of the page before, with its parameters."),
+        Kind("not_found", 404, "See the addresses under /docs."),
+        Kind("method_not_allowed", 405, "Use a method that the header Allow names."),
+        Kind("unavailable", 503, "Try again after the seconds that Retry-After names."),
+        Kind("internal_error", 500, "Look for the request's id in the service's log."),
+        Kind("request_failed", 400, "Mend the request."),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,61 +65,102 @@ class InvalidRequest(Exception):
 
 
 def install(app: FastAPI) -> None:
-    """Render every error of the app as a problem."""
+    """Render every error of the app as a problem, and serve the pages that their types name."""
 
     async def invalid(request: Request, error: Exception) -> Response:
         faults = error.faults if isinstance(error, InvalidRequest) else ()
-        return _problem(request, 422, "validation_failed", str(error), faults)
+        return _problem(request, "validation_failed", str(error), faults)
+
+    async def too_large(request: Request, error: Exception) -> Response:
+        detail = (
+            f"More than {BUCKETS_MAX} buckets lie in this range: give from and to closer together, "
+            "or granularity=day"
+        )
+        return _problem(request, "range_too_large", detail, [Fault("from", "is too far from to")])
 
     async def cursor(request: Request, error: Exception) -> Response:
-        return _problem(request, 400, "invalid_cursor", str(error))
+        return _problem(request, "invalid_cursor", str(error))
 
     async def unavailable(request: Request, error: Exception) -> Response:
         log.warning("read failed", detail=str(error))
-        response = _problem(request, 503, "unavailable", str(error))
-        response.headers["retry-after"] = str(RETRY_AFTER_SECONDS)
-        return response
+        again = {"retry-after": str(RETRY_AFTER_SECONDS)}
+        return _problem(request, "unavailable", str(error), headers=again)
 
     async def http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         code = {404: "not_found", 405: "method_not_allowed"}.get(status, "request_failed")
-        response = _problem(request, status, code, HTTPStatus(status).phrase)
-        if isinstance(error, HTTPException):
-            response.headers.update(error.headers or {})
-        return response
+        headers = (error.headers if isinstance(error, HTTPException) else None) or {}
+        return _problem(request, code, HTTPStatus(status).phrase, status=status, headers=headers)
 
     async def fault(request: Request, error: Exception) -> Response:
         log.error("unexpected", error=type(error).__name__, exc_info=error)
-        return _problem(request, 500, "internal_error", "Something went wrong here")
+        return _problem(request, "internal_error", "Something went wrong here")
 
     app.add_exception_handler(InvalidRequest, invalid)
+    app.add_exception_handler(TooManyBuckets, too_large)
     app.add_exception_handler(BadCursor, cursor)
     app.add_exception_handler(SinkUnavailable, unavailable)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, fault)
+    app.router.routes.append(Route("/problems/{code}", _page, methods=["GET"]))
+
+
+async def _page(request: Request) -> Response:
+    kind = KINDS.get(request.path_params["code"])
+    if kind is None:
+        raise HTTPException(404)
+    return PlainTextResponse(f"{kind.code} ({kind.status})\n\n{kind.help}\n")
+
+
+def body_of(
+    kind: Kind,
+    *,
+    detail: str,
+    instance: str,
+    request_id: str,
+    faults: Sequence[Fault] = (),
+    status: int | None = None,
+) -> dict[str, Any]:
+    """The document, as the contract spells it."""
+    status = kind.status if status is None else status
+    return {
+        "type": f"/problems/{kind.code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "code": kind.code,
+        "requestId": request_id,
+        "errors": [
+            {"pointer": f"/{fault.name}", "code": "invalid", "detail": fault.detail}
+            for fault in faults
+        ],
+    }
 
 
 def _problem(
-    request: Request, status: int, code: str, detail: str, faults: Sequence[Fault] = ()
+    request: Request,
+    code: str,
+    detail: str,
+    faults: Sequence[Fault] = (),
+    *,
+    status: int | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     given = request.headers.get("x-request-id", "")
     usable = 0 < len(given) <= REQUEST_ID_CHARACTERS_MAX and given.isprintable()
     request_id = given if usable and given.isascii() else Uuid7Source().new_id()
+    body = body_of(
+        KINDS[code],
+        detail=detail,
+        instance=request.url.path,
+        request_id=request_id,
+        faults=faults,
+        status=status,
+    )
     return JSONResponse(
-        {
-            "type": f"/problems/{code}",
-            "title": HTTPStatus(status).phrase,
-            "status": status,
-            "detail": detail,
-            "instance": request.url.path,
-            "code": code,
-            "requestId": request_id,
-            "errors": [
-                {"pointer": f"/{fault.name}", "code": "invalid", "detail": fault.detail}
-                for fault in faults
-            ],
-        },
-        status,
+        body,
+        body["status"],
         media_type=CONTENT_TYPE,
-        headers={"x-request-id": request_id},
+        headers={**(headers or {}), "x-request-id": request_id},
     )

@@ -1,131 +1,173 @@
-"""The read API's routes. Parameters are parsed here, so that every fault has one form."""
+"""The read API's routes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Annotated, Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 import msgspec
-from fastapi import APIRouter, Query
-from starlette.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
-from shopstream_analytics.aggregates.fold import ALL_ID, GRANULARITIES, Dimension, Granularity
-from shopstream_analytics.aggregates.reader import AggregatesReader, Window
+from shopstream_analytics.aggregates.fold import (
+    ALL_ID,
+    GRANULARITIES,
+    Dimension,
+    Granularity,
+)
+from shopstream_analytics.aggregates.reader import Series, Window
 from shopstream_analytics.recent_reader import Filters, Page, RecentReader, parse_cursor
-from shopstream_analytics.web.problems import Fault, InvalidRequest
-from shopstream_shared.clock import parse_time
+from shopstream_analytics.web.forms import MEDIA_TYPES, Content, answer, form_of
+from shopstream_analytics.web.operations import Operation, Parameter
+from shopstream_analytics.web.parameters import (
+    LIMIT_DEFAULT,
+    LIMIT_MAX,
+    parse_range,
+    parse_recent,
+)
 from shopstream_shared.events.registry import EVENT_TYPES
 
-LIMIT_DEFAULT: Final = 50
-LIMIT_MAX: Final = 500
+_TEXT: Final = {"type": "string", "minLength": 1}
+_TIME: Final = {"type": "string", "format": "date-time"}
+FORMAT: Final = Parameter(
+    "format",
+    "A file instead of JSON; else the header Accept decides.",
+    {"type": "string", "enum": list(MEDIA_TYPES), "default": "json"},
+    "json",
+)
+RANGE: Final = (
+    Parameter("from", "The first moment; inclusive.", _TIME, "2026-11-21T00:00:00Z"),
+    Parameter("to", "The moment after the last; exclusive.", _TIME, "2026-11-22T00:00:00Z"),
+    Parameter(
+        "granularity",
+        "The size of a bucket, in UTC.",
+        {"type": "string", "enum": list(GRANULARITIES), "default": "hour"},
+        "day",
+    ),
+    FORMAT,
+)
+SELLER: Final = Parameter("sellerId", "The seller.", _TEXT, "seller1", where="path")
+PRODUCT: Final = Parameter(
+    "productId", "The product.", _TEXT, "0192f5c1-7a10-7c3e-9a57-3f1b6f0d2a11", where="path"
+)
+_REFUSALS: Final = ("validation_failed", "range_too_large")
+_BUCKETS: Final = (
+    "One bucket an hour or day that holds anything, oldest first, by the events' own time; "
+    "`totals` adds them up. What nobody has sold yet is 200 with zeros. Without `from` and `to`: "
+    "everything."
+)
+_RECENT: Final = (
+    Parameter("sellerId", "Events of this seller.", _TEXT, "seller1"),
+    Parameter(
+        "type",
+        "Events of this type.",
+        {"type": "string", "enum": list(EVENT_TYPES)},
+        "product.created",
+    ),
+    Parameter("subject", "Events about this product or order.", _TEXT, "any"),
+    Parameter(
+        "limit",
+        "How many at most.",
+        {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
+        20,
+    ),
+    Parameter("cursor", "`nextCursor` or `prevCursor` of a page before.", {"type": "string"}, None),
+)
 
-_Text = Annotated[str | None, Query()]
-_From = Annotated[str | None, Query(alias="from", description="RFC 3339, inclusive")]
-_To = Annotated[str | None, Query(alias="to", description="RFC 3339, exclusive")]
-_Granularity = Annotated[str | None, Query(description="hour or day; default hour")]
-_Seller = Annotated[str | None, Query(alias="sellerId")]
-_Type = Annotated[str | None, Query(alias="type")]
-_Limit = Annotated[str | None, Query(description=f"1 to {LIMIT_MAX}, default {LIMIT_DEFAULT}")]
+
+class Aggregates(Protocol):
+    """Where series are read."""
+
+    async def read(
+        self, dimension: Dimension, series: str, granularity: Granularity, window: Window
+    ) -> Series:
+        """Raises TooManyBuckets or SinkUnavailable."""
+        ...
 
 
-def router(aggregates: AggregatesReader, recent: RecentReader) -> APIRouter:
-    """All read routes."""
-    routes = APIRouter()
+class Reads:
+    """The routes over the two readers."""
 
-    async def series(
-        dimension: Dimension, name: str, start: str | None, end: str | None, step: str | None
+    def __init__(self, aggregates: Aggregates, recent: RecentReader) -> None:
+        self._aggregates = aggregates
+        self._recent = recent
+
+    def operations(self) -> Sequence[Operation]:
+        """All read routes."""
+        return (
+            Operation(
+                name="sellerAggregates",
+                path="/aggregates/sellers/{sellerId}",
+                handler=self._sellers,
+                summary="What a seller's events add up to, by hour or day",
+                description=_BUCKETS,
+                answer="Series",
+                parameters=(SELLER, *RANGE),
+                codes=_REFUSALS,
+                forms=True,
+            ),
+            Operation(
+                name="productAggregates",
+                path="/aggregates/products/{productId}",
+                handler=self._products,
+                summary="What the events about a product, orders of it included, add up to",
+                description=_BUCKETS,
+                answer="Series",
+                parameters=(PRODUCT, *RANGE),
+                codes=_REFUSALS,
+                forms=True,
+            ),
+            Operation(
+                name="eventTypeAggregates",
+                path="/aggregates/event-types",
+                handler=self._event_types,
+                summary="What all events add up to; `byType` tells the types apart",
+                description=_BUCKETS,
+                answer="Series",
+                parameters=RANGE,
+                codes=_REFUSALS,
+                forms=True,
+            ),
+            Operation(
+                name="recentEvents",
+                path="/events/recent",
+                handler=self._events,
+                summary="Events of the last 30 days, newest first",
+                answer="RecentEventPage",
+                parameters=_RECENT,
+                codes=("invalid_cursor", "validation_failed"),
+            ),
+        )
+
+    async def _sellers(self, request: Request) -> Response:
+        seller = request.path_params["sellerId"]
+        return await self._series(request, "seller", seller, f"seller-{seller}")
+
+    async def _products(self, request: Request) -> Response:
+        product = request.path_params["productId"]
+        return await self._series(request, "product", product, f"product-{product}")
+
+    async def _event_types(self, request: Request) -> Response:
+        return await self._series(request, "all", ALL_ID, ALL_ID)
+
+    async def _series(
+        self, request: Request, dimension: Dimension, series: str, name: str
     ) -> Response:
-        granularity, window = parse_range(start, end, step)
-        found = await aggregates.read(dimension, name, granularity, window)
-        return JSONResponse(found.as_json())
+        query = request.query_params
+        granularity, window = parse_range(
+            query.get("from"), query.get("to"), query.get("granularity")
+        )
+        # Before anything is read for it.
+        form_of(request)
+        found = await self._aggregates.read(dimension, series, granularity, window)
+        return await answer(request, Content.of_series(found, name))
 
-    @routes.get("/aggregates/sellers/{seller_id}")
-    async def sellers(
-        seller_id: str, since: _From = None, until: _To = None, granularity: _Granularity = None
-    ) -> Response:
-        """What a seller's events add up to, by hour or day."""
-        return await series("seller", seller_id, since, until, granularity)
-
-    @routes.get("/aggregates/products/{product_id}")
-    async def products(
-        product_id: str, since: _From = None, until: _To = None, granularity: _Granularity = None
-    ) -> Response:
-        """What the events about a product, orders of it included, add up to."""
-        return await series("product", product_id, since, until, granularity)
-
-    @routes.get("/aggregates/event-types")
-    async def event_types(
-        since: _From = None, until: _To = None, granularity: _Granularity = None
-    ) -> Response:
-        """What all events add up to; `byType` tells the types apart."""
-        return await series("all", ALL_ID, since, until, granularity)
-
-    @routes.get("/events/recent")
-    async def recent_events(
-        seller_id: _Seller = None,
-        event_type: _Type = None,
-        subject: _Text = None,
-        limit: _Limit = None,
-        cursor: _Text = None,
-    ) -> Response:
-        """Events of the last 30 days, newest first."""
-        wanted = Filters(seller_id, event_type, subject)
-        count = parse_recent(wanted, limit)
+    async def _events(self, request: Request) -> Response:
+        query = request.query_params
+        wanted = Filters(query.get("sellerId"), query.get("type"), query.get("subject"))
+        count = parse_recent(wanted, query.get("limit"))
+        cursor = query.get("cursor")
         place = None if cursor is None else parse_cursor(cursor, wanted)
-        page = await recent.page(wanted, count, place)
-        return Response(_page_json(page), media_type="application/json")
-
-    return routes
-
-
-@dataclass(slots=True)
-class _Faults:
-    found: list[Fault] = field(default_factory=list)
-
-    def moment(self, name: str, text: str | None) -> datetime | None:
-        if text is None:
-            return None
-        try:
-            return parse_time(text)
-        except (ValueError, OverflowError):
-            self.found.append(Fault(name, "is not a moment such as 2026-11-21T05:00:00Z"))
-            return None
-
-    def raise_any(self) -> None:
-        if self.found:
-            raise InvalidRequest(self.found)
-
-
-def parse_range(
-    since: str | None, until: str | None, granularity: str | None
-) -> tuple[Granularity, Window]:
-    """Raises InvalidRequest."""
-    faults = _Faults()
-    window = Window(faults.moment("from", since), faults.moment("to", until))
-    step = next((known for known in GRANULARITIES if known == (granularity or "hour")), None)
-    if step is None or granularity == "":
-        faults.found.append(Fault("granularity", f"is none of {', '.join(GRANULARITIES)}"))
-    if window.since is not None and window.until is not None and window.since > window.until:
-        faults.found.append(Fault("from", "is later than to"))
-    faults.raise_any()
-    return step or "hour", window
-
-
-def parse_recent(filters: Filters, limit: str | None) -> int:
-    """How many items are wanted. Raises InvalidRequest."""
-    faults = _Faults()
-    count = LIMIT_DEFAULT
-    if limit is not None:
-        count = int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 9 else 0  # noqa: PLR2004 - any number of digits could be sent
-    if not 1 <= count <= LIMIT_MAX:
-        faults.found.append(Fault("limit", f"is not a number from 1 to {LIMIT_MAX}"))
-    for name, text in (("sellerId", filters.seller_id), ("subject", filters.subject)):
-        if text == "":
-            faults.found.append(Fault(name, "is empty"))
-    if filters.event_type is not None and filters.event_type not in EVENT_TYPES:
-        faults.found.append(Fault("type", "is not a type that is known"))
-    faults.raise_any()
-    return count
+        page = await self._recent.page(wanted, count, place)
+        return Response(_page_json(page), media_type=MEDIA_TYPES["json"])
 
 
 def _page_json(page: Page) -> bytes:

@@ -1,0 +1,89 @@
+"""Answers that are used again while nothing has been counted since they were read.
+
+Guarantee: an answer from here holds everything that was counted below any checkpoint that stood
+when it was asked for. It is kept with the checkpoints as they were *before* its items were read; a
+checkpoint moves after its items, so equal checkpoints mean that no item has changed since, but for
+what is merged this moment and will move a checkpoint next. Late events move a checkpoint like all
+others, so no hour is taken to be finished.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from shopstream_analytics.aggregates.fold import Dimension, Granularity
+from shopstream_analytics.aggregates.reader import Series, Window
+
+ANSWERS_MAX: Final = 256
+#: Over all answers; a bucket takes some 2 KB here. A larger answer is not kept.
+BUCKETS_MAX: Final = 10_000
+
+Question = tuple[Dimension, str, Granularity, Window]
+
+
+class Counted(Protocol):
+    """What is behind the cache."""
+
+    async def version(self) -> Hashable:
+        """Equal as long as nothing has been counted."""
+        ...
+
+    async def read(
+        self, dimension: Dimension, series: str, granularity: Granularity, window: Window
+    ) -> Series: ...
+
+
+class _Kept(NamedTuple):
+    version: Hashable
+    series: Series
+
+
+@dataclass(slots=True)
+class CachedAggregates:
+    """Least recently used answers go first."""
+
+    source: Counted
+    hits: int = 0
+    _kept: OrderedDict[Question, _Kept] = field(default_factory=OrderedDict)
+    _buckets: int = 0
+    _flying: dict[tuple[Question, Hashable], "asyncio.Task[Series]"] = field(default_factory=dict)
+
+    async def read(
+        self, dimension: Dimension, series: str, granularity: Granularity, window: Window
+    ) -> Series:
+        """See AggregatesReader.read."""
+        question = (dimension, series, granularity, window)
+        version = await self.source.version()
+        kept = self._kept.get(question)
+        if kept is not None and kept.version == version:
+            self._kept.move_to_end(question)
+            self.hits += 1
+            return kept.series
+        return await self._shared(question, version)
+
+    async def _shared(self, question: Question, version: Hashable) -> Series:
+        """One read for all who ask the same of the same version."""
+        flight = self._flying.get((question, version))
+        if flight is None:
+            flight = asyncio.create_task(self._read(question, version))
+            self._flying[question, version] = flight
+            flight.add_done_callback(lambda _: self._flying.pop((question, version)))
+        # Shielded: one caller that goes away must not end it for the others.
+        return await asyncio.shield(flight)
+
+    async def _read(self, question: Question, version: Hashable) -> Series:
+        found = await self.source.read(*question)
+        self._forget(question)
+        if len(found.buckets) <= BUCKETS_MAX:
+            self._kept[question] = _Kept(version, found)
+            self._buckets += len(found.buckets)
+        while len(self._kept) > ANSWERS_MAX or self._buckets > BUCKETS_MAX:
+            self._forget(next(iter(self._kept)))
+        return found
+
+    def _forget(self, question: Question) -> None:
+        gone = self._kept.pop(question, None)
+        if gone is not None:
+            self._buckets -= len(gone.series.buckets)

@@ -1,0 +1,214 @@
+"""What the read API answers, on a real DynamoDB: ranges, bounds, tags, the cache, files."""
+
+import csv
+import io
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from tests.support.analytics_events import DAY, Shop, event, inventory_body, naive_counts
+from tests.support.analytics_reads import Reading, reading
+from tests.support.components import LocalComponents
+
+from shopstream_analytics.aggregates import reader
+from shopstream_shared.clock import format_time
+from shopstream_shared.events.codec import EncodedEvent
+
+ALL = "/aggregates/event-types"
+
+
+@pytest.fixture(scope="module")
+def shared(session_components: LocalComponents) -> Iterator[Reading]:
+    """A shop's life, for tests that only read."""
+    with reading(session_components) as running:
+        shop = Shop(seed=5)
+        running.feed([one for _ in range(40) for one in shop.order_life()])
+        yield running
+
+
+@pytest.fixture
+def api(components: LocalComponents) -> Iterator[Reading]:
+    with reading(components) as running:
+        yield running
+
+
+def one_event(seller: str, at: datetime = DAY, version: int = 1) -> EncodedEvent:
+    return event(
+        "inventory.updated", inventory_body("p", seller, version), subject="p", seller=seller, at=at
+    )
+
+
+def rows_of(query: str) -> list[Any]:
+    """What DuckDB answers."""
+    with duckdb.connect() as database:
+        return database.execute(query).fetchall()
+
+
+@pytest.mark.parametrize("granularity", ["hour", "day"])
+def test_a_range_answers_the_buckets_that_begin_in_it_and_no_other(
+    shared: Reading, granularity: str
+) -> None:
+    everything = shared.get(ALL, params={"granularity": granularity}).json()["buckets"]
+    assert len(everything) > 2
+    moments = [datetime.fromisoformat(one["start"]) for one in everything]
+    middle = moments[len(moments) // 2]
+    second = timedelta(seconds=1)
+    for since in (None, moments[0], middle - second, middle, middle + second):
+        for until in (None, middle, middle + second, moments[-1], moments[-1] + second):
+            if since and until and since > until:
+                continue
+            query = {"granularity": granularity}
+            query |= {"from": format_time(since)} if since else {}
+            query |= {"to": format_time(until)} if until else {}
+            answer = shared.get(ALL, params=query).json()
+            wanted = [
+                one
+                for one, at in zip(everything, moments, strict=True)
+                if (since is None or at >= since) and (until is None or at < until)
+            ]
+            assert answer["buckets"] == wanted
+            assert answer["totals"]["events"] == sum(one["events"] for one in wanted)
+
+
+def test_ranges_at_the_ends_of_time_are_answered(shared: Reading) -> None:
+    first, last = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"
+    everything = shared.get(ALL).json()
+    assert shared.get(ALL, params={"from": first, "to": last}).json() == everything
+    for query in ({"to": first}, {"from": last}, {"from": first, "to": first}):
+        assert shared.get(ALL, params=query).json()["buckets"] == []
+
+
+def test_more_buckets_than_an_answer_holds_are_refused_with_the_remedy(
+    shared: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "BUCKETS_MAX", 5)
+    query = {"to": "2027-01-01T00:00:00Z"}
+    refused = shared.get(ALL, params=query)
+    assert (refused.status_code, refused.json()["code"]) == (422, "range_too_large")
+    assert "granularity=day" in refused.json()["detail"]
+    days = shared.get(ALL, params={**query, "granularity": "day"})
+    assert days.status_code == 200
+
+
+def test_a_tag_names_content_and_form_and_spares_the_body(api: Reading) -> None:
+    api.feed([one_event("s")])
+    path = "/aggregates/sellers/s"
+    first = api.get(path)
+    tag = first.headers["etag"]
+    for sent in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        again = api.get(path, headers={"if-none-match": sent})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == tag
+        assert "Accept" in again.headers["vary"]
+        assert again.headers["cache-control"] == "no-cache"
+    assert api.get(path, headers={"if-none-match": '"x"'}).status_code == 200
+    assert api.get(f"{path}?format=csv").headers["etag"] != tag
+    assert api.get("/aggregates/sellers/nobody").headers["etag"] != tag
+
+    api.feed([one_event("s", version=2)])
+    changed = api.get(path, headers={"if-none-match": tag})
+    assert (changed.status_code, changed.json()["totals"]["events"]) == (200, 2)
+
+
+def test_an_answer_is_kept_until_something_is_counted_also_in_an_hour_long_past(
+    api: Reading,
+) -> None:
+    path = "/aggregates/sellers/s"
+    cached = api.resources.cached
+    for number in range(1, 4):
+        # Each later event is of an earlier hour.
+        api.feed([one_event("s", at=DAY - timedelta(hours=number), version=number)])
+        assert api.get(path).json()["totals"]["events"] == number
+        before = cached.hits
+        assert api.get(path).json()["totals"]["events"] == number
+        assert cached.hits == before + 1
+
+
+def test_a_csv_file_holds_the_numbers_of_the_answer(shared: Reading) -> None:
+    body = shared.get("/aggregates/sellers/seller-1").json()
+    answer = shared.get("/aggregates/sellers/seller-1", headers={"accept": "text/csv"})
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert (
+        answer.headers["content-disposition"] == 'attachment; filename="seller-seller-1-hour.csv"'
+    )
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert [row["start"] for row in rows] == [one["start"] for one in body["buckets"]]
+    for row, bucket in zip(rows, body["buckets"], strict=True):
+        assert int(row["events"]) == bucket["events"]
+        assert int(row["revenueMinor.USD"]) == bucket["revenueMinor"].get("USD", 0)
+        for name in ("order.created", "inventory.reserved"):
+            assert int(row[f"byType.{name}"]) == bucket["byType"].get(name, 0)
+
+
+def test_a_parquet_file_is_read_by_duckdb_with_moments_and_exact_money(
+    shared: Reading, tmp_path: Path
+) -> None:
+    path = tmp_path / "days.parquet"
+    answer = shared.get(f"{ALL}?granularity=day&format=parquet")
+    assert answer.headers["content-type"] == "application/vnd.apache.parquet"
+    path.write_bytes(answer.content)
+    totals = shared.get(f"{ALL}?granularity=day").json()["totals"]
+    events, revenue, kind, money = rows_of(
+        f"""SELECT sum(events), sum("revenueMinor.USD"), any_value(typeof(start)),
+                   any_value(typeof("revenueMinor.USD")) FROM '{path}'"""
+    )[0]
+    assert (int(events), int(revenue)) == (totals["events"], totals["revenueMinor"]["USD"])
+    assert (kind, money) == ("TIMESTAMP WITH TIME ZONE", "DECIMAL(38,0)")
+
+
+def test_files_of_nothing_are_whole_files(shared: Reading, tmp_path: Path) -> None:
+    path = tmp_path / "none.parquet"
+    path.write_bytes(shared.get("/aggregates/products/none?format=parquet").content)
+    assert rows_of(f"SELECT count(*) FROM '{path}'") == [(0,)]
+    text = shared.get("/aggregates/products/none?format=csv").text
+    assert text.startswith("start,events,orders,")
+    assert text.count("\r\n") == 1
+
+
+def test_a_file_s_name_carries_no_character_that_ends_it(shared: Reading) -> None:
+    answer = shared.get("/aggregates/sellers/a%22%0D%0Ab%2F..?format=csv")
+    found = answer.headers.get("content-disposition")
+    assert answer.status_code == 404 or found == 'attachment; filename="seller-a___b_..-hour.csv"'
+    named = shared.get("/aggregates/sellers/a%22%0D%0Aé?format=csv")
+    assert named.headers["content-disposition"] == 'attachment; filename="seller-a____-hour.csv"'
+
+
+def test_the_answers_are_what_the_events_add_up_to_whatever_the_form(api: Reading) -> None:
+    shop = Shop(seed=8)
+    records = api.feed([one for _ in range(10) for one in shop.order_life()])
+    naive = naive_counts(record.value or b"" for record in records)
+    for (dimension, name, granularity, start), counters in naive.items():
+        if dimension != "seller" or granularity != "day":
+            continue
+        answer = api.get(f"/aggregates/sellers/{name}?granularity=day").json()
+        bucket = next(one for one in answer["buckets"] if one["start"] == start)
+        assert bucket["events"] == counters["events"]
+        assert bucket["revenueMinor"].get("USD", 0) == counters.get("revenueMinor#USD", 0)
+
+
+def test_head_answers_as_get_does_and_other_methods_are_problems(shared: Reading) -> None:
+    head = shared.request("HEAD", ALL)
+    assert (head.status_code, head.headers["etag"]) == (200, shared.get(ALL).headers["etag"])
+    refused = shared.request("DELETE", ALL)
+    assert (refused.status_code, refused.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_a_problem_names_a_page_that_is_there(shared: Reading) -> None:
+    refused = shared.get(f"{ALL}?format=xml&from=x")
+    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+    page = shared.get(refused.json()["type"])
+    assert (page.status_code, page.text.startswith("validation_failed")) == (200, True)
+    assert shared.get("/problems/none").status_code == 404
+
+
+def test_with_the_store_away_the_answer_is_503_with_retry_after(
+    components: LocalComponents, api: Reading
+) -> None:
+    components.kill("dynamodb")
+    for path in (ALL, "/events/recent?sellerId=s"):
+        away = api.get(path)
+        assert (away.status_code, away.json()["code"]) == (503, "unavailable")
+        assert int(away.headers["retry-after"]) > 0
