@@ -329,6 +329,8 @@ def test_any_stream_is_counted_in_the_plain_profile(program: Path) -> None:
         ({"connections": 0}, "connections must be"),
         ({"groups": ()}, "no groups"),
         ({"slow": 3}, "slow must be"),
+        ({"pollers": -1}, "pollers must be"),
+        ({"pollers": 65}, "pollers must be"),
         ({"connections": 49_999}, "the limit is"),
         ({"open_seconds_max": 0.0}, "openSecondsMax"),
     ],

@@ -5,16 +5,19 @@ The same parent with real workers is in test_stream_workers.py.
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.system import wait_until
 
 from shopstream_notifications import parent as parents
-from shopstream_notifications.life import Orders
+from shopstream_notifications.life import Life, Orders
 from shopstream_notifications.parent import Parent
 from shopstream_notifications.run_dir import RunDir, run_dir
 from shopstream_notifications.settings import NotificationsSettings
@@ -134,6 +137,38 @@ def test_a_worker_that_does_not_end_when_asked_is_killed_after_its_drain(
     for pid in left:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_deaf_worker_that_was_being_started_at_the_stop_is_killed_as_well(
+    folder: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parents, "AFTER_DRAIN_SECONDS_MAX", 0.5)
+    begin = Life.begin
+    begun: list[int] = []
+
+    async def test(parent: Parent) -> None:
+        async def begin_late(*args: Any) -> Life:
+            life = await begin(*args)
+            pid = life.as_member().pid
+            await until(lambda: is_deaf(pid), "it to be deaf")
+            begun.append(pid)
+            parent.stop()
+            return life
+
+        monkeypatch.setattr(Life, "begin", begin_late)
+        await parent.stopping.wait()
+
+    with_parent(folder, orders("deaf"), test)
+    assert begun
+    for pid in begun:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def is_deaf(pid: int) -> bool:
+    """Whether the process ignores SIGTERM by now."""
+    ignored = re.search(r"^SigIgn:\s+(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return ignored is not None and bool(int(ignored[1], 16) & 1 << signal.SIGTERM - 1)
 
 
 def test_a_worker_that_says_nothing_more_is_killed_and_another_takes_its_slot(

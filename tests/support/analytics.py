@@ -252,7 +252,8 @@ def all_led(brokers: str) -> bool:
     """Whether every partition answers."""
     try:
         log_ranges(brokers)
-    except KafkaException:
+    except (KafkaException, KeyError):
+        # KeyError: a topic that has just been made is not in the broker's answer yet.
         return False
     return True
 

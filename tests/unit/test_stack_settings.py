@@ -12,6 +12,7 @@ from shopstream_stack.components.kafka import PROPERTIES, kafka, properties_valu
 from shopstream_stack.errors import StackError
 from shopstream_stack.settings import SERVICES, Service, StackSettings
 from shopstream_stack.system import System
+from shopstream_stack.verify.run import FOLDER
 
 
 def settings(**environ: str) -> StackSettings:
@@ -177,6 +178,7 @@ def test_the_variables_of_one_process_can_be_changed_without_the_others() -> Non
 def test_reset_leaves_what_is_not_the_stacks_own(tmp_path: Path) -> None:
     (tmp_path / "minio").mkdir()
     (tmp_path / "run").mkdir()
+    (tmp_path / FOLDER).mkdir()
     (tmp_path / "thesis.txt").write_text("mine")
     System(settings(SHOPSTREAM_DATA_DIR=str(tmp_path))).forget()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

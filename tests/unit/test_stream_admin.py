@@ -260,6 +260,8 @@ def test_e22_a_token_in_the_query_is_refused_even_beside_a_good_one() -> None:
         "cursor=7",
         "policy=x",
         "state=x",
+        "type=product.nope",
+        "type=product.*",
         "cursor=1-" + "9" * 30,
     ],
 )

@@ -22,6 +22,7 @@ from shopstream_notifications.roster import Wanted
 from shopstream_notifications.routes import problem
 from shopstream_notifications.view import STATES
 from shopstream_shared.clock import IdSource
+from shopstream_shared.events.registry import EVENT_TYPES
 
 PATH: Final = "/admin/clients"
 LIMIT_DEFAULT: Final = 100
@@ -145,7 +146,7 @@ def _wanted(request: Request) -> Wanted:
         principal=query.get("principal"),
         seller_id=query.get("sellerId"),
         subject=query.get("subject"),
-        type=query.get("type"),
+        type=_one_of(query.get("type"), "type", tuple(EVENT_TYPES)),
     )
 
 

@@ -69,7 +69,7 @@ class Seat:
             self.life, self._ended = begun
         else:
             # Its predecessor died while a rolling restart was at this seat.
-            begun[0].leave()
+            self._parent.dismiss(*begun)
 
     async def replace(self) -> bool:
         """Seat a successor, then let the present worker drain; False when it does not serve."""
@@ -109,6 +109,7 @@ class Parent:
         self._slots: set[int] = set()
         self._changed = asyncio.Event()
         self._rolls: asyncio.Task[None] | None = None
+        self._dismissals: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Until stopped and the last worker has ended."""
@@ -135,7 +136,10 @@ class Parent:
             self._rolls = asyncio.create_task(self._roll(), name="rolling restart")
 
     async def begin(self) -> tuple[Life, "asyncio.Task[int]"]:
-        """Start a worker in the first free slot. Raises OSError."""
+        """Start a worker in the first free slot; it has ended again if the parent stops meanwhile.
+
+        Raises OSError.
+        """
         slot = next((n for n in range(len(self._seats) + 1) if n not in self._slots), None)
         if slot is None:
             raise OSError("every slot is taken by a worker that has yet to end")
@@ -150,7 +154,7 @@ class Parent:
         ended.add_done_callback(lambda _task: self._forget(life))
         if self.stopping.is_set():
             # The stop came while it was being started.
-            life.leave()
+            await self.let_go(life, ended)
         return life, ended
 
     async def let_go(self, life: Life, ended: "asyncio.Task[int]") -> None:
@@ -163,6 +167,12 @@ class Parent:
             _log.error("stream.worker_killed", slot=life.slot, reason="did not end")
             life.kill()
             await asyncio.wait((ended,))
+
+    def dismiss(self, life: Life, ended: "asyncio.Task[int]") -> None:
+        """`let_go` a worker that nobody waits for."""
+        leaving = asyncio.create_task(self.let_go(life, ended), name="dismissal")
+        self._dismissals.add(leaving)
+        leaving.add_done_callback(self._dismissals.discard)
 
     async def pause(self, seconds: float) -> None:
         """Wait, but not past the stop."""

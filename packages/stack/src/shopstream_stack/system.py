@@ -28,7 +28,17 @@ T = TypeVar("T")
 
 COMPONENTS: Final = ("kafka", "postgres", "dynamodb", "dynamodb-admin", "minio")
 # What the data folder holds: process records, logs, the demo's journals, the components' data.
-DATA: Final = ("run", "logs", "journal", "kafka", "postgres", POSTGRES_NOTE, "dynamodb", "minio")
+DATA: Final = (
+    "run",
+    "logs",
+    "journal",
+    "verify",
+    "kafka",
+    "postgres",
+    POSTGRES_NOTE,
+    "dynamodb",
+    "minio",
+)
 # A service promises to end within 10 s of SIGTERM; the stream service drains for longer.
 STOP_SECONDS_MAX: Final = 20.0
 DRAIN_GRACE_SECONDS: Final = 10.0

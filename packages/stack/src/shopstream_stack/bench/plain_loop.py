@@ -15,12 +15,11 @@ import psycopg
 from confluent_kafka import KafkaError, Message, Producer
 
 from shopstream_shared.kafka import PARTITIONER
+from shopstream_stack.bench.peer import say_ready
 
 BATCH_ROWS: Final = 2_000
 IDLE_SECONDS: Final = 0.005
 FLUSH_SECONDS_MAX: Final = 30.0
-#: Printed once it can begin.
-READY: Final = "ready"
 
 _TAKE: Final = """
 SELECT seq, topic, convert_to(aggregateid, 'UTF8'), payload, headers, time_ms
@@ -46,8 +45,7 @@ def run(database_url: str, brokers: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("SET enable_seqscan = off")
         connection.execute("SET enable_sort = off")
-        sys.stdout.write(f"{READY}\n")
-        sys.stdout.flush()
+        say_ready()
         while True:
             if not _batch(connection, producer):
                 time.sleep(IDLE_SECONDS)

@@ -1,7 +1,6 @@
 """The relay: how soon one event is seen, how fast a backlog drains, whether its table grows."""
 
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_stack.bench import plain_loop
+from shopstream_stack.bench.peer import running_peer
 from shopstream_stack.bench.place import DRAIN_SECONDS_MAX, Place
 from shopstream_stack.bench.plan import RelayPlan
 from shopstream_stack.bench.relay_rows import Rows, Wave, check
@@ -226,24 +226,9 @@ def _drained_in(place: Place, rows: Rows, count: int) -> tuple[float, Wave]:
 def _plain_loop(place: Place) -> Iterator[None]:
     """The floor at work instead of the relay."""
     place.stop_relay()
-    with subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-m", plain_loop.__name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdin is not None  # noqa: S101 - for the type: they are pipes
-            assert process.stdout is not None  # noqa: S101 - as above
-            process.stdin.write(f"{place.database_url} {place.brokers}\n")
-            process.stdin.flush()
-            if process.stdout.readline().strip() != plain_loop.READY:
-                raise StackError("The plain loop did not start")
-            yield
-            if process.poll() is not None:
-                raise StackError("The plain loop ended by itself")
-        finally:
-            process.kill()
+    command = (sys.executable, "-m", plain_loop.__name__)
+    with running_peer("The plain loop", command, f"{place.database_url} {place.brokers}"):
+        yield
 
 
 def _churn(place: Place, rows: Rows, plan: RelayPlan, results: Results) -> Row:

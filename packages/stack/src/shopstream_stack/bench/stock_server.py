@@ -23,12 +23,11 @@ from starlette.routing import Route
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topic_admin import shapes
 from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_stack.bench.peer import say_ready
 
 PATH: Final = "/events"
 POLL_SECONDS: Final = 0.1
 MESSAGES_MAX: Final = 1_000
-#: Printed once it reads the log.
-READY: Final = "ready"
 BACKLOG: Final = 4_096
 
 Queue = asyncio.Queue[tuple[str, str]]
@@ -53,8 +52,7 @@ class Stock:
         for part in parts:
             part.offset = consumer.get_watermark_offsets(part)[1]
         consumer.assign(parts)
-        sys.stdout.write(f"{READY}\n")
-        sys.stdout.flush()
+        say_ready()
         while True:
             first = consumer.poll(POLL_SECONDS)
             if first is not None:

@@ -48,6 +48,8 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     groups: Sequence[StreamGroup]
     profile: Profile
     ramp_per_second: float = 0.0
+    #: Threads that read all connections; 0: one for each processor.
+    pollers: int = 0
     open_seconds_max: float = 60.0
     slow: int = 0
     reconnect: bool = False

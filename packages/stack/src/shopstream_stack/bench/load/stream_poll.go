@@ -25,9 +25,14 @@ type poller struct {
 	descriptor int
 }
 
-// newPollers makes one for each processor, or none where the system has no epoll.
+// newPollers makes as many as asked for, else one for each processor, or none where the system has
+// no epoll.
 func newPollers(run *streamRun) []*poller {
-	pollers := make([]*poller, 0, runtime.GOMAXPROCS(0))
+	count := run.spec.Pollers
+	if count == 0 {
+		count = runtime.GOMAXPROCS(0)
+	}
+	pollers := make([]*poller, 0, count)
 	for range cap(pollers) {
 		descriptor, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 const (
 	connectionsMax = 50_000
+	pollersMax     = 64
 	// Descriptors of the program itself.
 	ownDescriptors = 50
 )
@@ -27,6 +28,8 @@ type StreamSpec struct {
 	// New connections a second; 0 = as many as the server takes.
 	RampPerSecond  float64 `json:"rampPerSecond"`
 	OpenSecondsMax float64 `json:"openSecondsMax"`
+	// Threads that read all connections; 0: one for each processor.
+	Pollers int `json:"pollers"`
 	// The last so many connections can be told to stop reading.
 	Slow int `json:"slow"`
 	// A stream that the server ends is resumed; without, it is a fault.
@@ -101,6 +104,8 @@ func (spec *StreamSpec) check() error {
 		return errors.New("the profile must be plain, events or shopstream")
 	case spec.Slow < 0 || spec.Slow > spec.Connections:
 		return errors.New("slow must be 0 to the number of connections")
+	case spec.Pollers < 0 || spec.Pollers > pollersMax:
+		return fmt.Errorf("pollers must be 0 to %d; 0 is one for each processor", pollersMax)
 	case spec.OpenSecondsMax <= 0:
 		return errors.New("openSecondsMax must be above 0")
 	}

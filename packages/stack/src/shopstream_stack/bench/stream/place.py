@@ -105,14 +105,16 @@ class StreamPlace:
         profile: Profile = "shopstream",
         address: str = "",
         slow: int = 0,
+        pollers: int = 0,
     ) -> Iterator[Generator]:
-        """So many open streams. Raises StackError."""
+        """So many open streams, read by ``pollers`` threads. Raises StackError."""
         spec = StreamSpec(
             address=address or self.address,
             connections=connections,
             groups=groups,
             profile=profile,
             slow=slow,
+            pollers=pollers,
             open_seconds_max=OPEN_SECONDS_MAX,
         )
         with generating(self.load, spec) as generator:

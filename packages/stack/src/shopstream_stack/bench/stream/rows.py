@@ -43,6 +43,9 @@ STOCK_RATE_RATIO_MIN: Final = 20.0
 STOCK_MEMORY_RATIO_MAX: Final = 0.35
 #: The stock server's rate counts as long as it keeps up at all.
 STOCK_P99_MS_MAX: Final = 1_000.0
+#: At these paces one thread reads all in time; a second one would only be woken more often, at the
+#: server's expense.
+PACE_POLLERS: Final = 1
 #: Connections before those that are counted: what the first ones bring into memory stays.
 FIRST_CONNECTIONS: Final = 50
 #: Memory is looked at until it has stopped growing.
@@ -199,7 +202,7 @@ class StreamBench:
     def _pace_of(self, rate: float, seconds: float) -> Callable[[str], None]:
         def measure(name: str) -> None:
             self._serve(self.plan.few)
-            with self.place.streams(self.plan.connections) as streams:
+            with self.place.streams(self.plan.connections, pollers=PACE_POLLERS) as streams:
                 one = step(streams, self._feed(), rate, seconds)
             steady = one.report.steady
             found = zip(("p50 ms", "p99 ms"), (steady.p50_ms, steady.p99_ms), strict=True)
