@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from confluent_kafka import (
@@ -15,10 +15,14 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from shopstream_shared.archive.keys import Place
+from shopstream_shared.archive.lines import Record
 from shopstream_shared.boundaries import Boundary, read_boundaries
 from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer, topic_ids
 from shopstream_shared.topics import DEAD_LETTER, STREAM_TOPICS
 from shopstream_stack.errors import StackError
+
+__all__ = ["Log", "Place", "Record", "away"]
 
 #: Without one record or end of partition for this long, the log counts as unreadable.
 SILENCE_SECONDS_MAX: Final = 30.0
@@ -32,28 +36,6 @@ LOOK_BACK_FACTOR: Final = 16
 
 _LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library has no types here
 _EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # as above
-
-
-class Place(NamedTuple):
-    """A partition."""
-
-    topic: str
-    partition: int
-
-    def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}"
-
-
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record of the log or one line of the archive: the same members, the same bytes."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    headers: list[tuple[str, bytes | None]]
-    value: bytes | None
-    #: In the archive: it was kept as raw bytes, because nobody could read it.
-    raw: bool = False
 
 
 class Log:
