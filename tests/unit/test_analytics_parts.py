@@ -11,7 +11,7 @@ from tests.support.analytics_events import LogRecord, event, inventory_body, rec
 
 from shopstream_analytics.archive.chain import Link, hour_of, object_key
 from shopstream_analytics.archive.file import OpenFile, unpack
-from shopstream_analytics.archive.line import attributes_of, line_of, value_of
+from shopstream_analytics.archive.line import LineMaker, attributes_of, line_of, value_of
 from shopstream_analytics.consumer.batch import Batch, Discontinuity, Record, Source, join
 from shopstream_analytics.consumer.lanes import WAITING_MAX, Lanes
 from shopstream_analytics.events import KEY_BYTES_MAX, read_event
@@ -108,25 +108,44 @@ def test_an_object_s_key_is_the_hour_of_its_first_record_and_its_offset() -> Non
     )
 
 
+def fill(file: OpenFile, *records: LogRecord) -> int:
+    return file.take(LineMaker(SOURCE), records, 0, bytes_max=10_000_000, most=100)
+
+
 def test_a_file_is_cut_before_a_record_of_a_later_hour_not_of_an_earlier_one() -> None:
     file = OpenFile(start=0, next=0, opened_at=0.0)
     hour = hour_of(record(0).timestamp) * 3_600_000
-    file.add(record(0, timestamp=hour))
+    fill(file, record(0, timestamp=hour))
     assert not file.cuts_before(record(1, timestamp=hour + 3_599_999))
     assert not file.cuts_before(record(1, timestamp=hour - 1))
     assert file.cuts_before(record(1, timestamp=hour + 3_600_000))
 
 
+def test_a_file_takes_records_up_to_a_later_hour_a_count_or_the_line_that_fills_it() -> None:
+    hour = hour_of(record(0).timestamp) * 3_600_000
+    early = [record(offset, timestamp=hour + offset) for offset in range(4)]
+    later = [*early, record(4, timestamp=hour + 3_600_000)]
+    line = len(line_of(early[0]))
+    maker = LineMaker(SOURCE)
+    for bytes_max, most, taken in ((10**9, 100, 4), (10**9, 3, 3), (line + 1, 100, 2), (1, 100, 1)):
+        file = OpenFile(start=0, next=0, opened_at=0.0)
+        assert file.take(maker, later, 0, bytes_max=bytes_max, most=most) == taken
+        assert (file.count, file.first, file.last, file.next) == (taken, 0, taken - 1, taken)
+        body, _ = file.seal("id")
+        assert unpack(body) == b"".join(map(line_of, early[:taken]))
+        assert file.raw_bytes == len(unpack(body))
+        assert file.held_bytes == len(body)
+
+
 def test_a_file_seals_the_same_way_twice_and_its_rest_starts_where_another_ended() -> None:
     file = OpenFile(start=3, next=3, opened_at=0.0)
-    for offset in (4, 6, 8):
-        file.add(record(offset))
+    fill(file, *(record(offset) for offset in (4, 6, 8)))
     file.next = 10
     body, link = file.seal("id")
     assert file.seal("id") == (body, link)
     assert (link.start, link.next, link.first, link.last, link.count) == (3, 10, 4, 8, 3)
     assert Link.of(link.metadata()) == link
-    rest = file.after(5, 0.0)
+    rest = file.after(SOURCE, 5, 0.0)
     assert [attributes_of(line)["offset"] for line in unpack(rest.seal("id")[0]).splitlines()] == [
         6,
         8,

@@ -5,18 +5,24 @@ are unpacked again; that happens once a take-over at most, memory is needed alwa
 """
 
 import hashlib
-from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import zstandard
 
 from shopstream_analytics.archive.chain import Link, hour_of
-from shopstream_analytics.archive.line import line_of
-from shopstream_analytics.consumer.batch import Record
+from shopstream_analytics.archive.line import LineMaker
+from shopstream_analytics.consumer.batch import Record, Source
+from shopstream_shared.archive.keys import Place
+from shopstream_shared.archive.lines import read_line
 
 #: Level 3 is zstd's own default: measured at 1.2M lines/s a core, far above the log's rate.
 LEVEL: Final = 3
+#: How far back a line is compared, 2^n bytes; each open file holds as much in memory.
+WINDOW_LOG: Final = 19
+
+_HOUR_MS: Final = 3_600_000
 
 
 @dataclass(slots=True)
@@ -26,71 +32,103 @@ class OpenFile:
     start: int
     next: int
     opened_at: float
+    count: int = 0
+    first: int = -1
+    last: int = -1
     first_timestamp: int = 0
+    #: Before compression, and what is kept of it.
     raw_bytes: int = 0
-    _offsets: "array[int]" = field(default_factory=lambda: array("q"))
-    _timestamps: "array[int]" = field(default_factory=lambda: array("q"))
-    _chunks: list[bytes] = field(default_factory=list)
+    held_bytes: int = 0
     #: A sealed file takes no more lines.
     sealed: bool = False
-    _compressor: "zstandard.ZstdCompressionObj" = field(
-        default_factory=lambda: zstandard.ZstdCompressor(level=LEVEL).compressobj()
-    )
-
-    @property
-    def count(self) -> int:
-        return len(self._offsets)
+    _chunks: list[bytes] = field(default_factory=list)
+    _digest: Any = field(default_factory=hashlib.sha256)
+    _compressor: Any = None
 
     def cuts_before(self, record: Record) -> bool:
         """A record of a later hour than the first line's starts a new file (protocol rule 24)."""
         return self.count > 0 and hour_of(record.timestamp) > hour_of(self.first_timestamp)
 
-    def add(self, record: Record) -> None:
-        """Append a record; `next` moves to the offset after it."""
-        self._append(line_of(record), record.offset, record.timestamp)
+    def take(
+        self, maker: LineMaker, records: Sequence[Record], start: int, *, bytes_max: int, most: int
+    ) -> int:
+        """Append records from an index on, as far as they fit; returns the index after them.
+
+        Ends before a later hour (see `cuts_before`), after ``most`` records and with the line that
+        reaches ``bytes_max``.
+        """
+        if not self.count:
+            self.first_timestamp = records[start].timestamp
+        hour_ends = (hour_of(self.first_timestamp) + 1) * _HOUR_MS
+        lines: list[bytes] = []
+        size = 0
+        end = start
+        limit = min(len(records), start + most)
+        line_of = maker.line
+        while end < limit and size < bytes_max:
+            record = records[end]
+            if record.timestamp >= hour_ends:
+                break
+            line = line_of(record)
+            lines.append(line)
+            size += len(line)
+            end += 1
+        if lines:
+            first, last = records[start].offset, records[end - 1].offset
+            self._append(b"".join(lines), len(lines), first, last)
+        return end
 
     def seal(self, topic_id: str) -> tuple[bytes, Link]:
         """The stored bytes and their link; repeating it gives the same."""
         if not self.sealed:
-            self._chunks.append(self._compressor.flush())
+            self._keep(self._compressor.flush())
+            self._compressor = None
             self.sealed = True
-        body = b"".join(self._chunks)
         link = Link(
             start=self.start,
             next=self.next,
-            first=self._offsets[0],
-            last=self._offsets[-1],
+            first=self.first,
+            last=self.last,
             count=self.count,
-            sha256=hashlib.sha256(body).hexdigest(),
+            sha256=self._digest.hexdigest(),
             topic_id=topic_id,
         )
-        return body, link
+        return b"".join(self._chunks), link
 
-    @property
-    def first(self) -> int:
-        return self._offsets[0]
-
-    def after(self, position: int, now: float) -> "OpenFile":
+    def after(self, source: Source, position: int, now: float) -> "OpenFile":
         """What of a sealed file lies at or behind a position, as a file that starts there."""
         rest = OpenFile(start=position, next=position, opened_at=now)
-        lines = unpack(b"".join(self._chunks)).splitlines(keepends=True)
-        for line, offset, timestamp in zip(lines, self._offsets, self._timestamps, strict=True):
-            if offset >= position:
-                rest._append(line, offset, timestamp)
+        for line in unpack(b"".join(self._chunks)).splitlines(keepends=True):
+            record = read_line(line, Place(*source))
+            if record.offset >= position:
+                if not rest.count:
+                    rest.first_timestamp = record.timestamp
+                rest._append(line, 1, record.offset, record.offset)
         rest.next = max(self.next, position)
         return rest
 
-    def _append(self, line: bytes, offset: int, timestamp: int) -> None:
-        if not self._offsets:
-            self.first_timestamp = timestamp
-        self._offsets.append(offset)
-        self._timestamps.append(timestamp)
-        self.raw_bytes += len(line)
-        self.next = offset + 1
-        if chunk := self._compressor.compress(line):
+    def _append(self, lines: bytes, count: int, first: int, last: int) -> None:
+        if not self.count:
+            self.first = first
+            self._compressor = _compressor()
+        self.count += count
+        self.last = last
+        self.next = last + 1
+        self.raw_bytes += len(lines)
+        self._keep(self._compressor.compress(lines))
+
+    def _keep(self, chunk: bytes) -> None:
+        if chunk:
             self._chunks.append(chunk)
+            self._digest.update(chunk)
+            self.held_bytes += len(chunk)
 
 
 def unpack(body: bytes) -> bytes:
     """The lines of a stored object."""
     return zstandard.ZstdDecompressor().decompressobj().decompress(body)
+
+
+def _compressor() -> "zstandard.ZstdCompressionObj":
+    settings = zstandard.ZstdCompressionParameters.from_level(LEVEL, window_log=WINDOW_LOG)
+    return zstandard.ZstdCompressor(compression_params=settings).compressobj()

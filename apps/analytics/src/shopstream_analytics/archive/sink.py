@@ -5,18 +5,27 @@ between object and hint makes the next writer read the same records again and bu
 same key; the store answers that it is there, and the writer continues at that object's ``next``.
 """
 
+import asyncio
 import time
-from dataclasses import dataclass
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from shopstream_analytics.archive.chain import ChainStore, Hint, Link, object_key
 from shopstream_analytics.archive.file import OpenFile
-from shopstream_analytics.consumer.batch import Batch, Source
+from shopstream_analytics.archive.line import LineMaker
+from shopstream_analytics.consumer.batch import Batch, Record, Source
 from shopstream_analytics.sink import LogRange, TopicRecreated, Topics, check_range
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.logs import get_logger
 
 GROUP: Final = "analytics-archive"
+#: Between two turns of the loop: some milliseconds of work.
+SLICE_BYTES: Final = 524_288
+SLICE_RECORDS: Final = 512
+#: What the open files of a worker may hold before the largest are stored early.
+HELD_BYTES: Final = 67_108_864
 
 log = get_logger(__name__)
 
@@ -25,12 +34,14 @@ log = get_logger(__name__)
 class Rotation:
     """When a file is cut, whichever comes first; the hour cuts it, too (protocol rule 24).
 
-    ``bytes`` are counted before compression.
+    ``bytes`` are counted before compression; ``held_bytes`` after it, over all partitions of the
+    worker (see `Held`).
     """
 
     bytes: int
     records: int
     seconds: float
+    held_bytes: int = HELD_BYTES
 
 
 class BucketSetUp(Protocol):
@@ -39,6 +50,27 @@ class BucketSetUp(Protocol):
     async def __call__(self) -> None:
         """Raises SinkUnavailable."""
         ...
+
+
+class Held:
+    """What the open files of a worker hold in memory, together.
+
+    Beyond ``bytes_max`` each file with its fair share of that is stored early, so the sum stays
+    below twice of it, however many partitions there are and however badly they compress.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._partitions: weakref.WeakSet[PartitionArchive] = weakref.WeakSet()
+
+    def add(self, partition: "PartitionArchive") -> None:
+        """Count a partition in for as long as it is used."""
+        self._partitions.add(partition)
+
+    def too_much(self, held: int) -> bool:
+        """Whether a file that holds so much is to be stored now."""
+        total = sum(partition.held_bytes for partition in self._partitions)
+        return total > self._bytes_max and held * len(self._partitions) >= self._bytes_max
 
 
 class PartitionArchive:
@@ -52,43 +84,72 @@ class PartitionArchive:
         *,
         store: ChainStore,
         rotation: Rotation,
+        held: Held,
         crash: CrashPoints,
     ) -> None:
         self._source = source
         self._topic_id = topic_id
         self._store = store
         self._rotation = rotation
+        self._held = held
         self._crash = crash
+        self._maker = LineMaker(source)
         #: Everything before it is in the file or stored; another writer may have gone further.
         self._position = position
         self._file = OpenFile(start=position, next=position, opened_at=time.monotonic())
+        held.add(self)
 
     @property
     def durable(self) -> int:
         # Without lines nothing is held back: what lies between was markers.
         return self._file.start if self._file.count else self._position
 
+    @property
+    def held_bytes(self) -> int:
+        return self._file.held_bytes
+
     async def write(self, batch: Batch) -> None:
         """Take records in, storing files as they fill. What is in already is passed over."""
         if self._file.sealed or self._full:
             # The try before this one could not store it.
             await self._store_file()
-        for record in batch.records:
-            if record.offset < self._position:
-                continue
-            if self._file.cuts_before(record):
+        records = batch.records
+        index = self._behind(records, 0)
+        while index < len(records):
+            if self._file.cuts_before(records[index]):
                 await self._store_file()
-                if record.offset < self._position:
-                    continue
-            if not self._file.count:
-                self._file.opened_at = time.monotonic()
-            self._file.add(record)
-            self._position = record.offset + 1
-            if self._full:
-                await self._store_file()
+            else:
+                index = self._fill(records, index)
+                if self._full:
+                    await self._store_file()
+                else:
+                    # A large batch must not keep the worker from its heartbeats.
+                    await asyncio.sleep(0)
+            index = self._behind(records, index)
         self._position = max(self._position, batch.next)
         if self._file.count:
             self._file.next = self._position
+
+    def _behind(self, records: Sequence[Record], index: int) -> int:
+        """The first record from an index on that is not stored yet; a rival may have gone ahead."""
+        while index < len(records) and records[index].offset < self._position:
+            index += 1
+        return index
+
+    def _fill(self, records: Sequence[Record], index: int) -> int:
+        """Put the next records into the file; returns the index after them."""
+        file = self._file
+        if not file.count:
+            file.opened_at = time.monotonic()
+        index = file.take(
+            self._maker,
+            records,
+            index,
+            bytes_max=min(SLICE_BYTES, self._rotation.bytes - file.raw_bytes),
+            most=min(SLICE_RECORDS, self._rotation.records - file.count),
+        )
+        self._position = file.next
+        return index
 
     def due_in(self) -> float | None:
         if not self._file.count:
@@ -103,7 +164,11 @@ class PartitionArchive:
     @property
     def _full(self) -> bool:
         file = self._file
-        return file.raw_bytes >= self._rotation.bytes or file.count >= self._rotation.records
+        return (
+            file.raw_bytes >= self._rotation.bytes
+            or file.count >= self._rotation.records
+            or (file.count > 0 and self._held.too_much(file.held_bytes))
+        )
 
     async def _store_file(self) -> None:
         """Store the open file and begin the next one where the chain ends then."""
@@ -132,7 +197,7 @@ class PartitionArchive:
         if end >= self._file.next:
             self._file = OpenFile(start=end, next=end, opened_at=now)
         else:
-            self._file = self._file.after(end, now)
+            self._file = self._file.after(self._source, end, now)
         self._position = max(self._position, end)
 
 
@@ -145,6 +210,10 @@ class ArchiveSink:
     rotation: Rotation
     crash: CrashPoints
     topics: Topics
+    _held: Held = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._held = Held(self.rotation.held_bytes)
 
     async def prepare(self, topics: Topics) -> None:
         """See Sink.prepare; the epochs stand in the hints."""
@@ -165,6 +234,7 @@ class ArchiveSink:
             position,
             store=self.store,
             rotation=self.rotation,
+            held=self._held,
             crash=self.crash,
         )
 
