@@ -248,10 +248,10 @@ def ensure_topics(brokers: str) -> None:
     wait_until(lambda: all_led(brokers), "every partition has its leader")
 
 
-def all_led(brokers: str) -> bool:
+def all_led(brokers: str, topics: Sequence[str] = STREAM_TOPICS) -> bool:
     """Whether every partition answers."""
     try:
-        log_ranges(brokers)
+        log_ranges(brokers, topics)
     except (KafkaException, KeyError):
         # KeyError: a topic that has just been made is not in the broker's answer yet.
         return False

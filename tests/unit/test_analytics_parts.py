@@ -1,9 +1,6 @@
 """The parts without input or output: batches, lines, files, keys, parameters, settings."""
 
-import asyncio
-import importlib.metadata
 import json
-from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -12,20 +9,11 @@ from tests.support.analytics_events import LogRecord, event, inventory_body, rec
 from shopstream_analytics.archive.chain import Link, hour_of, object_key
 from shopstream_analytics.archive.file import OpenFile, unpack
 from shopstream_analytics.archive.line import LineMaker, attributes_of, line_of, value_of
-from shopstream_analytics.consumer.batch import Batch, Discontinuity, Record, Source, join
-from shopstream_analytics.consumer.lanes import WAITING_MAX, Lanes
+from shopstream_analytics.consumer.batch import Batch, Discontinuity, Source, join
 from shopstream_analytics.events import KEY_BYTES_MAX, read_event
-from shopstream_analytics.progress import Progress
 from shopstream_analytics.recent_reader import BadCursor, Cursor, Filters, parse_cursor
 from shopstream_analytics.settings import AnalyticsSettings
-from shopstream_analytics.sink import (
-    LogRange,
-    OffsetOutOfRange,
-    PartitionSink,
-    SinkUnavailable,
-    Topics,
-    check_range,
-)
+from shopstream_analytics.sink import LogRange, OffsetOutOfRange, check_range
 from shopstream_analytics.web.parameters import parse_range, parse_recent
 from shopstream_analytics.web.problems import InvalidRequest
 from shopstream_analytics.worker.report import Lag, Report, decode_report, encode_report
@@ -37,11 +25,6 @@ SOURCE = Source("shop.inventory", 0)
 def record(offset: int, **changes: object) -> LogRecord:
     made = event("inventory.updated", inventory_body("p1", "s1", 1), subject="p1", seller="s1")
     return record_of(made, offset)._replace(**changes)  # type: ignore[arg-type]  # test's own
-
-
-def test_the_overrides_are_used_with_the_versions_they_were_written_for() -> None:
-    assert importlib.metadata.version("faust-streaming") == "0.15.3"
-    assert importlib.metadata.version("aiokafka") == "0.14.0"
 
 
 def test_batches_join_when_their_positions_chain_and_only_then() -> None:
@@ -258,107 +241,3 @@ def test_a_wrong_variable_is_one_line_and_exit_2(
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert variable in line or "table names" in line
-
-
-class SlowSink:
-    """Keeps what it is given; away until told otherwise."""
-
-    def __init__(self, position: int) -> None:
-        self.durable = position
-        self.batches: list[Batch] = []
-        self.away = False
-        self.tries = 0
-
-    async def write(self, batch: Batch) -> None:
-        self.tries += 1
-        if self.away:
-            raise SinkUnavailable("away")
-        self.batches.append(batch)
-        self.durable = batch.next
-
-    def due_in(self) -> float | None:
-        return None
-
-    async def flush(self) -> None:
-        """Nothing is held back."""
-
-
-class OneSink:
-    """A sink of one partition."""
-
-    def __init__(self, position: int = 0) -> None:
-        self.partition = SlowSink(position)
-
-    async def prepare(self, topics: Topics) -> None:
-        """Nothing to make."""
-
-    async def open(self, source: Source, log: LogRange) -> PartitionSink:
-        return self.partition
-
-    async def ping(self) -> None:
-        """Always there."""
-
-
-def batch(start: int, end: int, generation: int = 1, records: Sequence[Record] = ()) -> Batch:
-    return Batch(SOURCE, start, end, records, 0, generation)
-
-
-async def opened(sink: OneSink) -> Lanes:
-    lanes = Lanes(sink, Progress())
-    await lanes.open({SOURCE: LogRange(0, 100)})
-    lanes.start_generation(1)
-    return lanes
-
-
-async def until_durable(lanes: Lanes, position: int) -> None:
-    """Deadline poll: the lane's task needs the loop."""
-    async with asyncio.timeout(10):
-        while lanes.durable(SOURCE) != position:  # noqa: ASYNC110 - the sink is a double
-            await asyncio.sleep(0.01)
-
-
-def test_a_lane_takes_two_batches_while_its_sink_is_away_and_joins_them_after() -> None:
-    async def run() -> None:
-        sink = OneSink()
-        sink.partition.away = True
-        lanes = await opened(sink)
-        lanes.offer(batch(0, 1))
-        async with asyncio.timeout(10):
-            while not sink.partition.tries:  # noqa: ASYNC110 - the sink is a double
-                await asyncio.sleep(0.01)
-        # The first one is being written, over and over; two more may wait.
-        for start in range(1, 1 + WAITING_MAX):
-            assert lanes.with_room() == {SOURCE}
-            lanes.offer(batch(start, start + 1))
-        assert lanes.with_room() == set()
-        sink.partition.away = False
-        await until_durable(lanes, 1 + WAITING_MAX)
-        assert lanes.with_room() == {SOURCE}
-        assert [(b.start, b.next) for b in sink.partition.batches] == [(0, 1), (1, 1 + WAITING_MAX)]
-        await lanes.close(timeout_seconds=1)
-
-    asyncio.run(run())
-
-
-def test_a_batch_read_before_the_last_seek_is_dropped() -> None:
-    async def run() -> None:
-        sink = OneSink(position=5)
-        lanes = await opened(sink)
-        lanes.offer(batch(0, 9, generation=0))
-        lanes.offer(batch(5, 6))
-        await until_durable(lanes, 6)
-        assert [b.start for b in sink.partition.batches] == [5]
-        assert not lanes.failed.done()
-        await lanes.close(timeout_seconds=1)
-
-    asyncio.run(run())
-
-
-def test_a_break_in_the_positions_fails_the_lanes() -> None:
-    async def run() -> None:
-        lanes = await opened(OneSink(position=5))
-        lanes.offer(batch(6, 7))
-        assert isinstance(lanes.failed.result(), Discontinuity)
-        await lanes.close(timeout_seconds=1)
-
-    asyncio.run(run())

@@ -17,6 +17,7 @@ _COUNTERS: Final = {
     "dead_letters": "Records sent to the dead-letter topic",
     "sink_calls": "Calls of the sink that succeeded",
     "sink_retries": "Calls of the sink that will be repeated",
+    "sink_faults": "Calls of the sink that failed though it is there, and will be repeated",
     "stale_batches": "Batches dropped because a seek came after them",
 }
 

@@ -46,6 +46,11 @@ class Progress:
         self._away[source] = detail
         self.counters["sink_retries"] += 1
 
+    def fault(self, source: Source, error: Exception) -> None:
+        """A write failed for another reason than the sink being away, and is to be tried again."""
+        log.warning("write failed", source=str(source), error=repr(error))
+        self.counters["sink_faults"] += 1
+
     def sink_back(self, source: Source | None, seconds: float) -> None:
         if self._away.pop(source, None) is not None:
             log.info("sink back", source=str(source))

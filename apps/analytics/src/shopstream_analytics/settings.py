@@ -1,5 +1,7 @@
 """The settings of the analytics service and its workers."""
 
+import re
+import socket
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -19,6 +21,8 @@ def _http_url(value: str) -> str:
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Name = Annotated[str, Field(min_length=1)]
+#: Kafka's characters for it; up to 249 with what the workers add.
+Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 
 
 class AnalyticsSettings(ListenerSettings):
@@ -50,12 +54,25 @@ class AnalyticsSettings(ListenerSettings):
     archive_file_records: int = Field(
         100_000, ge=1, le=1_000_000, alias="SHOPSTREAM_ARCHIVE_FILE_RECORDS"
     )
-    #: How long Kafka waits for a worker that went silent before it gives its partitions away.
+    #: How long Kafka waits for a worker that went silent before it gives its partitions away; up to
+    #: REQUEST_SECONDS, above which Faust refuses to start.
     session_timeout_seconds: float = Field(
-        10.0, ge=1, le=60, alias="SHOPSTREAM_KAFKA_SESSION_TIMEOUT_SECONDS"
+        10.0, ge=1, le=30, alias="SHOPSTREAM_KAFKA_SESSION_TIMEOUT_SECONDS"
     )
+    #: Worker processes a sink.
+    workers: int = Field(1, ge=1, le=16, alias="SHOPSTREAM_ANALYTICS_WORKERS")
+    #: What tells this service's workers from those of others in the same consumer groups.
+    instance: Instance | None = Field(None, alias="SHOPSTREAM_ANALYTICS_INSTANCE")
     #: The named crash point that ends the process; tests only.
     crash_at: CrashPoint | None = Field(None, alias="SHOPSTREAM_CRASH_AT")
+
+    @property
+    def instance_name(self) -> str:
+        """Two parents on one machine cannot listen on one port, so their names differ."""
+        if self.instance is not None:
+            return self.instance
+        host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+        return f"{host[:100]}-{self.health_port}"
 
     @model_validator(mode="after")
     def _tables_differ(self) -> Self:

@@ -13,10 +13,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
+from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.worker.report import Report, decode_report
 from shopstream_analytics.worker.sinks import WORKERS, WorkerName
 from shopstream_shared.children import Child, Pauses, Silent
@@ -36,9 +37,14 @@ log = get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class WorkerProcess:
-    """One worker and what it last said."""
+    """One worker and what it last said.
 
-    name: WorkerName
+    ``name`` tells it in health, metrics and logs; ``command`` starts it, its last argument, the
+    descriptor for reports, left out.
+    """
+
+    name: str
+    command: Sequence[str]
     report: Report | None = None
     starts: int = 0
     _child: Child | None = None
@@ -89,7 +95,7 @@ class WorkerProcess:
         return f"{len(report.lags)} partitions, {sum(lag_of(report))} behind"
 
     async def _live(self) -> int:
-        child = await Child.start((sys.executable, "-m", "shopstream_analytics.worker", self.name))
+        child = await Child.start(self.command)
         self._child = child
         self.starts += 1
         self._reported_at = time.monotonic()
@@ -138,9 +144,18 @@ class WorkerProcess:
 class Supervisor:
     """All workers of this process."""
 
-    workers: Sequence[WorkerProcess] = field(
-        default_factory=lambda: tuple(map(WorkerProcess, WORKERS))
-    )
+    workers: Sequence[WorkerProcess]
+
+    @classmethod
+    def of(cls, settings: AnalyticsSettings) -> Self:
+        """As many workers a sink as are set; the first has the sink's own name."""
+        return cls(
+            tuple(
+                _worker(sink, number, settings.instance_name)
+                for sink in WORKERS
+                for number in range(1, settings.workers + 1)
+            )
+        )
 
     async def run(self) -> None:
         """Until stopped; returns when no worker is left."""
@@ -152,6 +167,15 @@ class Supervisor:
         """Ask all workers to end."""
         for worker in self.workers:
             worker.stop()
+
+
+def _worker(sink: WorkerName, number: int, instance: str) -> WorkerProcess:
+    # Sinks have groups of their own, so the name need not tell the sink; logs of the broker do.
+    member = f"{instance}-{sink}-{number}"
+    return WorkerProcess(
+        name=sink if number == 1 else f"{sink}-{number}",
+        command=(sys.executable, "-m", "shopstream_analytics.worker", sink, member),
+    )
 
 
 def lag_of(report: Report) -> list[int]:

@@ -34,7 +34,7 @@ class Resources:
 @contextlib.asynccontextmanager
 async def open_resources(settings: AnalyticsSettings) -> AsyncIterator[Resources]:
     """Nothing is connected before the first call; nothing is started here."""
-    supervisor = Supervisor()
+    supervisor = Supervisor.of(settings)
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

@@ -13,8 +13,9 @@ from faust.types.streams import StreamT
 from faust.types.transports import TransportT
 
 from shopstream_analytics.consumer.batch import Batch, Source
-from shopstream_analytics.consumer.driver import BatchConsumer, BatchTransport
+from shopstream_analytics.consumer.driver import FETCH_BYTES_MAX, BatchConsumer, BatchTransport
 from shopstream_analytics.consumer.lanes import Lanes
+from shopstream_analytics.consumer.records import MakeRecord
 from shopstream_analytics.sink import LogRange
 
 COMMIT_SECONDS: Final = 1.0
@@ -24,6 +25,8 @@ REQUEST_SECONDS: Final = 30.0
 METADATA_SECONDS: Final = 10.0
 #: A worker whose lanes are full still polls, so this only ends one whose loop hangs.
 POLL_SECONDS_MAX: Final = 120.0
+#: How long a rebalance waits for a member that does not join it; ours take REVOKE_SECONDS_MAX.
+REBALANCE_SECONDS_MAX: Final = 15.0
 
 
 class _AsIs(Codec):
@@ -40,17 +43,23 @@ class BatchApp(faust.App):
     """A Faust app whose consumer feeds lanes."""
 
     lanes: Lanes
+    make_record: MakeRecord
 
     def _new_transport(self) -> TransportT:
         return BatchTransport(self.conf.broker_consumer, self)
 
+    @property
+    def batches(self) -> BatchConsumer:
+        """The consumer; there is one once the app has started."""
+        return cast(BatchConsumer, self.consumer)
+
     def stable_end(self, source: Source) -> int | None:
         """The last stable offset as of the last fetch, None before the first."""
-        return cast(BatchConsumer, self.consumer).stable_end(source)
+        return self.batches.stable_end(source)
 
     async def log_ranges(self) -> Mapping[Source, LogRange]:
         """What the log holds of the assigned partitions, asked from the broker now."""
-        return await cast(BatchConsumer, self.consumer).log_ranges()
+        return await self.batches.log_ranges()
 
 
 def make_app(
@@ -60,8 +69,10 @@ def make_app(
     brokers: str,
     client_id: str,
     session_timeout_seconds: float,
+    instance: str | None,
     data_dir: Path,
     lanes: Lanes,
+    make_record: MakeRecord,
 ) -> BatchApp:
     """Build the app; nothing is connected before `start`.
 
@@ -77,8 +88,11 @@ def make_app(
         broker_heartbeat_interval=min(HEARTBEAT_SECONDS, session_timeout_seconds / 3),
         broker_request_timeout=REQUEST_SECONDS,
         broker_max_poll_interval=POLL_SECONDS_MAX,
+        broker_rebalance_timeout=REBALANCE_SECONDS_MAX,
         broker_commit_interval=COMMIT_SECONDS,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=instance,
+        consumer_max_fetch_size=FETCH_BYTES_MAX,
         consumer_metadata_max_age_ms=int(METADATA_SECONDS * 1_000),
         processing_guarantee="at_least_once",
         agent_supervisor=mode.CrashingSupervisor,
@@ -91,6 +105,7 @@ def make_app(
         loop=asyncio.get_running_loop(),
     )
     app.lanes = lanes
+    app.make_record = make_record
     channel = app.topic(*topics, value_serializer=_AsIs(), key_serializer="raw", acks=True)
 
     async def hand_over(stream: StreamT[Batch]) -> None:

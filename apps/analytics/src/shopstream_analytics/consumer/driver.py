@@ -7,13 +7,14 @@ is and who decides on offsets:
 - `_add_gap` does nothing and `_new_offset` is the sink's durable position, so the group's committed
   offset reaches the end of the log, markers included, and never runs ahead of the sink
   (protocol rule 16);
-- `_wait_next_records` fetches only for lanes with room and waits for an event where the stock code
-  sleeps a second (protocol rule 17);
+- `_wait_next_records` takes for each lane what it has room for, in bytes, and waits for an event
+  where the stock code sleeps a second (protocol rule 17);
 - read_committed, a short fetch wait, and a seek to the sink's checkpoints after each assignment:
-  none of the three is a setting of Faust.
+  none of the three is a setting of Faust;
+- a static member that is asked to end leaves the group, which aiokafka's does not.
 
-The seams are private names of faust-streaming 0.15.3 and aiokafka 0.14.0; both are pinned, and a
-test fails when the versions change.
+The seams are private names of faust-streaming 0.15.3, mode-streaming 0.7.1 and aiokafka 0.14.0; all
+are pinned, and a test holds the versions and every name that is used or overridden here.
 """
 
 import asyncio
@@ -27,24 +28,24 @@ from aiokafka.errors import (  # type: ignore[import-untyped]  # ships no types
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from shopstream_analytics.consumer.batch import Batch, Record, Source
+from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.consumer.lanes import Lanes
+from shopstream_analytics.consumer.records import MakeRecord, take_records
 from shopstream_analytics.sink import LogRange
 
 #: A waiting fetch is answered as soon as there is data; this bounds how long a partition that got
 #: room again waits for the fetch that went out without it.
 FETCH_WAIT_MS: Final = 100
-#: The most that one batch holds, uncompressed; memory is this x 2 a partition and what a fetch has.
-BATCH_BYTES_MAX: Final = 1_048_576
-BATCH_RECORDS_MAX: Final = 10_000
+#: The most that a fetch brings of one partition, as it lies on the log (compressed); it waits in
+#: aiokafka until its lane has room. A larger record batch still comes whole.
+FETCH_BYTES_MAX: Final = 524_288
 #: How long to look for records when all lanes have room, and when only some have.
 TAKE_SECONDS: Final = 1.0
 TAKE_SOME_SECONDS: Final = 0.1
 #: What a revoked worker may spend on storing what it holds.
 REVOKE_SECONDS_MAX: Final = 5.0
-
-# A record costs memory beyond its key and value.
-_RECORD_OVERHEAD_BYTES: Final = 64
+#: Opening the lanes and seeking; below REQUEST_SECONDS, at which Faust gives up in silence.
+SEEK_SECONDS_MAX: Final = 20.0
 
 
 class BatchThread(driver.AIOKafkaConsumerThread):
@@ -53,15 +54,28 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     #: Counts seeks; stamped on batches in the same thread that seeks.
     generation = 0
 
+    async def on_start(self) -> None:
+        """Start aiokafka's consumer."""
+        await super().on_start()
+        # A partition whose lane is full must not hold up the fetches of the others.
+        self._ensure_consumer()._fetcher._prefetch_backoff = 0.0  # noqa: SLF001 - no setting
+
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - no setting (see above)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - no setting (see above)
         return consumer
 
-    async def take(self, tps: set[TP], timeout_seconds: float) -> Mapping[TP, Batch]:
-        """Batches of these partitions, at most one each; empty after the time-out."""
-        batches: Mapping[TP, Batch] = await self.call_thread(self._take, tps, timeout_seconds)
+    async def take(
+        self, room: Mapping[TP, int], make: MakeRecord, timeout_seconds: float
+    ) -> Mapping[TP, Batch]:
+        """At most one batch of each partition, about as many bytes as it has room for.
+
+        Empty after the time-out.
+        """
+        batches: Mapping[TP, Batch] = await self.call_thread(
+            self._take, room, make, timeout_seconds
+        )
         return batches
 
     async def seek_all(self, positions: Mapping[TP, int]) -> int:
@@ -74,6 +88,14 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         ranges: Mapping[TP, LogRange] = await self.call_thread(self._log_ranges, tps)
         return ranges
 
+    async def leave_at_stop(self) -> None:
+        """From now on stopping leaves the group, although the member is static."""
+        await self.call_thread(self._leave_at_stop)
+
+    async def rejoin(self) -> None:
+        """Join again; from the leader it makes the group share out the partitions anew."""
+        await self.call_thread(self._rejoin)
+
     def stable_end(self, tp: TP) -> int | None:
         """Read from another thread: one reference, at worst a moment old."""
         if self._consumer is None or tp not in self._consumer.assignment():
@@ -81,8 +103,12 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         end: int | None = self._consumer.last_stable_offset(driver.ensure_aiokafka_TP(tp))
         return end
 
-    async def _take(self, tps: set[TP], timeout_seconds: float) -> Mapping[TP, Batch]:
+    async def _take(
+        self, room: Mapping[TP, int], make: MakeRecord, timeout_seconds: float
+    ) -> Mapping[TP, Batch]:
         consumer = self._ensure_consumer()
+        # Raises what the group's coordinator refused for good, as the public getmany does.
+        consumer._coordinator.check_errors()  # noqa: SLF001 - see above
         fetcher = consumer._fetcher  # noqa: SLF001 - the public getmany hides positions
         subscriptions = fetcher._subscriptions  # noqa: SLF001 - the same
         deadline = time.monotonic() + timeout_seconds
@@ -91,9 +117,9 @@ class BatchThread(driver.AIOKafkaConsumerThread):
             while self.consumer.flow_active and not subscriptions.reassignment_in_progress:
                 if consumer._closed or fetcher._closed:  # noqa: SLF001 - as the stock driver
                     raise ConsumerStoppedError
-                batches = dict(self._drain(fetcher, tps))
+                batches = dict(self._drain(fetcher, room, make))
                 left = deadline - time.monotonic()
-                if batches or left <= 0 or not tps:
+                if batches or left <= 0 or not room:
                     return batches
                 waiter = fetcher._create_fetch_waiter()  # noqa: SLF001 - as getmany does
                 done, _ = await asyncio.wait([waiter], timeout=left)
@@ -105,11 +131,13 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         await asyncio.sleep(TAKE_SOME_SECONDS)
         return {}
 
-    def _drain(self, fetcher: Any, tps: set[TP]) -> Iterator[tuple[TP, Batch]]:
+    def _drain(
+        self, fetcher: Any, room: Mapping[TP, int], make: MakeRecord
+    ) -> Iterator[tuple[TP, Batch]]:
         """Move what is fetched into batches. Synchronous: nothing may seek in between."""
         fetched = fetcher._records  # noqa: SLF001 - the store behind getmany
         for tp in list(fetched):
-            if tp not in tps:
+            if tp not in room:
                 continue
             result = fetched[tp]
             if not hasattr(result, "getall"):
@@ -119,7 +147,7 @@ class BatchThread(driver.AIOKafkaConsumerThread):
                 continue
             state = result._assignment.state_value(tp)  # noqa: SLF001 - position before and after
             start = state.position
-            records, size = _take_records(result, tp)
+            records, size = take_records(result, tp, make, room[tp])
             if not result.has_more():
                 del fetched[tp]
                 fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001 - as getmany does
@@ -135,6 +163,13 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         self.generation += 1
         return self.generation
 
+    async def _leave_at_stop(self) -> None:
+        # aiokafka keeps the place of whoever has an instance id.
+        self._ensure_consumer()._coordinator._group_instance_id = None  # noqa: SLF001 - no setting
+
+    async def _rejoin(self) -> None:
+        self._ensure_consumer()._coordinator.request_rejoin()  # noqa: SLF001 - no public way
+
     async def _log_ranges(self, tps: set[TP]) -> Mapping[TP, LogRange]:
         consumer = self._ensure_consumer()
         first = await consumer.beginning_offsets(tps)
@@ -148,6 +183,11 @@ class BatchConsumer(driver.Consumer):
     _thread: BatchThread
 
     @property
+    def make_record(self) -> MakeRecord:
+        make: MakeRecord = cast(Any, self.app).make_record
+        return make
+
+    @property
     def lanes(self) -> Lanes:
         lanes: Lanes = cast(Any, self.app).lanes
         return lanes
@@ -159,18 +199,18 @@ class BatchConsumer(driver.Consumer):
         if not self.flow_active:
             await self.wait(cast(Any, self.can_resume_flow))
         active = self._get_active_partitions()
-        room = self.lanes.with_room()
-        wanted = {tp for tp in active if Source(tp.topic, tp.partition) in room}
-        if not wanted:
+        free = self.lanes.room()
+        room = {tp: free[source] for tp in active if (source := Source(*tp)) in free}
+        if not room:
             await self.lanes.wait_for_room(TAKE_SECONDS)
-        seconds = TAKE_SECONDS if wanted == active else TAKE_SOME_SECONDS
-        batches = await self._thread.take(wanted, seconds)
+        seconds = TAKE_SECONDS if len(room) == len(active) else TAKE_SOME_SECONDS
+        batches = await self._thread.take(room, self.make_record, seconds)
         # None, and not an empty mapping, keeps getmany from seeking when the flow is stopped:
         # the seek after the assignment is the only one.
         if not batches or not self.flow_active:
             return None, None
         for batch in batches.values():
-            self.lanes.hand_over(batch.source)
+            self.lanes.hand_over(batch)
         return {tp: [batch] for tp, batch in batches.items()}, set(batches)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
@@ -194,6 +234,15 @@ class BatchConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Open a lane a partition and read on from the sinks' checkpoints; idempotent."""
+        try:
+            async with asyncio.timeout(SEEK_SECONDS_MAX):
+                await self._open_and_seek()
+        except Exception as error:
+            # Faust goes on without a seek, consuming nothing; the worker begins anew instead.
+            self.lanes.fail(error)
+            raise
+
+    async def _open_and_seek(self) -> None:
         tps = set(self.assignment())
         positions = await self.lanes.open(await self.log_ranges())
         generation = await self._thread.seek_all(
@@ -226,6 +275,18 @@ class BatchConsumer(driver.Consumer):
         found = await self._thread.log_ranges(set(self.assignment()))
         return {Source(tp.topic, tp.partition): log_range for tp, log_range in found.items()}
 
+    def sources(self) -> set[Source]:
+        """What the group has given to us, opened or not."""
+        return {Source(tp.topic, tp.partition) for tp in self.assignment()}
+
+    async def leave_at_stop(self) -> None:
+        """See BatchThread.leave_at_stop."""
+        await self._thread.leave_at_stop()
+
+    async def rejoin(self) -> None:
+        """See BatchThread.rejoin."""
+        await self._thread.rejoin()
+
     def stable_end(self, source: Source) -> int | None:
         """The last stable offset that the last fetch told; None before the first."""
         return self._thread.stable_end(self._new_topicpartition(*source))
@@ -238,21 +299,3 @@ class BatchTransport(driver.Transport):
     """The transport that makes these consumers."""
 
     Consumer = BatchConsumer
-
-
-def _take_records(result: Any, tp: TP) -> tuple[list[Record], int]:
-    """As FetchResult.getall, but bounded by bytes as well."""
-    if not result.check_assignment(tp) or not result.has_more():
-        return [], 0
-    records: list[Record] = []
-    size = 0
-    for record in result._partition_records:  # noqa: SLF001 - getall has no bound of bytes
-        records.append(record)
-        size += _RECORD_OVERHEAD_BYTES + len(record.key or b"") + len(record.value or b"")
-        if size >= BATCH_BYTES_MAX or len(records) >= BATCH_RECORDS_MAX:
-            result._update_position()  # noqa: SLF001 - as getall does
-            break
-    else:
-        result._update_position()  # noqa: SLF001 - as getall does
-        result._partition_records = None  # noqa: SLF001 - as getall does
-    return records, size

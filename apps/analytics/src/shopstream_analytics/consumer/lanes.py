@@ -1,118 +1,35 @@
-"""A lane a partition: what was handed over waits here, and one task feeds it to the sink.
+"""The lanes of all partitions that this worker owns, and the one bound above them.
 
-Guarantees:
-- a lane writes one batch at a time, in order, and starts at the sink's own checkpoint;
-- all that waits is joined before it is written, so a slow sink gets larger writes, not a longer
-  queue; at most `WAITING_MAX` batches wait a partition (protocol rule 17);
-- a sink that is away holds its lane back for as long as it takes; any other failure, and any break
-  in the chain of positions, ends the worker, which loses nothing: the sink's checkpoint decides
-  where the next one begins.
+Whatever a lane may gather for itself (`rounds`), all of them together hold `HELD_BYTES_MAX` and at
+most a smallest round each beyond it, so that no lane waits for another's sink.
 """
 
 import asyncio
 import contextlib
 import random
-import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Final
 
-from shopstream_analytics.consumer.batch import Batch, Discontinuity, Source, join
+from shopstream_analytics.consumer.batch import Batch, Discontinuity, Source
+from shopstream_analytics.consumer.lane import ROOM_BYTES_MIN, Lane
+from shopstream_analytics.consumer.rounds import ROUND_BYTES_FIRST
 from shopstream_analytics.progress import Progress
 from shopstream_analytics.sink import LogRange, PartitionSink, Sink, SinkUnavailable
 from shopstream_shared.logs import get_logger
 
-WAITING_MAX: Final = 2
-#: Full jitter between tries of a sink that is away: soon enough after it is back, never in step.
-RETRY_FIRST_SECONDS: Final = 0.1
-RETRY_LAST_SECONDS: Final = 2.0
+#: Of all lanes together, as `records.size_of` counts.
+HELD_BYTES_MAX: Final = 50_331_648
+#: Tries to open a partition while the sink is away; then the worker ends and waits outside of the
+#: group until it is back.
+OPEN_TRIES_MAX: Final = 4
+OPEN_RETRY_SECONDS_MAX: Final = 1.0
+#: A call of the sink that neither ends nor fails by then hangs: each of its steps has a shorter
+#: bound of its own, and after a round of more than ROUND_SECONDS_MAX come smaller ones.
+CALL_SECONDS_MAX: Final = 300.0
+#: Through Faust, from the fetch into the lane: a matter of milliseconds.
+HANDED_SECONDS_MAX: Final = 30.0
 
 log = get_logger(__name__)
-
-
-class Lane:
-    """One assigned partition on its way into the sink."""
-
-    def __init__(
-        self,
-        source: Source,
-        sink: PartitionSink,
-        progress: Progress,
-        room: asyncio.Event,
-    ) -> None:
-        self.source = source
-        self.expected = sink.durable
-        self._sink = sink
-        self._progress = progress
-        self._room = room
-        self._waiting: deque[Batch] = deque()
-        self._arrived = asyncio.Event()
-        self._closing = False
-        #: Batches on their way from the fetch through Faust, not offered yet.
-        self.handed = 0
-
-    @property
-    def durable(self) -> int:
-        return self._sink.durable
-
-    @property
-    def has_room(self) -> bool:
-        return len(self._waiting) + self.handed < WAITING_MAX
-
-    def offer(self, batch: Batch) -> None:
-        """Take a batch in. Raises Discontinuity when it does not follow the one before it."""
-        self.handed = max(0, self.handed - 1)
-        if batch.start != self.expected:
-            raise Discontinuity(self.source, self.expected, batch.start)
-        self.expected = batch.next
-        self._waiting.append(batch)
-        self._arrived.set()
-
-    def close(self) -> None:
-        """Let the task finish what it writes, store what the sink holds back, and end."""
-        self._closing = True
-        self._arrived.set()
-
-    async def run(self) -> None:
-        """Feed the sink until closed. Raises whatever is not the sink being away."""
-        while await self._wait_for_work():
-            if self._waiting:
-                batch = join(self._waiting)
-                self._waiting.clear()
-                self._room.set()
-                await self._persist(partial(self._sink.write, batch))
-                self._progress.wrote(batch)
-            due = self._sink.due_in()
-            if due is not None and due <= 0:
-                await self._persist(self._sink.flush)
-        await self._persist(self._sink.flush)
-
-    async def _wait_for_work(self) -> bool:
-        """Until batches wait or the sink wants a flush; False when the lane is to close."""
-        if not self._waiting and not self._closing:
-            self._arrived.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._sink.due_in()):
-                    await self._arrived.wait()
-        return not self._closing
-
-    async def _persist(self, store: Callable[[], Awaitable[None]]) -> None:
-        delay = RETRY_FIRST_SECONDS
-        while True:
-            started = time.monotonic()
-            try:
-                await store()
-            except SinkUnavailable as error:
-                self._progress.sink_away(self.source, str(error))
-                if self._closing:
-                    # Not stored is not lost: the checkpoint has not moved either.
-                    return
-            else:
-                self._progress.sink_back(self.source, time.monotonic() - started)
-                return
-            await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - jitter, not a secret
-            delay = min(delay * 2, RETRY_LAST_SECONDS)
 
 
 class Lanes:
@@ -129,15 +46,12 @@ class Lanes:
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def open(self, ranges: Mapping[Source, LogRange]) -> Mapping[Source, int]:
-        """Own exactly these partitions; returns where each must be read from."""
+        """Own exactly these partitions; returns where each must be read from.
+
+        Raises what `Sink.open` raises; SinkUnavailable after some tries.
+        """
         await self.close(timeout_seconds=0)
-        try:
-            opened = await asyncio.gather(
-                *(self._open(source, ranges[source]) for source in ranges)
-            )
-        except Exception as error:
-            self._fail(error)
-            raise
+        opened = await asyncio.gather(*(self._open(source, ranges[source]) for source in ranges))
         for lane in opened:
             self._lanes[lane.source] = lane
             self._tasks[lane.source] = asyncio.create_task(
@@ -150,26 +64,40 @@ class Lanes:
         """From now on only batches read after this seek count."""
         self._generation = generation
         for lane in self._lanes.values():
-            lane.handed = 0
+            lane.forget_handed()
         self._room.set()
 
-    def with_room(self) -> set[Source]:
-        """The partitions that may be fetched."""
-        return {source for source, lane in self._lanes.items() if lane.has_room}
+    def room(self) -> dict[Source, int]:
+        """The partitions that may be fetched, and how many bytes of each."""
+        held = self.held_bytes
+        room: dict[Source, int] = {}
+        for source, lane in self._lanes.items():
+            # A lane that holds nothing is always served.
+            floor = 0 if lane.held_bytes else ROUND_BYTES_FIRST
+            grant = min(lane.room, max(HELD_BYTES_MAX - held, floor))
+            if grant >= ROOM_BYTES_MIN:
+                room[source] = grant
+                held += grant
+        return room
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that the records of all lanes take."""
+        return sum(lane.held_bytes for lane in self._lanes.values())
 
     async def wait_for_room(self, timeout_seconds: float) -> None:
         """Until some lane may have room again, at most for so long."""
         self._room.clear()
-        if self.with_room():
+        if self.room():
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._room.wait()
 
-    def hand_over(self, source: Source) -> None:
-        """A batch for this partition is on its way."""
-        if (lane := self._lanes.get(source)) is not None:
-            lane.handed += 1
+    def hand_over(self, batch: Batch) -> None:
+        """This batch is on its way."""
+        if (lane := self._lanes.get(batch.source)) is not None:
+            lane.hand_over(batch.size_bytes)
 
     def offer(self, batch: Batch) -> None:
         """Give a batch to its lane; one from before the last seek is dropped."""
@@ -181,7 +109,7 @@ class Lanes:
         try:
             lane.offer(batch)
         except Discontinuity as error:
-            self._fail(error)
+            self.fail(error)
 
     def durable(self, source: Source) -> int | None:
         """The sink's position, None when the partition is not ours."""
@@ -191,13 +119,22 @@ class Lanes:
     def sources(self) -> tuple[Source, ...]:
         return tuple(self._lanes)
 
-    def lacks(self, ranges: Mapping[Source, LogRange]) -> bool:
-        """Whether the log holds more for a lane with room than has been handed to it."""
-        return any(
-            lane.has_room and lane.expected < ranges[source].end
-            for source, lane in self._lanes.items()
-            if source in ranges
-        )
+    def lacking(self, ranges: Mapping[Source, LogRange]) -> dict[Source, int]:
+        """Lanes with room for which the log holds more than was handed to them: their positions."""
+        return {
+            source: self._lanes[source].expected
+            for source in self.room()
+            if source in ranges and self._lanes[source].expected < ranges[source].end
+        }
+
+    def hangs(self, now: float) -> str | None:
+        """What takes longer than anything takes that works, by the monotonic clock."""
+        for lane in self._lanes.values():
+            if lane.called_at is not None and now - lane.called_at > CALL_SECONDS_MAX:
+                return f"{lane.source}: a call of the sink hangs"
+            if lane.handed_at is not None and now - lane.handed_at > HANDED_SECONDS_MAX:
+                return f"{lane.source}: a fetched batch does not reach its lane"
+        return None
 
     async def close(self, *, timeout_seconds: float) -> None:
         """Give up all partitions, finishing what can be finished in the time."""
@@ -217,8 +154,25 @@ class Lanes:
             await asyncio.gather(*late, return_exceptions=True)
         self._tasks.clear()
 
+    def fail(self, error: BaseException) -> None:
+        """End the worker by this error; the first one stands."""
+        log.error("lane failed", error=type(error).__name__, detail=str(error))
+        if not self.failed.done():
+            self.failed.set_result(error)
+
     async def _open(self, source: Source, log_range: LogRange) -> Lane:
-        sink = await self._sink.open(source, log_range)
+        for tried in range(1, OPEN_TRIES_MAX + 1):
+            try:
+                sink = await self._sink.open(source, log_range)
+            except SinkUnavailable:
+                if tried == OPEN_TRIES_MAX:
+                    raise
+                await asyncio.sleep(random.uniform(0, OPEN_RETRY_SECONDS_MAX))  # noqa: S311 - jitter
+            else:
+                break
+        return self._lane(source, sink)
+
+    def _lane(self, source: Source, sink: PartitionSink) -> Lane:
         log.info("lane opened", source=str(source), position=sink.durable)
         return Lane(source, sink, self._progress, self._room)
 
@@ -226,9 +180,4 @@ class Lanes:
         try:
             await lane.run()
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker ends by it
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        log.error("lane failed", error=type(error).__name__, detail=str(error))
-        if not self.failed.done():
-            self.failed.set_result(error)
+            self.fail(error)

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import socket
 import tempfile
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,20 +19,19 @@ from shopstream_analytics.consumer.app import BatchApp, make_app
 from shopstream_analytics.consumer.lanes import Lanes
 from shopstream_analytics.progress import Progress
 from shopstream_analytics.settings import AnalyticsSettings
-from shopstream_analytics.sink import Halted, Sink, SinkUnavailable
+from shopstream_analytics.sink import Halted, Sink, SinkUnavailable, Topics
 from shopstream_analytics.worker.report import REPORT_SECONDS, Lag, Report, State, encode_report
-from shopstream_analytics.worker.sinks import WorkerName, group_of, open_sink
+from shopstream_analytics.worker.sinks import WorkerName, group_of, open_sink, record_of
 from shopstream_analytics.worker.topics import BrokerUnavailable, describe
+from shopstream_analytics.worker.watchdog import Stuck, Watchdog
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.logs import get_logger
 from shopstream_shared.topics import STREAM_TOPICS
 
 #: Between two looks for what is missing at start.
 START_RETRY_SECONDS: Final = 1.0
-#: Between two looks at the topics' ids and at the sink while running.
+#: Between two looks at the topics and at the sink while running.
 WATCH_SECONDS: Final = 5.0
-#: How long records may wait on the log, with room in the lanes, before none having come is a fault.
-STUCK_SECONDS_MAX: Final = 45.0
 #: Storing what is open, then leaving the group: together below the promised 10 s.
 CLOSE_SECONDS_MAX: Final = 4.0
 LEAVE_SECONDS_MAX: Final = 3.0
@@ -47,16 +45,22 @@ class WorkerFailed(Exception):
 
 @dataclass(slots=True)
 class Worker:
-    """One sink's worker. ``reports`` is where the parent listens, None when there is none."""
+    """One process of a sink.
+
+    ``instance`` is its name as a static member of the group, None for a dynamic one; ``reports`` is
+    where the parent listens, None when there is none.
+    """
 
     name: WorkerName
     settings: AnalyticsSettings
+    instance: str | None
     reports: socket.socket | None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     progress: Progress = field(default_factory=Progress)
     _state: State = "waiting"
     _reason: str | None = "starting"
     _app: BatchApp | None = None
+    _topics: Topics = field(default_factory=dict)
 
     async def run(self) -> None:
         """Until `stop` is set. Raises WorkerFailed."""
@@ -92,7 +96,19 @@ class Worker:
         return False
 
     async def _prepare(self, sink: Sink) -> None:
-        await sink.prepare(await describe(self._kafka(), STREAM_TOPICS))
+        topics = await describe(self._kafka(), STREAM_TOPICS)
+        await sink.prepare(topics)
+        self._topics = topics
+
+    @property
+    def _partitions(self) -> int:
+        return sum(topic.partitions for topic in self._topics.values())
+
+    @property
+    def _member(self) -> str | None:
+        # With the number of partitions: a static member that comes back gets what it had, and if
+        # it led the group, nobody would notice that there are more now.
+        return None if self.instance is None else f"{self.instance}-{self._partitions}"
 
     async def _consume(self, sink: Sink) -> None:
         lanes = Lanes(sink, self.progress)
@@ -103,15 +119,17 @@ class Worker:
                 brokers=self.settings.kafka_brokers,
                 client_id=f"{self.settings.kafka_client_id}-{self.name}",
                 session_timeout_seconds=self.settings.session_timeout_seconds,
+                instance=self._member,
                 data_dir=Path(data_dir),
                 lanes=lanes,
+                make_record=record_of(self.name),
             )
             self._app = app
             try:
                 await self._run_app(app, lanes, sink)
             finally:
                 self._app = None
-                await self._leave(app, lanes)
+                await self._end(app, lanes)
 
     async def _run_app(self, app: BatchApp, lanes: Lanes, sink: Sink) -> None:
         """Until asked to stop, or until something in or around the app fails."""
@@ -119,8 +137,8 @@ class Worker:
             self.stop.wait(),
             _wait_for(lanes.failed),
             self._start(app),
-            self._watch(sink),
-            self._watch_progress(app, lanes),
+            self._watch(app, sink),
+            self._watchdog(app, lanes).run(),
         ]
         tasks = [asyncio.create_task(job) for job in jobs]
         try:
@@ -128,10 +146,10 @@ class Worker:
             if lanes.failed.done():
                 # The app fails by it, too, a moment later; this is the cause.
                 error = lanes.failed.result()
-                raise error if isinstance(error, Halted) else WorkerFailed(str(error)) from error
+                raise error if isinstance(error, Halted) else WorkerFailed(repr(error)) from error
             for task in tasks:
                 if task.done():
-                    task.result()
+                    _raise_from(task)
         finally:
             for task in tasks:
                 task.cancel()
@@ -145,10 +163,11 @@ class Worker:
         await app._crashed.wait()  # noqa: SLF001 - mode offers no public wait for a crash
         raise WorkerFailed(f"Faust crashed: {app.crash_reason!r}")
 
-    async def _watch(self, sink: Sink) -> None:
-        """Look after epochs and the sink, also when no event comes. Raises Halted."""
+    async def _watch(self, app: BatchApp, sink: Sink) -> None:
+        """Look after the topics and the sink, also when no event comes. Raises Halted."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            before = self._partitions
             try:
                 await sink.ping()
                 await self._prepare(sink)
@@ -160,35 +179,32 @@ class Worker:
             else:
                 self.progress.sink_back(None, 0.0)
                 self._reason = None
+                if self._partitions != before:
+                    await app.batches.rejoin()
 
-    async def _watch_progress(self, app: BatchApp, lanes: Lanes) -> None:
-        """End a worker that has stopped consuming. Raises WorkerFailed.
+    def _watchdog(self, app: BatchApp, lanes: Lanes) -> Watchdog:
+        return Watchdog(
+            lanes=lanes,
+            progress=self.progress,
+            ranges=app.log_ranges,
+            assigned=lambda: app.batches.sources() if self._state == "running" else (),
+            broker_answers=lambda: self._reason is None,
+        )
 
-        Faust and aiokafka are known to stay up without consuming after trouble with the broker
-        (faust-streaming issues 175, 523, 532). Nothing is lost by starting anew.
+    async def _end(self, app: BatchApp, lanes: Lanes) -> None:
+        """Store what is open, commit, and leave the group if nobody takes our place.
+
+        So another member takes over at once when this worker is to end; one that failed keeps its
+        partitions for its successor, which is there before the session ends.
         """
-        last_seen_at = time.monotonic()
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            now = time.monotonic()
-            try:
-                async with asyncio.timeout(WATCH_SECONDS):
-                    behind = bool(lanes.sources()) and lanes.lacks(await app.log_ranges())
-            except Exception:  # noqa: BLE001 - no answer is the broker's trouble, seen elsewhere
-                behind = False
-            if not behind or self.progress.trouble is not None:
-                last_seen_at = now
-            elif now - max(last_seen_at, self.progress.arrived_at) > STUCK_SECONDS_MAX:
-                raise WorkerFailed("records wait on the log, but none arrive")
-
-    async def _leave(self, app: BatchApp, lanes: Lanes) -> None:
-        """Store what is open, commit, leave the group, so that a successor starts at once."""
         if not app.consumer.started:
             return
         app.consumer.stop_flow()
         await lanes.settle(timeout_seconds=CLOSE_SECONDS_MAX)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS_MAX):
+                if self.stop.is_set():
+                    await app.batches.leave_at_stop()
                 # Stopping commits what the lanes have stored.
                 await app.stop()
 
@@ -228,6 +244,13 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.stop.wait()
+
+
+def _raise_from(task: asyncio.Task[Any]) -> None:
+    try:
+        task.result()
+    except Stuck as error:
+        raise WorkerFailed(str(error)) from error
 
 
 async def _wait_for(future: asyncio.Future[BaseException]) -> None:

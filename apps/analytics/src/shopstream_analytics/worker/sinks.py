@@ -9,6 +9,7 @@ from shopstream_analytics.archive.sink import ArchiveSink, Rotation
 from shopstream_analytics.archive.store import BucketAtMinio, S3Chain, open_chain
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Source
+from shopstream_analytics.consumer.records import MakeRecord, packed, plain
 from shopstream_analytics.dead_letters import PartitionLetters
 from shopstream_analytics.dynamo import open_dynamo
 from shopstream_analytics.progress import Progress
@@ -25,6 +26,11 @@ WORKERS: Final[tuple[WorkerName, ...]] = ("aggregates", "recent", "archive")
 def group_of(name: WorkerName) -> str:
     """The consumer group and Faust app id of a worker."""
     return f"analytics-{name}"
+
+
+def record_of(name: WorkerName) -> MakeRecord:
+    """How records come to this sink: only the archive reads all headers of all records."""
+    return plain if name == "archive" else packed
 
 
 @contextlib.asynccontextmanager
