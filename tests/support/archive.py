@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -11,11 +12,14 @@ import zstandard
 from tests.support.analytics import s3_client
 from tests.support.analytics_events import LogRecord
 from tests.support.components import LocalComponents
+from typer.testing import CliRunner, Result
 
 from shopstream_analytics.archive.line import line_of
 from shopstream_shared.archive.bucket import S3Bucket
 from shopstream_shared.archive.keys import HINTS, Link, Place, object_key
 from shopstream_shared.archive.reader import Bucket, Stored
+from shopstream_stack import cli
+from shopstream_stack.errors import StackError
 
 
 class Away(Exception):
@@ -134,3 +138,40 @@ def in_memory() -> Archived:
 def in_minio(components: LocalComponents) -> Archived:
     real = RealBucket.fresh(components)
     return Archived(real.bucket, real)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveCommand:
+    """`shopstream archive …` in this process, on a bucket of its own."""
+
+    environ: Mapping[str, str]
+    archived: Archived
+    client: Any
+    bucket: str
+
+    @classmethod
+    def fresh(cls, components: LocalComponents, data: Path) -> "ArchiveCommand":
+        real = RealBucket.fresh(components)
+        environ = {
+            **components.environ_of("minio"),
+            "ARCHIVE_BUCKET_NAME": real.bucket.name,
+            "SHOPSTREAM_DATA_DIR": str(data),
+        }
+        return cls(environ, Archived(real.bucket, real), real.client, real.bucket.name)
+
+    def __call__(self, *words: str | Path) -> Result:
+        """Its exit code and output; a StackError is 1, with its message, as `main` makes it."""
+        arguments = ["archive", *map(str, words)]
+        result = CliRunner().invoke(cli.app, arguments, env=dict(self.environ))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            assert isinstance(result.exception, StackError), result.exception
+        return result
+
+    def whole(self, *words: str | Path) -> str:
+        """What it prints; it must end well."""
+        result = self(*words)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.stdout
+
+    def keys(self, prefix: str) -> list[str]:
+        return [stored.key for stored in self.archived.bucket.list(prefix)]

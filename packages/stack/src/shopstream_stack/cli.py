@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from shopstream_stack import page, status, tools
+from shopstream_stack.archive import commands as archive_commands
 from shopstream_stack.cache import Cache
 from shopstream_stack.chromium import ensure_chromium
 from shopstream_stack.console import Reporter, reporting, standard_output
@@ -52,6 +53,7 @@ topics_app = typer.Typer(
     help="Topics made again, topics with more partitions.", no_args_is_help=True
 )
 app.add_typer(topics_app, name="topics")
+app.add_typer(archive_commands.app, name="archive")
 out = standard_output()
 kit_commands.register(app)
 err = Console(stderr=True)

@@ -1,0 +1,84 @@
+"""`archive get`: objects copied to a folder, for tools that read files, such as DuckDB."""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shopstream_shared.archive.keys import PARQUET, day_prefix, topic_prefix
+from shopstream_shared.archive.reader import CHUNK_BYTES, Bucket, Stored, generations
+from shopstream_stack.archive.listing import Selection, select
+from shopstream_stack.errors import StackError
+
+
+@dataclass(slots=True)
+class Copied:
+    """What a call did; ``kept`` were there already, whole."""
+
+    copied: int = 0
+    kept: int = 0
+    bytes: int = 0
+
+
+def wanted_objects(bucket: Bucket, wanted: Selection, *, parquet: bool) -> list[Stored]:
+    """The chain's objects, or the Parquet parts that `archive compact` made."""
+    if not parquet:
+        return [stored for _, stored in select(bucket, wanted)]
+    return list(_parts(bucket, wanted))
+
+
+def copy(
+    bucket: Bucket, objects: list[Stored], folder: Path, advance: Callable[[int], None]
+) -> Copied:
+    """Copy under the objects' own keys; a file is there whole, or not at all.
+
+    Raises StackError where an object is not what its sha256 says.
+    """
+    done = Copied()
+    for stored in objects:
+        path = folder / stored.key
+        with bucket.open(stored.key) as content:
+            sha256 = content.metadata.get("sha256", "")
+            if path.is_file() and path.stat().st_size == stored.bytes and _is(path, sha256):
+                done.kept += 1
+            else:
+                _write(path, content.chunks(CHUNK_BYTES), sha256, stored.key)
+                done.copied += 1
+                done.bytes += stored.bytes
+        advance(1)
+    return done
+
+
+def _parts(bucket: Bucket, wanted: Selection) -> Iterator[Stored]:
+    lives = generations(bucket) if wanted.generation is None else [wanted.generation]
+    for topic in wanted.topics:
+        for life in lives:
+            prefix = (
+                day_prefix(topic, wanted.day, life) if wanted.day else topic_prefix(topic, life)
+            )
+            yield from bucket.list(f"{PARQUET}{prefix.removeprefix('events/')}")
+
+
+def _is(path: Path, sha256: str) -> bool:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def _write(path: Path, chunks: Iterator[bytes], sha256: str, key: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        fresh = Path(file.name)
+        try:
+            for chunk in chunks:
+                digest.update(chunk)
+                file.write(chunk)
+        except BaseException:
+            fresh.unlink()
+            raise
+    if digest.hexdigest() != sha256:
+        fresh.unlink()
+        raise StackError(f"{key} is not what its sha256 says; see `shopstream archive verify`")
+    fresh.chmod(0o644)
+    fresh.replace(path)

@@ -1,0 +1,44 @@
+"""Lifecycle rules of the bucket that would end objects of a chain (protocol rule 23)."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shopstream_shared.archive.keys import EVENTS
+from shopstream_stack.archive.place import ArchivePlace
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+_NONE: Final = "NoSuchLifecycleConfiguration"
+
+
+def ending_rules(place: ArchivePlace) -> list[str]:
+    """What is to be said of each such rule. Raises StackError when the bucket does not tell."""
+    client: S3Client = place.client
+    try:
+        answer = client.get_bucket_lifecycle_configuration(Bucket=place.bucket.name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == _NONE:
+            return []
+        raise place.bucket.away(error) from error
+    except BotoCoreError as error:
+        raise place.bucket.away(error) from error
+    return list(_ending(answer["Rules"]))
+
+
+def _ending(rules: Any) -> Iterator[str]:
+    for rule in rules:
+        expiration: Mapping[str, Any] = rule.get("Expiration", {})
+        # The end of delete markers, and of versions that were overwritten, ends no chain object.
+        expires = "Days" in expiration or "Date" in expiration
+        if rule.get("Status") == "Enabled" and expires and _reaches_chains(rule):
+            name = rule.get("ID", "without a name")
+            yield f"lifecycle rule {name} ends objects below {EVENTS}: take it out, or disable it"
+
+
+def _reaches_chains(rule: Mapping[str, Any]) -> bool:
+    chosen = rule.get("Filter", {})
+    prefix = chosen.get("Prefix") or chosen.get("And", {}).get("Prefix") or rule.get("Prefix") or ""
+    return EVENTS.startswith(prefix) or prefix.startswith(EVENTS)
