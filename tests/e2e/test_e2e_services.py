@@ -58,6 +58,21 @@ def test_with_all_components_there_every_page_is_well(system: LocalSystem, name:
     assert "# TYPE " in metrics.text
 
 
+def test_the_overview_shows_all_services_the_relay_and_the_groups(system: LocalSystem) -> None:
+    urls = system.system.service_urls()
+    for name in NAMES:
+        well(urls[name])
+
+    def settled() -> bool:
+        shown = httpx.get(f"{urls['analytics']}/admin/overview", timeout=20).json()
+        states = {one["name"]: one["status"] for one in shown["services"]}
+        assert states.keys() == set(NAMES)
+        lags = [one["lag"] for one in shown["groups"]]
+        return set(states.values()) == {"healthy"} and shown["relay"]["lagRows"] == 0 == max(lags)
+
+    wait_until(settled, "all is healthy and nobody is behind")
+
+
 @pytest.mark.parametrize("name", ["api", "analytics"])
 def test_the_documentation_page_needs_no_other_host(system: LocalSystem, name: str) -> None:
     url = system.system.service_urls()[name]

@@ -1,7 +1,6 @@
 """The analytics service's parent process: the listener on HEALTH_PORT and three workers."""
 
 import asyncio
-import contextlib
 import socket
 
 import uvloop
@@ -27,7 +26,10 @@ def main() -> None:
 async def run(settings: AnalyticsSettings, listener: socket.socket) -> None:
     """The workers and the listener, side by side."""
     async with open_resources(settings) as resources:
-        watch = asyncio.create_task(resources.broker.run(), name="broker watch")
+        watches = [
+            asyncio.create_task(resources.broker.run(), name="broker watch"),
+            asyncio.create_task(resources.freshness.run(), name="freshness"),
+        ]
         workers = asyncio.create_task(resources.supervisor.run(), name="supervisor")
         workers.add_done_callback(_end_with_workers)
         try:
@@ -39,9 +41,9 @@ async def run(settings: AnalyticsSettings, listener: socket.socket) -> None:
         finally:
             resources.supervisor.stop()
             await workers
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
 
 
 def _end_with_workers(task: "asyncio.Task[None]") -> None:

@@ -2,12 +2,13 @@
 
 import re
 import socket
+from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from shopstream_shared.crash import CrashPoint
-from shopstream_shared.settings import Brokers, ListenerSettings, Port
+from shopstream_shared.settings import Brokers, CommaList, ListenerSettings, Port, checked_token
 
 
 def _http_url(value: str) -> str:
@@ -17,6 +18,15 @@ def _http_url(value: str) -> str:
         msg = "is not an address such as http://localhost:8000"
         raise ValueError(msg)
     return value.rstrip("/")
+
+
+def _service(text: str) -> tuple[str, str]:
+    """A service's name and its address without a slash at the end."""
+    name, separator, address = text.partition("=")
+    if not name or not separator:
+        msg = "each service is name=address, such as api=http://127.0.0.1:3000"
+        raise ValueError(msg)
+    return name, _http_url(address)
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -63,6 +73,15 @@ class AnalyticsSettings(ListenerSettings):
     workers: int = Field(1, ge=1, le=16, alias="SHOPSTREAM_ANALYTICS_WORKERS")
     #: What tells this service's workers from those of others in the same consumer groups.
     instance: Instance | None = Field(None, alias="SHOPSTREAM_ANALYTICS_INSTANCE")
+    #: Whose health and metrics the overview shows: name=address.
+    overview_services: CommaList = Field(
+        ("api=http://127.0.0.1:3000", "notifications=http://127.0.0.1:3001"),
+        alias="SHOPSTREAM_OVERVIEW_SERVICES",
+    )
+    #: Where verify leaves its last report.
+    verify_report: Path | None = Field(None, alias="SHOPSTREAM_VERIFY_REPORT")
+    #: Without it the operators' routes are open to whoever reaches the port.
+    admin_token: SecretStr | None = Field(None, alias="SHOPSTREAM_ADMIN_TOKEN")
     #: The named crash point that ends the process; tests only.
     crash_at: CrashPoint | None = Field(None, alias="SHOPSTREAM_CRASH_AT")
 
@@ -73,6 +92,23 @@ class AnalyticsSettings(ListenerSettings):
             return self.instance
         host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
         return f"{host[:100]}-{self.health_port}"
+
+    @property
+    def services(self) -> dict[str, str]:
+        """Base addresses of the other services, by name."""
+        return dict(_service(one) for one in self.overview_services)
+
+    @field_validator("overview_services")
+    @classmethod
+    def _named_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            _service(one)
+        return value
+
+    @field_validator("admin_token")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        return checked_token(value)
 
     @model_validator(mode="after")
     def _tables_differ(self) -> Self:

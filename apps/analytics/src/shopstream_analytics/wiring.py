@@ -3,9 +3,13 @@
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from shopstream_analytics.admin.guard import Guard
+from shopstream_analytics.admin.letters import LetterBox
+from shopstream_analytics.admin.overview import Freshness, Overview
 from shopstream_analytics.aggregates.cache import CachedAggregates
 from shopstream_analytics.aggregates.reader import AggregatesReader
 from shopstream_analytics.aggregates.sink import GROUP
@@ -29,6 +33,11 @@ class Resources:
     supervisor: Supervisor
     broker: BrokerWatch
     registry: CollectorRegistry
+    freshness: Freshness
+    overview: Overview
+    letters: LetterBox
+    verify_report: Path | None
+    guard: Guard
 
 
 @contextlib.asynccontextmanager
@@ -39,6 +48,8 @@ async def open_resources(settings: AnalyticsSettings) -> AsyncIterator[Resources
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     registry.register(WorkerCollector(supervisor))
+    kafka = KafkaConnection(settings.kafka_brokers, settings.kafka_client_id)
+    freshness = Freshness(supervisor.workers)
     async with open_dynamo(settings) as client:
         checkpoints = Checkpoints.of(client, settings.checkpoints_table, GROUP)
         aggregates = AggregatesReader(client, settings.aggregates_table, checkpoints)
@@ -47,6 +58,11 @@ async def open_resources(settings: AnalyticsSettings) -> AsyncIterator[Resources
             cached=CachedAggregates(aggregates),
             recent=RecentReader(client, settings.recent_events_table),
             supervisor=supervisor,
-            broker=BrokerWatch(KafkaConnection(settings.kafka_brokers, settings.kafka_client_id)),
+            broker=BrokerWatch(kafka),
             registry=registry,
+            freshness=freshness,
+            overview=Overview(settings.services, supervisor, freshness, kafka),
+            letters=LetterBox(kafka),
+            verify_report=settings.verify_report,
+            guard=Guard(settings.admin_token),
         )

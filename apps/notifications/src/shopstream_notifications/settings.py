@@ -1,20 +1,15 @@
 """What the stream service reads from the environment, once, at start."""
 
-import re
 from ipaddress import ip_network
 from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
 
 from shopstream_notifications.descriptors import sockets_max
-from shopstream_shared.settings import Brokers, CommaList, ListenerSettings, Port
+from shopstream_shared.settings import Brokers, CommaList, ListenerSettings, Port, checked_token
 
 #: More canaries than this would be a load of their own.
 CANARY_SECONDS_MIN: Final = 0.1
-#: 16 random characters of base64 are 96 bits.
-TOKEN_LENGTH_MIN: Final = 16
-#: What a header can carry as it is.
-TOKEN_TEXT: Final = re.compile(r"[!-~]+")
 #: More than the cores of any machine this is meant for; each reads the whole log.
 WORKERS_MAX: Final = 64
 
@@ -71,12 +66,7 @@ class NotificationsSettings(ListenerSettings):
     @field_validator("admin_token")
     @classmethod
     def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            text = value.get_secret_value()
-            if len(text) < TOKEN_LENGTH_MIN or not TOKEN_TEXT.fullmatch(text):
-                msg = f"at least {TOKEN_LENGTH_MIN} printable ASCII characters, no white space"
-                raise ValueError(msg)
-        return value
+        return checked_token(value)
 
     @field_validator("trusted_proxies")
     @classmethod

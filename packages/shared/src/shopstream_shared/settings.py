@@ -5,11 +5,12 @@ no default. Nothing outside a ``settings.py`` reads the environment.
 """
 
 import os
+import re
 import sys
 from ipaddress import ip_address
 from typing import Annotated, ClassVar, Final, Literal, NoReturn, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -99,6 +100,22 @@ def _comma_list(value: object) -> object:
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+
+
+#: 16 random characters of base64 are 96 bits.
+TOKEN_LENGTH_MIN: Final = 16
+#: What a header can carry as it is.
+TOKEN_TEXT: Final = re.compile(r"[!-~]+")
+
+
+def checked_token(value: SecretStr | None) -> SecretStr | None:
+    """An operator's token that is hard to guess. Raises ValueError, which does not show it."""
+    if value is not None:
+        text = value.get_secret_value()
+        if len(text) < TOKEN_LENGTH_MIN or not TOKEN_TEXT.fullmatch(text):
+            msg = f"at least {TOKEN_LENGTH_MIN} printable ASCII characters, no white space"
+            raise ValueError(msg)
+    return value
 
 
 class ListenerSettings(Settings):

@@ -34,6 +34,8 @@ COMPONENT_VARIABLES: Final = (
 POSTGRES_PORT: Final = 5432
 # Their values never stand in a message.
 _SECRETS: Final = frozenset({"DATABASE_URL", "MINIO_SECRET_KEY"})
+#: In the data folder: what verify found last, also for the operators' routes.
+VERIFY_REPORT: Final = "verify/report.json"
 _LOCAL_HOSTS: Final = frozenset({"localhost", LOOPBACK, "::1"})
 _PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
@@ -194,9 +196,20 @@ class StackSettings(BaseModel):
         filled |= _past_proxies(taken)
         port = "HEALTH_PORT" if service == "analytics" else "PORT"
         own = {port: str(self.port_of(service))}
+        if service == "analytics":
+            defaults |= self._seen_by_analytics()
         if service in CLIENT_IDS:
             own["KAFKA_CLIENT_ID"] = CLIENT_IDS[service]
         return {**taken, **defaults, **filled, **own}
+
+    def _seen_by_analytics(self) -> dict[str, str]:
+        """What its operators' routes show of the others."""
+        others: tuple[Service, ...] = ("api", "notifications")
+        services = (f"{name}=http://{LOOPBACK}:{self.port_of(name)}" for name in others)
+        return {
+            "SHOPSTREAM_OVERVIEW_SERVICES": ",".join(services),
+            "SHOPSTREAM_VERIFY_REPORT": str(self.data / VERIFY_REPORT),
+        }
 
     def component_environ(self, **own: str) -> dict[str, str]:
         """The environment of a component: the bare machine's and its own variables."""

@@ -1,4 +1,4 @@
-"""The application on HEALTH_PORT: read API, health, metrics."""
+"""The application on HEALTH_PORT: read API, operators' routes, health, metrics."""
 
 import functools
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from shopstream_analytics.aggregates.reader import AggregatesReader
 from shopstream_analytics.sink import SinkUnavailable
 from shopstream_analytics.web import problems
+from shopstream_analytics.web.admin import Admin
 from shopstream_analytics.web.operations import describe, router
 from shopstream_analytics.web.routes import Reads
 from shopstream_analytics.wiring import Resources
@@ -23,8 +24,17 @@ def create_app(resources: Resources, cors_origins: Sequence[str]) -> FastAPI:
     app = FastAPIOffline(
         title="Shopstream analytics", version="1", redirect_slashes=False, redoc_url=None
     )
-    app.include_router(router(Reads(resources.cached, resources.recent).operations()))
-    app.router.routes.extend(operations_routes(health(resources), resources.registry))
+    checks = health(resources)
+    reads = Reads(resources.cached, resources.recent)
+    admin = Admin(
+        overview=resources.overview,
+        letters=resources.letters,
+        health=checks,
+        report=resources.verify_report,
+        guard=resources.guard,
+    )
+    app.include_router(router([*reads.operations(), *admin.operations()]))
+    app.router.routes.extend(operations_routes(checks, resources.registry))
     problems.install(app)
     describe(app)
     app.add_middleware(

@@ -32,9 +32,10 @@ HEADERS: Final[Mapping[str, Schema]] = {
         "description": "The file's name; not on JSON.",
         "schema": {"type": "string"},
     },
+    "WWW-Authenticate": {"description": "How to say who you are.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
 }
-_WITH: Final = {"unavailable": "Retry-After"}
+_WITH: Final = {"unavailable": "Retry-After", "unauthenticated": "WWW-Authenticate"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def router(operations: Sequence[Operation]) -> APIRouter:
             tags=[operation.tag],
             response_class=Response,
             responses=_answers(operation),
-            openapi_extra={"parameters": [one.as_openapi() for one in operation.parameters]},
+            openapi_extra=_extra(operation),
         )
         if operation.method == "GET":
             routes.add_api_route(
@@ -118,6 +119,7 @@ def describe(app: FastAPI) -> None:
                     for name, schema in SCHEMAS.items()
                 },
                 "headers": dict(HEADERS),
+                "securitySchemes": {"operator": {"type": "http", "scheme": "bearer"}},
             }
             app.openapi_schema = made
         return app.openapi_schema
@@ -130,6 +132,14 @@ def operations_in(document: Schema) -> Iterator[tuple[str, str, Schema]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield path, method, operation
+
+
+def _extra(operation: Operation) -> Schema:
+    extra: Schema = {"parameters": [one.as_openapi() for one in operation.parameters]}
+    if "unauthenticated" in operation.codes:
+        # Also without: a system without a token asks for none.
+        extra["security"] = [{"operator": []}, {}]
+    return extra
 
 
 def _answers(operation: Operation) -> dict[int | str, dict[str, Any]]:

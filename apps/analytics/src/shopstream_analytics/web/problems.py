@@ -39,6 +39,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("validation_failed", 422, "Mend the parameters that `errors` names."),
         Kind("range_too_large", 422, "Give `from` and `to` closer together, or ask for days."),
         Kind("invalid_cursor", 400, "Take `nextCursor` of the page before, with its parameters."),
+        Kind("unauthenticated", 401, "Send the operator's token as `Authorization: Bearer …`."),
         Kind("not_found", 404, "See the addresses under /docs."),
         Kind("method_not_allowed", 405, "Use a method that the header Allow names."),
         Kind("unavailable", 503, "Try again after the seconds that Retry-After names."),
@@ -46,6 +47,15 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("request_failed", 400, "Mend the request."),
     )
 }
+
+
+class Problem(Exception):
+    """A refusal by its code; headers by name, an underscore for each hyphen."""
+
+    def __init__(self, code: str, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.kind = KINDS[code]
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,10 @@ class InvalidRequest(Exception):
 
 def install(app: FastAPI) -> None:
     """Render every error of the app as a problem, and serve the pages that their types name."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)  # noqa: S101 - its only handler
+        return _problem(request, error.kind.code, str(error), headers=error.headers)
 
     async def invalid(request: Request, error: Exception) -> Response:
         faults = error.faults if isinstance(error, InvalidRequest) else ()
@@ -96,6 +110,7 @@ def install(app: FastAPI) -> None:
         log.error("unexpected", error=type(error).__name__, exc_info=error)
         return _problem(request, "internal_error", "Something went wrong here")
 
+    app.add_exception_handler(Problem, refused)
     app.add_exception_handler(InvalidRequest, invalid)
     app.add_exception_handler(TooManyBuckets, too_large)
     app.add_exception_handler(BadCursor, cursor)

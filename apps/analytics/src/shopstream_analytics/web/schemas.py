@@ -11,6 +11,7 @@ Schema = dict[str, Any]
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _TEXT: Final[Schema] = {"type": "string"}
 _TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+_NUMBER: Final[Schema] = {"type": ["number", "null"]}
 _CURSOR: Final[Schema] = {"type": ["string", "null"]}
 
 
@@ -80,6 +81,75 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Totals": _object(_COUNTERS),
     "RecentEvent": _object(_EVENT),
     "RecentEventPage": _page("RecentEvent"),
+    "Overview": _object(
+        {
+            "at": _TIME,
+            "services": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "name": _TEXT,
+                        "status": {
+                            "type": "string",
+                            "enum": ["healthy", "unhealthy", "unreachable"],
+                        },
+                        "checks": {"type": "object", "description": "As its /health has them."},
+                    }
+                ),
+            },
+            "relay": _object(
+                {
+                    "lagRows": {**_NUMBER, "description": "Rows of the outbox, all shards."},
+                    "lagSeconds": {**_NUMBER, "description": "The age of the oldest row."},
+                    "poisonRows": {**_NUMBER, "description": "Rows that were set aside."},
+                },
+                description="As the API says; null when it does not answer.",
+            ),
+            "groups": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "group": _TEXT,
+                        "state": {"type": ["string", "null"]},
+                        "lag": {
+                            "type": ["integer", "null"],
+                            "minimum": 0,
+                            "description": "Offsets behind the stable end; null when not known.",
+                        },
+                        "freshSeconds": {
+                            **_NUMBER,
+                            "description": "When all there was had last been taken in.",
+                        },
+                    }
+                ),
+            },
+        }
+    ),
+    "DeadLetter": _object(
+        {
+            "topic": _TEXT,
+            "partition": _COUNT,
+            "offset": _COUNT,
+            "key": {"type": ["string", "null"]},
+            "reason": {
+                "type": "string",
+                "enum": ["too_large", "malformed", "unknown_type", "invalid_data"],
+            },
+            "detail": _TEXT,
+            "at": {**_TIME, "description": "When it was set aside."},
+        }
+    ),
+    "DeadLetterPage": _page("DeadLetter"),
+    "VerifyReport": {
+        "type": "object",
+        "properties": {
+            "at": _TIME,
+            "seconds": {"type": "number"},
+            "holds": {"type": "boolean"},
+            "invariants": {"type": "array", "items": {"type": "object"}},
+        },
+        "required": ["at", "holds", "invariants"],
+    },
     "Problem": _object(
         {
             "type": {"type": "string", "format": "uri-reference"},
@@ -128,6 +198,17 @@ _RECENT: Final = {
 }
 
 
+_LETTER: Final = {
+    "topic": "shop.orders",
+    "partition": 1,
+    "offset": 41,
+    "key": "0192f5c4-02b7-7f4e-8d1c-5a9e2c7b4d22",
+    "reason": "unknown_type",
+    "detail": "type 'order.gifted' is not known to this version",
+    "at": "2026-11-21T09:30:01.000000Z",
+}
+
+
 def _page_of(row: object, cursor: str) -> dict[str, object]:
     return {"data": [row], "hasMore": True, "nextCursor": cursor, "prevCursor": None}
 
@@ -139,6 +220,48 @@ EXAMPLES: Final[Mapping[str, object]] = {
     "Totals": _AMOUNTS,
     "RecentEvent": _RECENT,
     "RecentEventPage": _page_of(_RECENT, "WyIyMDI2LTExLTIxVDA5OjMwOjAwLjAwMDAwMFoiXQ"),
+    "Overview": {
+        "at": "2026-11-21T09:31:07.250000Z",
+        "services": [
+            {
+                "name": "api",
+                "status": "healthy",
+                "checks": {
+                    "database": {"status": "healthy", "message": "ok", "responseTimeMs": 1.2}
+                },
+            },
+            {"name": "notifications", "status": "unreachable", "checks": {}},
+        ],
+        "relay": {"lagRows": 0, "lagSeconds": 0, "poisonRows": 0},
+        "groups": [
+            {
+                "group": "analytics-aggregates",
+                "state": "running",
+                "lag": 0,
+                "freshSeconds": 0.4,
+            }
+        ],
+    },
+    "DeadLetter": _LETTER,
+    "DeadLetterPage": _page_of(_LETTER, "eyIwIjoxMn0"),
+    "VerifyReport": {
+        "at": "2026-11-21T09:31:07.250000Z",
+        "seconds": 12.5,
+        "holds": True,
+        "invariants": [
+            {
+                "number": 1,
+                "title": "Every version is on the log once, in order",
+                "status": "holds",
+                "counted": {"events": 4200},
+                "violations": {"lost": 0},
+                "first": [],
+                "unchecked": [],
+            }
+        ],
+        "cut": [],
+        "notes": [],
+    },
     "Problem": {
         "type": "/problems/validation_failed",
         "title": "Unprocessable Entity",

@@ -10,13 +10,13 @@ from rich.table import Table
 
 from shopstream_stack.console import reporting
 from shopstream_stack.demo.target import Target
-from shopstream_stack.settings import StackSettings
+from shopstream_stack.settings import VERIFY_REPORT, StackSettings
 from shopstream_stack.verify.report import Invariant, Report
-from shopstream_stack.verify.run import FOLDER, verify
+from shopstream_stack.verify.run import verify
 
 EXIT_VIOLATED: Final = 1
 #: The last report, in the data directory.
-REPORT: Final = f"{FOLDER}/report.json"
+REPORT: Final = VERIFY_REPORT
 
 _STYLES: Final = {"holds": "[green]holds[/]", "violated": "[bold red]VIOLATED[/]"}
 
