@@ -61,21 +61,16 @@ class Analytics:
 
     @classmethod
     def fresh(cls, components: LocalComponents, logs: Path, **variables: str) -> "Analytics":
-        name = uuid4().hex[:12]
         shared = () if "KAFKA_BROKERS" in variables else ("kafka",)
-        environ = {
-            **components.environ_of(*shared, "dynamodb", "minio"),
-            "RECENT_EVENTS_TABLE_NAME": f"Recent-{name}",
-            "SHOPSTREAM_AGGREGATES_TABLE_NAME": f"Aggregates-{name}",
-            "SHOPSTREAM_CHECKPOINTS_TABLE_NAME": f"Checkpoints-{name}",
-            "ARCHIVE_BUCKET_NAME": f"archive-{name}",
-            "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1",
-            "SHOPSTREAM_KAFKA_SESSION_TIMEOUT_SECONDS": "3",
-            **variables,
-        }
+        environ = {**_environ(components, (*shared, "dynamodb", "minio")), **variables}
         ensure_topics(environ["KAFKA_BROKERS"])
         empty_topics(environ["KAFKA_BROKERS"])
         return cls(components, environ, logs)
+
+    @classmethod
+    def without_log(cls, components: LocalComponents, logs: Path) -> "Analytics":
+        """For sinks that are fed by hand."""
+        return cls(components, _environ(components, ("dynamodb", "minio")), logs)
 
     @contextmanager
     def worker(self, name: str, **variables: str) -> Iterator[Fork]:
@@ -360,6 +355,20 @@ def s3_client(environ: Mapping[str, str]) -> Any:
 def log_folder() -> Path:
     """Where a test's processes write; kept, because it says why a test failed."""
     return Path(tempfile.mkdtemp(prefix="shopstream-analytics-"))
+
+
+def _environ(components: LocalComponents, names: Sequence[str]) -> dict[str, str]:
+    """Tables and a bucket of their own on these components."""
+    name = uuid4().hex[:12]
+    return {
+        **components.environ_of(*names),
+        "RECENT_EVENTS_TABLE_NAME": f"Recent-{name}",
+        "SHOPSTREAM_AGGREGATES_TABLE_NAME": f"Aggregates-{name}",
+        "SHOPSTREAM_CHECKPOINTS_TABLE_NAME": f"Checkpoints-{name}",
+        "ARCHIVE_BUCKET_NAME": f"archive-{name}",
+        "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1",
+        "SHOPSTREAM_KAFKA_SESSION_TIMEOUT_SECONDS": "3",
+    }
 
 
 def _record(message: Any) -> LogRecord:

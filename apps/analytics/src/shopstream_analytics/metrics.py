@@ -8,6 +8,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from shopstream_analytics.progress import FAULTS
+from shopstream_analytics.sink import FAULT_KINDS
 from shopstream_analytics.supervisor import Supervisor, WorkerProcess
 
 _COUNTERS: Final = {
@@ -42,6 +44,7 @@ class WorkerCollector(Collector):
         yield up
         yield starts
         yield from self._counters()
+        yield self._faults()
         yield from self._lags()
 
     def _counters(self) -> Iterator[Metric]:
@@ -50,6 +53,17 @@ class WorkerCollector(Collector):
             for worker, counters in _heard(self.supervisor.workers):
                 family.add_metric([worker], counters.get(name, 0))
             yield family
+
+    def _faults(self) -> Metric:
+        family = CounterMetricFamily(
+            "shopstream_analytics_store_faults",
+            "Tries of calls that the store did not take, by what its answer meant",
+            labels=["worker", "kind"],
+        )
+        for worker, counters in _heard(self.supervisor.workers):
+            for kind in FAULT_KINDS:
+                family.add_metric([worker, kind], counters.get(FAULTS + kind, 0))
+        return family
 
     def _lags(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(

@@ -3,9 +3,14 @@
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from shopstream_analytics.consumer.batch import Batch, Source
+from shopstream_analytics.sink import FaultKind
 from shopstream_shared.logs import get_logger
+
+#: Begins the names of the counters of faults; the kind follows.
+FAULTS: Final = "fault."
 
 log = get_logger(__name__)
 
@@ -38,6 +43,10 @@ class Progress:
 
     def letter(self) -> None:
         self.counters["dead_letters"] += 1
+
+    def store_fault(self, kind: FaultKind) -> None:
+        """A try of a call that the store did not take."""
+        self.counters[FAULTS + kind] += 1
 
     def sink_away(self, source: Source | None, detail: str) -> None:
         """A write (or, without a source, a ping) failed and is to be tried again."""

@@ -15,8 +15,9 @@ from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Record, Source
 from shopstream_analytics.dynamo import as_unavailable
 from shopstream_analytics.events import read_event
+from shopstream_analytics.identity import check_table, ensure_tables
 from shopstream_analytics.sink import LogRange, SinkUnavailable, Topics, check_range
-from shopstream_analytics.tables import checkpoints_table, ensure_table, recent_table
+from shopstream_analytics.tables import recent_table
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.events.codec import DecodedEvent, EventRejected
 
@@ -89,7 +90,7 @@ class PartitionRecent:
                 return
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - jitter, not a secret
             delay *= 2
-        raise SinkUnavailable("dynamodb: throttled")
+        raise SinkUnavailable("dynamodb: throttled: UnprocessedItems", "throttled")
 
 
 @dataclass(slots=True)
@@ -105,8 +106,7 @@ class RecentSink:
     async def prepare(self, topics: Topics) -> None:
         """See Sink.prepare."""
         self.topics = topics
-        await ensure_table(self.client, recent_table(self.table))
-        await ensure_table(self.client, checkpoints_table(self.checkpoints.table))
+        await ensure_tables(self.client, recent_table(self.table), self.checkpoints)
         await self.checkpoints.check_epochs(topics)
 
     async def open(self, source: Source, log: LogRange) -> PartitionRecent:
@@ -127,8 +127,7 @@ class RecentSink:
 
     async def ping(self) -> None:
         """See Sink.ping."""
-        with as_unavailable("dynamodb"):
-            await self.client.describe_table(TableName=self.table)
+        await check_table(self.client, self.table)
 
 
 def _items(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -6,14 +6,31 @@ for operators. Every `write` may be repeated with the same batch: the sink makes
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Literal, Protocol, get_args
 
 from shopstream_analytics.consumer.batch import Batch, Source
+
+#: What a store's answer meant (ADR 0034); all but the last are worth the same call again.
+FaultKind = Literal[
+    "unreachable",
+    "failing",
+    "throttled",
+    "conflict",
+    "credentials",
+    "missing",
+    "unknown",
+    "refused",
+]
+FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 
 
 class SinkUnavailable(Exception):
     """The store cannot be written now. The same call is repeated after a pause, without bound:
     an outage stops a sink, never ends it."""
+
+    def __init__(self, detail: str, kind: FaultKind = "unreachable") -> None:
+        super().__init__(detail)
+        self.kind = kind
 
 
 class Halted(Exception):
@@ -32,6 +49,18 @@ class OffsetOutOfRange(Halted):
     """The log no longer holds what the sink needs next (protocol rule 19)."""
 
     reason = "offset_out_of_range"
+
+
+class StoreRefused(Halted):
+    """The store will never accept our request: a fault of ours, which no repetition mends."""
+
+    reason = "store_refused"
+
+
+class StoreLost(Halted):
+    """What a checkpoint says is stored is gone: the table or bucket was deleted or made again."""
+
+    reason = "store_lost"
 
 
 @dataclass(frozen=True, slots=True)

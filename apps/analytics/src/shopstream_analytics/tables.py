@@ -72,7 +72,7 @@ def recent_table(name: str) -> Table:
 async def ensure_table(client: "DynamoDBClient", table: Table) -> None:
     """Make the table unless it is there. Raises SinkUnavailable, also while it is being made."""
     with as_unavailable("dynamodb"):
-        description = await _describe(client, table.name)
+        description = await describe_table(client, table.name)
         if description is None:
             try:
                 await client.create_table(**table.definition())
@@ -80,13 +80,14 @@ async def ensure_table(client: "DynamoDBClient", table: Table) -> None:
                 # Another worker was faster.
                 if error_code(error) != "ResourceInUseException":
                     raise
-            description = await _describe(client, table.name) or {}
+            description = await describe_table(client, table.name) or {}
         _check(table, description)
         if table.ttl is not None:
             await _ensure_ttl(client, table.name, table.ttl)
 
 
-async def _describe(client: "DynamoDBClient", name: str) -> dict[str, Any] | None:
+async def describe_table(client: "DynamoDBClient", name: str) -> dict[str, Any] | None:
+    """What DynamoDB says of the table, None when there is none. Raises what botocore raises."""
     try:
         answer = await client.describe_table(TableName=name)
     except ClientError as error:

@@ -13,10 +13,10 @@ from shopstream_analytics.aggregates.merge import AggregateStore, merge
 from shopstream_analytics.aggregates.store import DynamoAggregates
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Record, Source
-from shopstream_analytics.dynamo import as_unavailable
 from shopstream_analytics.events import DecodedEvent, EventRejected, read_event
+from shopstream_analytics.identity import check_table, ensure_tables
 from shopstream_analytics.sink import LogRange, Topics, check_range
-from shopstream_analytics.tables import aggregates_table, checkpoints_table, ensure_table
+from shopstream_analytics.tables import aggregates_table
 from shopstream_shared.crash import CrashPoints
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ class AggregatesSink:
     async def prepare(self, topics: Topics) -> None:
         """See Sink.prepare."""
         self.topics = topics
-        await ensure_table(self.client, aggregates_table(self.table))
-        await ensure_table(self.client, checkpoints_table(self.checkpoints.table))
+        await ensure_tables(self.client, aggregates_table(self.table), self.checkpoints)
         await self.checkpoints.check_epochs(topics)
 
     async def open(self, source: Source, log: LogRange) -> PartitionAggregates:
@@ -125,5 +124,4 @@ class AggregatesSink:
 
     async def ping(self) -> None:
         """See Sink.ping."""
-        with as_unavailable("dynamodb"):
-            await self.client.describe_table(TableName=self.table)
+        await check_table(self.client, self.table)

@@ -16,7 +16,7 @@ from shopstream_analytics.archive.chain import ChainStore, Hint, Link, object_ke
 from shopstream_analytics.archive.file import OpenFile
 from shopstream_analytics.archive.line import LineMaker
 from shopstream_analytics.consumer.batch import Batch, Record, Source
-from shopstream_analytics.sink import LogRange, TopicRecreated, Topics, check_range
+from shopstream_analytics.sink import LogRange, StoreLost, TopicRecreated, Topics, check_range
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.logs import get_logger
 
@@ -211,6 +211,8 @@ class ArchiveSink:
     crash: CrashPoints
     topics: Topics
     _held: Held = field(init=False)
+    #: Whose hint has been seen: it is never deleted, so without it the bucket is another one.
+    _seen: set[Source] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._held = Held(self.rotation.held_bytes)
@@ -244,6 +246,13 @@ class ArchiveSink:
 
     async def _hint(self, source: Source) -> Hint | None:
         hint = await self.store.read_hint(source)
+        if hint is None and source in self._seen:
+            raise StoreLost(
+                f"archive: the hint of {source} is gone, and with it perhaps the chain; "
+                "see `What fails` in docs/analytics.md"
+            )
+        if hint is not None:
+            self._seen.add(source)
         topic_id = self.topics[source.topic].id
         if hint is not None and hint.topic_id != topic_id:
             raise TopicRecreated(f"{source.topic} has id {topic_id}; the archive, {hint.topic_id}")

@@ -2,7 +2,7 @@
 
 Protocol rule 23: a PUT carries ``If-None-Match: *`` through botocore; the minio library would turn
 that header into metadata and overwrite in silence. On 412 the object that is there decides. 409,
-5xx and time-outs say nothing: the same PUT comes again.
+5xx and time-outs say nothing: the same PUT comes again. What each answer means: `faults`.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import urllib3
 from botocore.exceptions import ClientError
 from minio import Minio
 from minio.commonconfig import ENABLED, Filter
-from minio.error import MinioException, S3Error
+from minio.error import MinioException, S3Error, ServerError
 from minio.lifecycleconfig import (
     AbortIncompleteMultipartUpload,
     LifecycleConfig,
@@ -29,10 +29,20 @@ from minio.versioningconfig import VersioningConfig
 from urllib3.exceptions import HTTPError
 
 from shopstream_analytics.archive.chain import HINT_PREFIX, Hint, Link, hint_key
+from shopstream_analytics.calls import TRY_SECONDS_MAX
 from shopstream_analytics.consumer.batch import Source
-from shopstream_analytics.dynamo import as_unavailable, client_config, error_code
+from shopstream_analytics.dynamo import (
+    OnFault,
+    as_unavailable,
+    client_config,
+    count_faults,
+    error_code,
+    fault,
+    ignore_fault,
+)
+from shopstream_analytics.faults import kind_of_code
 from shopstream_analytics.settings import AnalyticsSettings
-from shopstream_analytics.sink import SinkUnavailable
+from shopstream_analytics.sink import FaultKind, StoreLost
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -73,20 +83,27 @@ class S3Chain:
             else:
                 return None
             answer = await self.client.head_object(Bucket=self.bucket, Key=key)
-        return Link.of(answer["Metadata"])
+        try:
+            return Link.of(answer["Metadata"])
+        except (KeyError, ValueError) as error:
+            raise StoreLost(f"archive: {key} is there, but no object of a chain") from error
 
     async def read_hint(self, source: Source) -> Hint | None:
         """See ChainStore.read_hint."""
+        key = hint_key(source)
         with as_unavailable("archive"):
             try:
-                answer = await self.client.get_object(Bucket=self.bucket, Key=hint_key(source))
-                async with answer["Body"] as stream:
+                answer = await self.client.get_object(Bucket=self.bucket, Key=key)
+                async with asyncio.timeout(TRY_SECONDS_MAX), answer["Body"] as stream:
                     body = await stream.read()
             except ClientError as error:
                 if error_code(error) not in _MISSING:
                     raise
                 return None
-        return msgspec.json.decode(body, type=Hint)
+        try:
+            return msgspec.json.decode(body, type=Hint)
+        except msgspec.MsgspecError as error:
+            raise StoreLost(f"archive: {key} is no hint of ours: {error}") from error
 
     async def write_hint(self, source: Source, hint: Hint) -> None:
         """See ChainStore.write_hint."""
@@ -100,8 +117,13 @@ class S3Chain:
 
 
 @contextlib.asynccontextmanager
-async def open_chain(settings: AnalyticsSettings) -> AsyncIterator[S3Chain]:
-    """The bucket for the span of the context; nothing is connected before the first call."""
+async def open_chain(
+    settings: AnalyticsSettings, on_fault: OnFault = ignore_fault
+) -> AsyncIterator[S3Chain]:
+    """The bucket for the span of the context; nothing is connected before the first call.
+
+    ``on_fault``: as of `open_dynamo`.
+    """
     session = aioboto3.Session(
         aws_access_key_id=settings.minio_access_key.get_secret_value(),
         aws_secret_access_key=settings.minio_secret_key.get_secret_value(),
@@ -110,6 +132,7 @@ async def open_chain(settings: AnalyticsSettings) -> AsyncIterator[S3Chain]:
     async with session.client(
         "s3", endpoint_url=settings.minio_endpoint, config=client_config()
     ) as client:
+        count_faults(client, on_fault)
         yield S3Chain(client, settings.archive_bucket)
 
 
@@ -124,10 +147,11 @@ class BucketAtMinio:
 
     client: Minio
     bucket: str
+    on_fault: OnFault = ignore_fault
     _complete: bool = False
 
     @classmethod
-    def of(cls, settings: AnalyticsSettings) -> "BucketAtMinio":
+    def of(cls, settings: AnalyticsSettings, on_fault: OnFault = ignore_fault) -> "BucketAtMinio":
         address = urlsplit(settings.minio_endpoint)
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
@@ -141,23 +165,32 @@ class BucketAtMinio:
             region=settings.aws_region,
             http_client=pool,
         )
-        return cls(client, settings.archive_bucket)
+        return cls(client, settings.archive_bucket, on_fault)
 
     async def __call__(self) -> None:
-        """See BucketSetUp."""
-        await asyncio.to_thread(self._ensure)
+        """See BucketSetUp. Raises StoreLost when the bucket was there before and is not now."""
+        try:
+            await asyncio.to_thread(self._ensure)
+        except (MinioException, HTTPError, OSError) as error:
+            kind = _kind(error)
+            self.on_fault(kind)
+            raise fault("archive", kind, _name(error), str(error)) from error
+        except ValueError as error:
+            # The library's own check of names.
+            raise fault("archive", "refused", "ValueError", str(error)) from error
 
     def _ensure(self) -> None:
-        try:
-            if not self.client.bucket_exists(self.bucket):
-                self.client.make_bucket(self.bucket)
-                self._complete = False
-            if not self._complete:
-                self.client.set_bucket_versioning(self.bucket, VersioningConfig(ENABLED))
-                self._set_lifecycle()
-                self._complete = True
-        except (MinioException, HTTPError, OSError) as error:
-            raise SinkUnavailable(f"archive: {_name(error)}") from error
+        if not self.client.bucket_exists(self.bucket):
+            if self._complete:
+                raise StoreLost(
+                    f"archive: the bucket {self.bucket} was deleted; "
+                    "see `What fails` in docs/analytics.md"
+                )
+            self.client.make_bucket(self.bucket)
+        if not self._complete:
+            self.client.set_bucket_versioning(self.bucket, VersioningConfig(ENABLED))
+            self._set_lifecycle()
+            self._complete = True
 
     def _set_lifecycle(self) -> None:
         if self.client.get_bucket_lifecycle(self.bucket) is not None:
@@ -191,6 +224,14 @@ def _uploads_rule() -> Rule:
             days_after_initiation=ABORT_UPLOADS_DAYS
         ),
     )
+
+
+def _kind(error: Exception) -> FaultKind:
+    if isinstance(error, S3Error):
+        return kind_of_code(str(error.code), error.response.status)
+    if isinstance(error, ServerError):
+        return kind_of_code("", error.status_code)
+    return "unreachable"
 
 
 def _name(error: Exception) -> str:

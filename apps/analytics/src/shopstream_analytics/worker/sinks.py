@@ -40,10 +40,10 @@ async def open_sink(
     """The sink for the span of the context; nothing is connected before its first call."""
     if name == "archive":
         # Its own client and nothing of DynamoDB: the sinks do not depend on each other.
-        async with open_chain(settings) as chain:
-            yield _archive(settings, chain)
+        async with open_chain(settings, progress.store_fault) as chain:
+            yield _archive(settings, chain, progress)
         return
-    async with open_dynamo(settings) as client:
+    async with open_dynamo(settings, progress.store_fault) as client:
         checkpoints = Checkpoints.of(client, settings.checkpoints_table, group_of(name))
         if name == "recent":
             yield RecentSink(
@@ -64,10 +64,10 @@ async def open_sink(
             )
 
 
-def _archive(settings: AnalyticsSettings, chain: S3Chain) -> ArchiveSink:
+def _archive(settings: AnalyticsSettings, chain: S3Chain, progress: Progress) -> ArchiveSink:
     return ArchiveSink(
         store=chain,
-        set_up=BucketAtMinio.of(settings),
+        set_up=BucketAtMinio.of(settings, progress.store_fault),
         rotation=Rotation(
             bytes=settings.archive_file_bytes,
             records=settings.archive_file_records,

@@ -1,0 +1,90 @@
+"""Whether a table is still the one that the checkpoints speak of.
+
+A checkpoint says what is stored. Over a table that was deleted and made again it would be a lie,
+and every number read from there would be wrong without a sign. So each consumer notes the id of its
+table beside its checkpoints; a table that is gone, or another one under the same name, is StoreLost
+(ADR 0034). Without a note, which is how every table begins, the table is made and noted.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from shopstream_analytics.checkpoints import Checkpoints
+from shopstream_analytics.dynamo import as_unavailable, error_code
+from shopstream_analytics.sink import StoreLost
+from shopstream_analytics.tables import Table, checkpoints_table, describe_table, ensure_table
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+
+async def ensure_tables(client: "DynamoDBClient", table: Table, checkpoints: Checkpoints) -> None:
+    """Make the table of a consumer and that of its checkpoints unless they are there.
+
+    Raises StoreLost when the consumer's own table was there and is not any more; SinkUnavailable.
+    """
+    await ensure_table(client, checkpoints_table(checkpoints.table))
+    noted = await _noted(client, table.name, checkpoints)
+    if noted is not None:
+        with as_unavailable("dynamodb"):
+            found = identity_of(await describe_table(client, table.name))
+        if found != noted:
+            raise lost(table.name, "was deleted" if found is None else "was made again")
+    await ensure_table(client, table)
+    if noted is None:
+        await _note(client, table.name, checkpoints)
+
+
+async def check_table(client: "DynamoDBClient", name: str) -> None:
+    """See that a table that has been prepared is there. Raises StoreLost or SinkUnavailable."""
+    with as_unavailable("dynamodb"):
+        description = await describe_table(client, name)
+    if description is None:
+        raise lost(name, "was deleted")
+
+
+def identity_of(description: dict[str, Any] | None) -> str | None:
+    """The table's id, or where the store gives none (DynamoDB Local) when it was made."""
+    if description is None:
+        return None
+    return str(description.get("TableId") or description["CreationDateTime"].isoformat())
+
+
+def lost(name: str, what: str) -> StoreLost:
+    """The error, with its remedy."""
+    return StoreLost(
+        f"dynamodb: the table {name} {what}, and with it what the checkpoints say is stored; "
+        "see `What fails` in docs/analytics.md"
+    )
+
+
+async def _noted(client: "DynamoDBClient", name: str, checkpoints: Checkpoints) -> str | None:
+    with as_unavailable("dynamodb"):
+        answer = await client.get_item(
+            TableName=checkpoints.table, Key=_key(name, checkpoints), ConsistentRead=True
+        )
+    item = answer.get("Item")
+    return None if item is None else item["tableId"]["S"]
+
+
+async def _note(client: "DynamoDBClient", name: str, checkpoints: Checkpoints) -> None:
+    with as_unavailable("dynamodb"):
+        identity = identity_of(await describe_table(client, name))
+        if identity is None:
+            raise lost(name, "was deleted")
+        try:
+            await client.put_item(
+                TableName=checkpoints.table,
+                Item={**_key(name, checkpoints), "tableId": {"S": identity}},
+                ConditionExpression="attribute_not_exists(pk) OR tableId = :id",
+                ExpressionAttributeValues={":id": {"S": identity}},
+            )
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+            raise lost(name, "was made again") from error
+
+
+def _key(name: str, checkpoints: Checkpoints) -> dict[str, Any]:
+    return {"pk": {"S": f"{checkpoints.consumer}#table#{name}"}}
