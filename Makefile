@@ -7,7 +7,7 @@ BIN := .venv/bin
 WEB := apps/web
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q
 
-.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay bench-sse chaos simulate web-check web-test
+.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay bench-sse bench-analytics chaos simulate web-check web-test
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,7 @@ lock: ## rewrite requirements.lock and those of the images from pyproject.toml (
 	$(COMPILE) pyproject.toml --all-extras --group dev -o requirements.lock
 	@for app in api notifications analytics; do \
 		$(COMPILE) pyproject.toml --extra $$app --constraint requirements.lock -o requirements/$$app.lock; done
+	@echo 'quixstreams[s3]==3.28.1' | $(COMPILE) - -o requirements/bench-quix.lock
 	@echo hatchling | $(COMPILE) - --constraint requirements.lock -o requirements/build.lock
 
 demo: setup ## start everything, drive it for real, show what arrived where
@@ -58,7 +59,7 @@ FAULTS ?=
 chaos: setup ## kill, stop and cut off under load, on a system of its own, then verify; MINUTES, SEED, FAULTS
 	@$(BIN)/shopstream chaos --minutes $(MINUTES) --seed $(SEED) --faults "$(FAULTS)"
 
-bench: bench-api bench-relay bench-sse ## all benchmarks
+bench: bench-api bench-relay bench-sse bench-analytics ## all benchmarks
 
 bench-api: setup ## the API against pgbench, on a system of its own; some ten minutes
 	@$(BIN)/shopstream bench-api
@@ -68,6 +69,9 @@ bench-relay: setup ## the relay against a loop without transactions, on a system
 
 bench-sse: setup ## the event stream beside a stock server, on a system of its own; some ten minutes
 	@$(BIN)/shopstream bench-sse
+
+bench-analytics: setup ## the workers beside bare loops and Quix Streams, on a system of its own; a quarter of an hour
+	@$(BIN)/shopstream bench-analytics
 
 SCHEDULES ?= 10000
 simulate: .venv/.ready ## the relay under seeded schedules of faults; SCHEDULES, SEED

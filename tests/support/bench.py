@@ -12,7 +12,9 @@ COMMAND_SECONDS_MAX: Final = 400
 
 
 def run_quick(
-    name: Literal["bench-api", "bench-relay", "bench-sse"], data: Path, figures: Path
+    name: Literal["bench-api", "bench-relay", "bench-sse", "bench-analytics"],
+    data: Path,
+    figures: Path,
 ) -> None:
     """Run it on a data folder of its own; its exit code must be 0."""
     done = subprocess.run(

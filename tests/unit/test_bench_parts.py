@@ -128,7 +128,7 @@ def test_markdown_is_a_page_of_its_own_where_there_are_no_marks(tmp_path: Path) 
     assert page.read_text().startswith("| what |")
 
 
-@pytest.mark.parametrize("command", ["bench-api", "bench-relay", "bench-sse"])
+@pytest.mark.parametrize("command", ["bench-api", "bench-relay", "bench-sse", "bench-analytics"])
 def test_the_documentation_has_the_marks(command: str) -> None:
     text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     begin, end = report.MARK_BEGIN.format(command), report.MARK_END.format(command)

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from shopstream_stack import tools
 from shopstream_stack.console import Reporter
 from shopstream_stack.errors import StackError
 from shopstream_stack.process import group_of
+from shopstream_stack.settings import project_root
 
 # The last version of MinIO's module; the module has no semantic tags.
 MINIO_VERSION: Final = "v0.0.0-20260212201848-7aac2a2c5b7c"
@@ -31,6 +33,7 @@ _HERE: Final = Path(__file__).parent
 POM: Final = _HERE / "jars" / "pom.xml"
 ADMIN_PAGE: Final = _HERE / "admin_page"
 LOAD: Final = _HERE / "bench" / "load"
+QUIX_LOCK: Final = project_root() / "requirements" / "bench-quix.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,11 @@ class Cache:
     def load(self) -> Path:
         """The load generator's binary."""
         return self.root / f"load-{_digest(*sorted(LOAD.iterdir()))}" / "load"
+
+    @property
+    def quix(self) -> Path:
+        """The Python of the environment in which Quix Streams is installed."""
+        return self.root / f"quix-{_digest(QUIX_LOCK)}" / "bin" / "python"
 
     def ensure_jars(self, profile: str, title: str, reporter: Reporter) -> Path:
         """Fetch the jars of one profile by Maven unless they are here."""
@@ -105,6 +113,22 @@ class Cache:
 
         self._ensure(self.load.parent, build, "Building the load generator (once)", reporter)
         return self.load
+
+    def ensure_quix(self, reporter: Reporter) -> Path:
+        """Install Quix Streams, a peer of a benchmark, by its locked packages unless it is here.
+
+        In an environment of its own: what it needs is not ours.
+        """
+
+        def build(target: Path) -> None:
+            self._run([sys.executable, "-m", "venv", str(target)], "make an environment")
+            argv = [str(target / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+            argv += ["--disable-pip-version-check", "--require-hashes", "-r", str(QUIX_LOCK)]
+            self._run(argv, "install Quix Streams")
+
+        title = "Installing Quix Streams (once)"
+        self._ensure(self.quix.parent.parent, build, title, reporter)
+        return self.quix
 
     def _ensure(
         self, target: Path, build: Callable[[Path], None], title: str, reporter: Reporter

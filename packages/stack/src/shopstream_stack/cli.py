@@ -213,8 +213,19 @@ def bench_sse(
     _bench("bench_sse", quick=quick, json=json, markdown=markdown)
 
 
+@app.command("bench-analytics")
+def bench_analytics(
+    *,
+    quick: Quick = False,
+    json: Figures = None,
+    markdown: Table = None,
+) -> None:
+    """Measure the analytics workers beside their floors; exit 0 if every bar is reached."""
+    _bench("bench_analytics", quick=quick, json=json, markdown=markdown)
+
+
 def _bench(
-    name: Literal["bench_api", "bench_relay", "bench_sse"],
+    name: Literal["bench_api", "bench_relay", "bench_sse", "bench_analytics"],
     *,
     quick: bool,
     json: Path | None,
@@ -227,6 +238,7 @@ def _bench(
         "bench_api": command.bench_api,
         "bench_relay": command.bench_relay,
         "bench_sse": command.bench_sse,
+        "bench_analytics": command.bench_analytics,
     }[name]
     # The relay's own part, and the stream's, are small beside the broker's: they wait until that
     # is at its best.

@@ -16,6 +16,10 @@ from rich.console import Console
 
 from shopstream_shared.clock import SystemClock, format_time
 from shopstream_stack.bench import report
+from shopstream_stack.bench.analytics.bench import Bench
+from shopstream_stack.bench.analytics.place import AnalyticsPlace, running_analytics
+from shopstream_stack.bench.analytics.plan import ANALYTICS_FULL, ANALYTICS_QUICK
+from shopstream_stack.bench.analytics.rows import measure_analytics
 from shopstream_stack.bench.catalog import (
     fill_catalog,
     measure_pages,
@@ -79,6 +83,21 @@ def bench_sse(
         StreamBench(place, ports, plan, results).run()
 
     bench = Benchmark("bench-sse", "The event stream", measure_streams, running_streams)
+    return bench.run(system, ports, console, output, judged=plan.judged)
+
+
+def bench_analytics(
+    system: System, ports: PortReservations, console: Console, output: Output, *, quick: bool
+) -> int:
+    """The exit code, as of `bench_api`."""
+    plan = ANALYTICS_QUICK if quick else ANALYTICS_FULL
+
+    def measure_workers(place: AnalyticsPlace, results: Results) -> None:
+        measure_analytics(Bench(place, ports, plan, results))
+
+    bench = Benchmark(
+        "bench-analytics", "The analytics workers", measure_workers, running_analytics
+    )
     return bench.run(system, ports, console, output, judged=plan.judged)
 
 

@@ -37,7 +37,7 @@ def bench_settings(
     """
     taken = (*COMPONENT_VARIABLES, "SHOPSTREAM_CACHE_DIR")
     machine = {name: settings.environ[name] for name in taken if name in settings.environ}
-    names = ("API", "KAFKA", "NOTIFICATIONS", "POSTGRES")
+    names = ("API", "KAFKA", "NOTIFICATIONS", "POSTGRES", "DYNAMODB", "MINIO", "MINIO_CONSOLE")
     return StackSettings.load(
         {
             **machine,

@@ -24,7 +24,12 @@ _COLUMNS: Final = (
     ("ratio", "ratio", ".2f"),
 )
 #: Such that only some benchmarks have.
-_FURTHER: Final = (("kib", "KiB each", ".1f"), ("seconds", "s", ".1f"))
+_FURTHER: Final = (
+    ("perCore", "a core's second", ",.0f"),
+    ("mib", "MiB", ".0f"),
+    ("kib", "KiB each", ".1f"),
+    ("seconds", "s", ".1f"),
+)
 Columns = Sequence[tuple[str, str, str]]
 
 

@@ -1,9 +1,7 @@
 """Kafka and the stream service alone, a single worker on one core where there are more."""
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from shopstream_shared.kafka import KafkaConnection, answer
 from shopstream_shared.topic_admin import ensure_topics, shapes
 from shopstream_shared.topics import STREAM_TOPICS, load_topics
+from shopstream_stack.bench.cores import own_cores, pin
 from shopstream_stack.bench.waiting import wait_until
 from shopstream_stack.kit.generator import Generator, Profile, StreamGroup, StreamSpec, generating
 from shopstream_stack.ports import LOOPBACK, PortReservations
@@ -149,18 +148,6 @@ class StreamPlace:
         self.partitions = partitions
 
 
-def pin(pid: int, cores: AbstractSet[int]) -> None:
-    """Keep a process, all its threads and all its children on these cores, where that exists."""
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            for thread in one.threads():
-                with suppress(ProcessLookupError):
-                    os.sched_setaffinity(thread.id, cores)
-
-
 @contextmanager
 def running_streams(system: System, ports: PortReservations) -> Iterator[StreamPlace]:
     """Start the broker on an empty folder; at the end nothing of it is left."""
@@ -170,15 +157,9 @@ def running_streams(system: System, ports: PortReservations) -> Iterator[StreamP
     system.settings.data.mkdir(parents=True)
     try:
         system.start("kafka")
-        yield StreamPlace(system, load, sorted(_own_cores()))
+        yield StreamPlace(system, load, own_cores())
     finally:
         _forget(system)
-
-
-def _own_cores() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return set(os.sched_getaffinity(0))
-    return {0}
 
 
 def _forget(system: System) -> None:
