@@ -88,10 +88,11 @@ fmt: .venv/.ready ## apply the format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-schemas: .venv/.ready ## write the event schemas, the AsyncAPI and the OpenAPI documents anew
+schemas: .venv/.ready ## write the event schemas, the AsyncAPI and OpenAPI documents and the metrics page anew
 	@$(BIN)/python -m shopstream_shared.events.schemas
 	@$(BIN)/python -m shopstream_api.description
 	@$(BIN)/python -m shopstream_analytics.description
+	@$(BIN)/python -m shopstream_analytics.aggregates.manual
 
 web-test: $(WEB)/node_modules/.ready
 	cd $(WEB) && npm run --silent test

@@ -180,7 +180,8 @@ def test_the_answers_are_what_the_events_add_up_to_whatever_the_form(api: Readin
     shop = Shop(seed=8)
     records = api.feed([one for _ in range(10) for one in shop.order_life()])
     naive = naive_counts(record.value or b"" for record in records)
-    for (dimension, name, granularity, start), counters in naive.items():
+    for key, counters in naive.items():
+        dimension, name, granularity, start = key[:4]
         if dimension != "seller" or granularity != "day":
             continue
         answer = api.get(f"/aggregates/sellers/{name}?granularity=day").json()

@@ -205,38 +205,101 @@ class Shop:
         return event(event_type, body, subject=order_id, seller=seller, at=at, sequence=version)
 
 
-Counts = dict[tuple[str, str, str, str], Counter[str]]
+#: (dimension, id, granularity, bucket start), and for a seller's products the product after it.
+Counts = dict[tuple[str, ...], Counter[str]]
+#: What a bucket of the contract's routes does not show.
+UNSHOWN = ("paidOrders#", "refundedMinor#", "refundedInFull", "lateEvents", "aheadEvents")
 
 
 def naive_counts(values: Iterable[bytes]) -> Counts:
-    """(dimension, id, granularity, bucket start) -> counters, from the contract's words."""
+    """The counters of one partition's events, from the manual's words."""
     counts: Counts = {}
-
-    def add(dimension: str, name: str, time: str, amounts: Mapping[str, int]) -> None:
-        for step, start in (("hour", time[:13] + ":00:00Z"), ("day", time[:10] + "T00:00:00Z")):
-            bucket = counts.setdefault((dimension, name, step, start), Counter())
-            for counter, amount in amounts.items():
-                bucket[counter] += amount
-
-    for value in values:
-        cloud = json.loads(value)
-        kind, data, time = cloud["type"], cloud["data"], cloud["time"]
-        base = {"events": 1, f"byType#{kind}": 1}
-        if not kind.startswith("order."):
-            warning = {
-                "product.low_stock": "lowStockWarnings",
-                "product.out_of_stock": "outOfStock",
-            }
-            whole = {**base, **({warning[kind]: 1} if kind in warning else {})}
-            add("product", cloud["subject"], time, whole)
-        else:
-            whole = {**base, **_order_amounts(kind, data, data["items"], None)}
-            for product in {item["productId"] for item in data["items"]}:
-                share = _order_amounts(kind, data, data["items"], product)
-                add("product", product, time, {**base, **share})
-        add("seller", cloud["sellerid"], time, whole)
-        add("all", "event-types", time, whole)
+    clouds = [json.loads(value) for value in values]
+    late, ahead = naive_times([cloud["time"] for cloud in clouds])
+    for number, cloud in enumerate(clouds):
+        _count_event(counts, cloud, {"lateEvents": 1} if number in late else {})
+    for number in ahead:
+        _add(counts, "all", "event-types", clouds[number]["time"], {"aheadEvents": 1})
     return counts
+
+
+def _count_event(counts: Counts, cloud: Mapping[str, Any], late: Mapping[str, int]) -> None:
+    kind, data, time, seller = cloud["type"], cloud["data"], cloud["time"], cloud["sellerid"]
+    base = {"events": 1, f"byType#{kind}": 1}
+    if kind.startswith("order."):
+        whole = {**base, **_order_amounts(kind, data, data["items"], None), **_settled(kind, data)}
+        for product in {item["productId"] for item in data["items"]}:
+            share = _order_amounts(kind, data, data["items"], product)
+            _add(counts, "product", product, time, {**base, **share})
+            if kind in {"order.created", "order.paid", "order.refunded"}:
+                start = time[:10] + "T00:00:00Z"
+                _into(counts, ("sellerProduct", seller, "day", start, product), share)
+    else:
+        whole = {**base, **_warning(kind)}
+        _add(counts, "product", cloud["subject"], time, whole)
+    _add(counts, "seller", seller, time, {**whole, **late})
+    _add(counts, "all", "event-types", time, {**whole, **late})
+
+
+def _add(counts: Counts, dimension: str, name: str, time: str, amounts: Mapping[str, int]) -> None:
+    _into(counts, (dimension, name, "hour", time[:13] + ":00:00Z"), amounts)
+    _into(counts, (dimension, name, "day", time[:10] + "T00:00:00Z"), amounts)
+
+
+def _into(counts: Counts, key: tuple[str, ...], amounts: Mapping[str, int]) -> None:
+    bucket = counts.setdefault(key, Counter())
+    for counter, amount in amounts.items():
+        bucket[counter] += amount
+
+
+def naive_sums(partitions: Iterable[Iterable[bytes]]) -> Counts:
+    """The counters of several partitions together."""
+    sums: Counts = {}
+    for values in partitions:
+        for key, counters in naive_counts(values).items():
+            _into(sums, key, counters)
+    return sums
+
+
+def naive_times(times: Sequence[str]) -> tuple[set[int], list[int]]:
+    """Which of one partition's events were late, and which ahead, by their places."""
+    moments = [datetime.fromisoformat(time) for time in times]
+    late: set[int] = set()
+    ahead: list[int] = []
+    waiting: list[int] = []
+    now: datetime | None = None
+    for number, moment in enumerate(moments):
+        if now is not None and moment > now + timedelta(hours=1):
+            waiting.append(number)
+            if len(waiting) == 16:
+                first = min(moments[one] for one in waiting)
+                now = max(m for w in waiting if (m := moments[w]) <= first + timedelta(hours=1))
+                waiting = [w for w in waiting if moments[w] > now + timedelta(hours=1)]
+            continue
+        ahead += waiting
+        waiting = []
+        hour = moment.replace(minute=0, second=0, microsecond=0)
+        if now is not None and now >= hour + timedelta(hours=1, minutes=10):
+            late.add(number)
+        now = moment if now is None else max(now, moment)
+    return late, ahead
+
+
+def _warning(kind: str) -> dict[str, int]:
+    names = {"product.low_stock": "lowStockWarnings", "product.out_of_stock": "outOfStock"}
+    return {names[kind]: 1} if kind in names else {}
+
+
+def _settled(kind: str, data: Mapping[str, Any]) -> dict[str, int]:
+    currency = data["currency"]
+    if kind == "order.paid":
+        return {f"paidOrders#{currency}": 1}
+    if kind == "order.refunded":
+        return {
+            f"refundedMinor#{currency}": data["refundAmountMinor"],
+            "refundedInFull": int(data["refundedMinor"] == data["totalMinor"]),
+        }
+    return {}
 
 
 def _order_amounts(

@@ -36,6 +36,8 @@ class Happened:
     amount: int = 0
     currency: str = ""
     units: int = 0
+    refunded: bool = False
+    tardy: bool = False
     event_id: str = ""
     bytes: str = ""
 
@@ -62,8 +64,10 @@ class History:
     waiting: list[Happened] = field(default_factory=list)
     poison: list[Happened] = field(default_factory=list)
     letters: list[tuple[str, int, int]] = field(default_factory=list)
-    #: Order lines: topic, partition, offset, type, time, currency, product, units, revenue.
+    #: Order lines: topic, partition, offset, type, time, seller, currency, product, units, revenue.
     lines: list[tuple[Any, ...]] = field(default_factory=list)
+    #: Events ahead of their time: topic, partition, offset that shows it, time claimed.
+    ahead: list[tuple[Any, ...]] = field(default_factory=list)
     items: dict[str, dict[str, int]] = field(default_factory=dict)
     recent: list[tuple[Any, ...]] = field(default_factory=list)
     sums: list[tuple[str, str, int]] = field(default_factory=list)
@@ -92,9 +96,10 @@ class History:
             yield spool
 
     def _tables(self) -> Iterator[tuple[str, dict[str, str], list[tuple[Any, ...]]]]:
-        yield "log", scan.LOG, [(*_log_row(one), True) for one in self.log]
+        yield "log", scan.LOG, [(*_log_row(one), True, one.tardy) for one in self.log]
         yield "unreadable", scan.UNREADABLE, []
         yield "lines", scan.LINES, [(*line, True) for line in self.lines]
+        yield "ahead", scan.AHEAD, [*self.ahead]
         yield "letters", LETTERS, [*self.letters]
         yield "audit", AUDIT, [_audit_row(one) for one in self.audit]
         yield "versions", VERSIONS, [(*key, count) for key, count in self.versions.items()]
@@ -127,9 +132,9 @@ def healthy() -> History:
     history.versions = {("shop.products", "p"): 2, ("shop.orders", "o"): 3}
     history.versions["shop.inventory", "p"] = 1
     history.lines = [
-        ("shop.orders", 0, 1, "order.created", NOW, "", "p", 2, 0),
-        ("shop.orders", 0, 4, "order.paid", NOW, "USD", "p", 2, 2_000),
-        ("shop.orders", 0, 6, "order.refunded", NOW, "USD", "p", 2, -500),
+        ("shop.orders", 0, 1, "order.created", NOW, "s", "", "p", 2, 0),
+        ("shop.orders", 0, 4, "order.paid", NOW, "s", "USD", "p", 2, 2_000),
+        ("shop.orders", 0, 6, "order.refunded", NOW, "s", "USD", "p", 2, -500),
     ]
     history.sums = [
         ("s", "orders", 1),
@@ -186,7 +191,16 @@ def _items() -> dict[str, dict[str, int]]:
             ("shop.inventory", inventory, 2),
         ):
             for bucket in ("hour#2026-11-21T05:00:00Z", "day#2026-11-21T00:00:00Z"):
-                items[f"{series}#{topic}#0|{bucket}"] = {**item, "upto": upto}
+                settled = {"paidOrders#USD": 1, "refundedMinor#USD": 500} if item is orders else {}
+                more = {} if series == "product#p" else settled
+                items[f"{series}#{topic}#0|{bucket}"] = {**item, **more, "upto": upto}
+    # The md5 of p begins with 8: of eight shards the first.
+    items["sellerProduct#s#0#shop.orders#0|day#2026-11-21T00:00:00Z#p"] = {
+        "orders": 1,
+        "units": 2,
+        "revenueMinor#USD": 1_500,
+        "upto": 6,
+    }
     return items
 
 
@@ -204,6 +218,7 @@ def _log_row(one: Happened) -> tuple[Any, ...]:
         one.amount,
         one.currency,
         one.units,
+        one.refunded,
         one.digest,
     )
 

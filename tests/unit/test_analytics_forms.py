@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from shopstream_analytics.aggregates import cache
 from shopstream_analytics.aggregates.cache import CachedAggregates
-from shopstream_analytics.aggregates.fold import Dimension, Granularity, bucket_start
+from shopstream_analytics.aggregates.fold import Dimension, Granularity
 from shopstream_analytics.aggregates.reader import Series, Window
 from shopstream_analytics.sink import SinkUnavailable
 from shopstream_analytics.web.forms import form_of, matches
@@ -52,6 +52,11 @@ class Items:
 async def ask(cached: CachedAggregates, name: str = "s") -> int:
     found = await cached.read("seller", name, "hour", Window())
     return next(iter(found.buckets.values()))["events"]
+
+
+def bucket_start(moment: datetime, granularity: Granularity) -> str:
+    text = moment.isoformat()
+    return f"{text[:13]}:00:00Z" if granularity == "hour" else f"{text[:10]}T00:00:00Z"
 
 
 def opened(events: int) -> Items:

@@ -14,6 +14,7 @@ from shopstream_stack.verify.spool import Spool
 
 PRICED = Happened("shop.products", 3, "p", 2, "product.price_changed")
 MADE_UP = Happened("shop.products", 7, "p", 3, "product.updated")
+SALES = "sellerProduct#s#0#shop.orders#0|day#2026-11-21T00:00:00Z#p"
 HOUR = "hour#2026-11-21T05:00:00Z"
 
 
@@ -46,7 +47,7 @@ def test_a_healthy_history_holds_and_says_what_was_looked_at(tmp_path: Path) -> 
     rows = judged(healthy(), tmp_path)
     assert {row.status for row in rows.values()} == {"holds"}, rows
     assert rows[1].counted == {"versions": 6, "events": 6}
-    assert rows[4].counted == {"sums": 4, "items": 18, "counters": 72}
+    assert rows[4].counted == {"sums": 4, "items": 19, "counters": 83}
     assert rows[5].counted == {"items": 6}
 
 
@@ -220,9 +221,61 @@ def test_an_item_is_held_against_the_archive_up_to_its_own_offset(tmp_path: Path
     history = healthy()
     history.checkpoint = 5
     for key, item in history.items.items():
-        if "shop.orders" in key and not key.startswith("seller"):
-            item |= {"upto": 4, "events": 2, "byType#order.refunded": 0, "revenueMinor#USD": 2_000}
+        if "shop.orders" in key and not key.startswith("seller#"):
+            item |= {"upto": 4, "revenueMinor#USD": 2_000}
+            if not key.startswith("sellerProduct"):
+                item |= {"events": 2, "byType#order.refunded": 0, "refundedMinor#USD": 0}
     assert judged(history, tmp_path, 4)[4].status == "holds"
+
+
+def came_late(history: History) -> None:
+    history.log.remove(PRICED)
+    history.log.append(replace(PRICED, tardy=True))
+
+
+def was_ahead(history: History) -> None:
+    history.ahead.append(("shop.products", 0, 3, NOW))
+
+
+def paid_back(history: History) -> None:
+    history.log = [replace(one, refunded=one.type == "order.refunded") for one in history.log]
+
+
+@pytest.mark.parametrize(
+    ("happened", "counter", "topic", "series"),
+    [
+        (came_late, "lateEvents", "shop.products", ("seller#s", "all#event-types")),
+        (was_ahead, "aheadEvents", "shop.products", ("all#event-types",)),
+        (paid_back, "refundedInFull", "shop.orders", ("seller#s", "all#event-types")),
+    ],
+)
+def test_what_is_late_ahead_or_paid_back_must_be_counted_by_those_who_keep_it(
+    happened: Callable[[History], None],
+    counter: str,
+    topic: str,
+    series: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    history = healthy()
+    happened(history)
+    row = judged(history, tmp_path, 4)[4]
+    assert row.kinds["differs"] == 2 * len(series), row.violations
+    assert {violation.expected for violation in row.violations} == {f"{counter} 1"}
+    for key, item in history.items.items():
+        if key.startswith(series) and f"#{topic}#" in key:
+            item[counter] = 1
+    assert judged(history, tmp_path / "counted", 4)[4].status == "holds"
+
+
+def test_a_sale_of_a_product_that_is_not_its_seller_s_is_named(tmp_path: Path) -> None:
+    history = healthy()
+    sales = history.items.pop(SALES)
+    history.items[SALES.replace("sellerProduct#s#", "sellerProduct#t#")] = sales
+    row = judged(history, tmp_path, 4)[4]
+    assert {violation.aggregate.split("|")[0] for violation in row.violations} == {
+        "sellerProduct#s#0#shop.orders#0",
+        "sellerProduct#t#0#shop.orders#0",
+    }
 
 
 def forgotten(history: History) -> None:

@@ -8,7 +8,7 @@ its offsets must not be held against the old ones.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -30,6 +30,13 @@ _REFUSED = "ConditionalCheckFailedException"
 
 class CheckpointGap(Exception):
     """The stored position is below the start of what was written: somebody set it back."""
+
+
+class Checkpoint(NamedTuple):
+    """A stored position, and what its consumer noted of it: for aggregates, partition time."""
+
+    next: int
+    time: str | None = None
 
 
 @dataclass(slots=True)
@@ -66,8 +73,15 @@ class Checkpoints:
 
     async def read(self, source: Source, topic_id: str) -> int | None:
         """The stored position. Raises SinkUnavailable."""
+        stored = await self.stored(source, topic_id)
+        return None if stored is None else stored.next
+
+    async def stored(self, source: Source, topic_id: str) -> Checkpoint | None:
+        """The stored position and its note, of one moment. Raises SinkUnavailable."""
         item = await self._get(self._key(source, topic_id))
-        return None if item is None else int(item["next"]["N"])
+        if item is None:
+            return None
+        return Checkpoint(int(item["next"]["N"]), item.get("partitionTime", {}).get("S"))
 
     async def read_many(self, places: Sequence[tuple[Source, str]]) -> tuple[int | None, ...]:
         """Stored positions by (partition, topic id), in their order; None where there is none.
@@ -78,14 +92,16 @@ class Checkpoints:
         items = await self._get_many(keys)
         return tuple(int(items[key]["next"]["N"]) if key in items else None for key in keys)
 
-    async def move(self, source: Source, topic_id: str, *, start: int, to: int) -> None:
-        """Move from `start` to `to`, or see that somebody has.
+    async def move(
+        self, source: Source, topic_id: str, *, start: int, to: int, time: str | None = None
+    ) -> None:
+        """Move from `start` to `to`, or see that somebody has; ``time`` moves with it.
 
         Raises CheckpointGap or SinkUnavailable.
         """
         key = self._key(source, topic_id)
         while True:
-            if await self._move_once(key, start, to):
+            if await self._move_once(key, start, to, time):
                 return
             stored = await self.read(source, topic_id)
             if stored is None or stored < start:
@@ -96,21 +112,23 @@ class Checkpoints:
             # from where it stands is as true; positions only grow, so this ends.
             start = stored
 
-    async def _move_once(self, key: str, start: int, to: int) -> bool:
+    async def _move_once(self, key: str, start: int, to: int, time: str | None) -> bool:
         # Without an item the first writer starts wherever the log does.
         condition = "attribute_not_exists(pk) OR #next = :start"
+        noted = "" if time is None else ", partitionTime = :time"
         with as_unavailable("dynamodb"):
             try:
                 await self.client.update_item(
                     TableName=self.table,
                     Key={"pk": {"S": key}},
-                    UpdateExpression="SET #next = :to, updatedAt = :now",
+                    UpdateExpression="SET #next = :to, updatedAt = :now" + noted,
                     ConditionExpression=condition,
                     ExpressionAttributeNames={"#next": "next"},
                     ExpressionAttributeValues={
                         ":start": {"N": str(start)},
                         ":to": {"N": str(to)},
                         ":now": {"S": format_time(self.clock.now())},
+                        **({} if time is None else {":time": {"S": time}}),
                     },
                 )
             except ClientError as error:

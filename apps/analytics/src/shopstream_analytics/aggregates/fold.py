@@ -1,166 +1,230 @@
-"""From events to counters: a pure function, shared by the worker, verify and rebuild.
+"""From events to totals: a pure function, shared by the worker and by rebuild.
 
-Each event adds to several items: its seller, the products it is about, and all events together,
-each by the UTC hour and day of the event's own time. A counter is a flat name, so that adding up
-is the same for all of them: ``events``, ``byType#order.paid``, ``revenueMinor#USD``.
+Each event adds to several items: its seller, the products it is about, all events together, and,
+where it moves units or money, the seller's products of the day; each by the UTC hour and day of
+the event's own time. What counts where, says `definitions`.
 
-What counts where (the contract's list): ``events`` and ``byType`` every event; ``orders`` and
-``units`` order.created; ``cancelled`` order.cancelled; ``revenueMinor`` + the total at order.paid,
-- the refunded amount at order.refunded, each in the hour of its own event; ``lowStockWarnings``
-product.low_stock; ``outOfStock`` product.out_of_stock.
+Everything is added up once, by hour and series. Days are sums of hours; all events together are
+the sum of all sellers, since each event has one.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
+from shopstream_analytics.aggregates.definitions import (
+    AHEAD,
+    ALL_ID,
+    AMOUNTS,
+    BY_TYPE,
+    EVENTS,
+    GRANULARITIES,
+    LATE,
+    ONES,
+    PLAIN_COUNTERS,
+    SALE_ONES,
+    Dimension,
+    Granularity,
+    Stored,
+)
+from shopstream_analytics.aggregates.timeliness import Marks
 from shopstream_shared.events.codec import DecodedEvent
-from shopstream_shared.events.payloads import Order, OrderItem, OrderRefunded
+from shopstream_shared.events.payloads import Order
 
-Dimension = Literal["seller", "product", "all"]
-Granularity = Literal["hour", "day"]
-
-GRANULARITIES: Final[tuple[Granularity, ...]] = ("hour", "day")
-#: The id of the one series of the dimension ``all``, which answers `/aggregates/event-types`.
-ALL_ID: Final = "event-types"
-BY_TYPE: Final = "byType#"
-REVENUE: Final = "revenueMinor#"
-#: The counters that are plain names, in the order in which the API shows them.
-PLAIN_COUNTERS: Final = ("events", "orders", "units", "cancelled", "lowStockWarnings", "outOfStock")
-
-Delta = Mapping[str, int]
+_BY_TYPE: Final = BY_TYPE.counter
 
 
 class ItemKey(NamedTuple):
-    """One bucket of one series; ``start`` is its beginning, UTC, as ``2026-11-21T05:00:00Z``."""
+    """One bucket of one series; ``start`` is its beginning, UTC, as ``2026-11-21T05:00:00Z``.
+
+    ``member``: of a dimension of two, the second id (the product of a seller).
+    """
 
     dimension: Dimension
     id: str
     granularity: Granularity
     start: str
+    member: str = ""
 
 
-class Contribution(NamedTuple):
-    """What the event at ``offset`` adds to one item."""
+@dataclass(slots=True)
+class Gain:
+    """What an item gains from the events of a round, and the first and last that it is from."""
 
-    offset: int
-    delta: Delta
+    first: int
+    last: int
+    delta: dict[str, int] = field(default_factory=dict)
+
+    def add(self, counter: str, amount: int) -> None:
+        """A counter that was named stays, also at 0."""
+        self.delta[counter] = self.delta.get(counter, 0) + amount
+
+    def take(self, other: "Gain") -> None:
+        """Add another's part."""
+        self.first = min(self.first, other.first)
+        self.last = max(self.last, other.last)
+        for counter, amount in other.delta.items():
+            self.add(counter, amount)
 
 
-Folded = dict[ItemKey, list[Contribution]]
+Events = Iterable[tuple[int, DecodedEvent]]
+Folded = dict[ItemKey, Gain]
+#: Series and hour (``2026-11-21T05``) -> its part of the round.
+_Cells = dict[tuple[str, str], Gain]
+NO_MARKS: Final = Marks()
 
 
-def fold(events: Iterable[tuple[int, DecodedEvent]]) -> Folded:
+def fold(events: Events, marks: Marks = NO_MARKS) -> Folded:
     """What each item gains from these events of one partition, given in offset order."""
-    items: Folded = {}
+    counts = _Counts()
     for offset, event in events:
-        starts = [
-            (granularity, bucket_start(event.time, granularity)) for granularity in GRANULARITIES
-        ]
-        for dimension, series, delta in _deltas(event):
-            for granularity, start in starts:
-                key = ItemKey(dimension, series, granularity, start)
-                items.setdefault(key, []).append(Contribution(offset, delta))
-    return items
+        counts.take(offset, event, late=offset in marks.late)
+    sellers, products = counts.cells(counts.sellers), counts.cells(counts.products)
+    everything = _sum(((ALL_ID, hour), gain) for (_, hour), gain in sellers.items())
+    for offset, claimed in marks.ahead:
+        one = Gain(offset, offset, {AHEAD.counter: 1})
+        _into(everything, (ALL_ID, claimed.isoformat()[:13]), one)
+    return {
+        **_buckets("seller", sellers),
+        **_buckets("product", products),
+        **_buckets("all", everything),
+        **counts.sales,
+    }
 
 
-def total(contributions: Iterable[Contribution]) -> dict[str, int]:
-    """The sum of several contributions to one item. A counter that was named stays, also at 0."""
-    counters: Counter[str] = Counter()
-    for contribution in contributions:
-        for name, amount in contribution.delta.items():
-            counters[name] += amount
-    return dict(counters)
+@dataclass(slots=True)
+class _Counts:
+    """A round on its way: events by series, hour and type; amounts by series and hour."""
+
+    #: (id, hour, type) -> how many, first offset, last offset.
+    sellers: dict[tuple[str, str, str], list[int]] = field(default_factory=dict)
+    products: dict[tuple[str, str, str], list[int]] = field(default_factory=dict)
+    #: (id, hour) -> counter -> amount; the offsets are those of the counts.
+    seller_amounts: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
+    product_amounts: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
+    sales: Folded = field(default_factory=dict)
+
+    def take(self, offset: int, event: DecodedEvent, *, late: bool) -> None:
+        envelope = event.envelope
+        hour = event.time.isoformat()[:13]
+        _count(self.sellers, (envelope.sellerid, hour, envelope.type), offset)
+        if late:
+            _amount(self.seller_amounts, (envelope.sellerid, hour), LATE.counter, 1)
+        payload = event.payload
+        if isinstance(payload, Order):
+            self._take_order(offset, event, payload, hour)
+        else:
+            # Products, their stock and its warnings: the subject is the product.
+            _count(self.products, (envelope.subject, hour, envelope.type), offset)
+
+    def _take_order(self, offset: int, event: DecodedEvent, order: Order, hour: str) -> None:
+        """An order's event counts for every product with a line in it, once."""
+        event_type, seller = event.envelope.type, event.envelope.sellerid
+        products = dict.fromkeys([item.product_id for item in order.items])
+        for product in products:
+            _count(self.products, (product, hour, event_type), offset)
+        for counter in SALE_ONES.get(event_type, ()):
+            for product in products:
+                self._sold(offset, _sale(seller, hour, product), counter, 1)
+        for metric in AMOUNTS.get(event_type, ()):
+            assert metric.whole is not None  # noqa: S101 - that is what AMOUNTS holds
+            counter = _name(metric, order)
+            _amount(self.seller_amounts, (seller, hour), counter, metric.whole(order))
+            if metric.lines is None:
+                continue
+            for item, amount in zip(order.items, metric.lines(order), strict=True):
+                _amount(self.product_amounts, (item.product_id, hour), counter, amount)
+                self._sold(offset, _sale(seller, hour, item.product_id), counter, amount)
+
+    def _sold(self, offset: int, key: ItemKey, counter: str, amount: int) -> None:
+        gain = self.sales.get(key)
+        if gain is None:
+            gain = self.sales[key] = Gain(offset, offset)
+        gain.last = offset
+        gain.add(counter, amount)
+
+    def cells(self, counted: Mapping[tuple[str, str, str], list[int]]) -> _Cells:
+        """Counts and amounts of one dimension together, by series and hour."""
+        amounts = self.seller_amounts if counted is self.sellers else self.product_amounts
+        cells: _Cells = {}
+        for (name, hour, event_type), (count, first, last) in counted.items():
+            delta = {EVENTS.counter: count, _BY_TYPE + event_type: count}
+            delta.update(dict.fromkeys(ONES.get(event_type, ()), count))
+            _into(cells, (name, hour), Gain(first, last, delta))
+        for cell, moved in amounts.items():
+            for counter, amount in moved.items():
+                cells[cell].add(counter, amount)
+        return cells
 
 
-def bucket_start(moment: datetime, granularity: Granularity) -> str:
-    """The beginning of the hour or day that holds the moment (aware, UTC)."""
-    form = "%Y-%m-%dT%H:00:00Z" if granularity == "hour" else "%Y-%m-%dT00:00:00Z"
-    return moment.strftime(form)
-
-
-def _deltas(event: DecodedEvent) -> Iterator[tuple[Dimension, str, Delta]]:
-    whole = _count(event)
-    yield "seller", event.envelope.sellerid, whole
-    yield "all", ALL_ID, whole
-    if isinstance(event.payload, Order):
-        yield from _product_deltas(event, event.payload)
-    else:
-        # Products, their stock and its warnings: the subject is the product.
-        yield "product", event.envelope.subject, whole
-
-
-def _count(event: DecodedEvent) -> Delta:
-    delta = {"events": 1, BY_TYPE + event.type: 1}
-    if isinstance(event.payload, Order):
-        units = sum(item.quantity for item in event.payload.items)
-        _count_order(delta, event, units, _revenue(event))
-    elif event.type == "product.low_stock":
-        delta["lowStockWarnings"] = 1
-    elif event.type == "product.out_of_stock":
-        delta["outOfStock"] = 1
-    return delta
-
-
-def _count_order(
-    delta: dict[str, int], event: DecodedEvent, units: int, revenue: int | None
+def _count(
+    counted: dict[tuple[str, str, str], list[int]], key: tuple[str, str, str], offset: int
 ) -> None:
-    if event.type == "order.created":
-        delta["orders"] = 1
-        delta["units"] = units
-    elif event.type == "order.cancelled":
-        delta["cancelled"] = 1
-    elif revenue is not None and isinstance(event.payload, Order):
-        delta[REVENUE + event.payload.currency] = revenue
+    found = counted.get(key)
+    if found is None:
+        counted[key] = [1, offset, offset]
+    else:
+        found[0] += 1
+        found[2] = offset
 
 
-def _revenue(event: DecodedEvent) -> int | None:
-    """In minor units of the order's currency; None when the event moves no money."""
-    if event.type == "order.paid" and isinstance(event.payload, Order):
-        return event.payload.total_minor
-    if isinstance(event.payload, OrderRefunded):
-        return -event.payload.refund_amount_minor
-    return None
+def _amount(
+    amounts: dict[tuple[str, str], dict[str, int]], cell: tuple[str, str], counter: str, amount: int
+) -> None:
+    moved = amounts.setdefault(cell, {})
+    moved[counter] = moved.get(counter, 0) + amount
 
 
-def _product_deltas(event: DecodedEvent, order: Order) -> Iterator[tuple[Dimension, str, Delta]]:
-    """An order event counts for every product with a line in it."""
-    revenue: Counter[str] = Counter()
-    units: Counter[str] = Counter()
-    moved = _line_revenue(event, order)
-    for position, item in enumerate(order.items):
-        units[item.product_id] += item.quantity
-        if moved is not None:
-            revenue[item.product_id] += moved[position]
-    for product_id, quantity in units.items():
-        delta = {"events": 1, BY_TYPE + event.type: 1}
-        _count_order(delta, event, quantity, None if moved is None else revenue[product_id])
-        yield "product", product_id, delta
+def _sale(seller: str, hour: str, product: str) -> ItemKey:
+    return ItemKey("sellerProduct", seller, "day", f"{hour[:10]}T00:00:00Z", product)
 
 
-def _line_revenue(event: DecodedEvent, order: Order) -> list[int] | None:
-    """What each line gains, in minor units; None when the event moves no money."""
-    if event.type == "order.paid":
-        return [item.total_minor for item in order.items]
-    if isinstance(order, OrderRefunded):
-        after = refund_shares(order.items, order.total_minor, order.refunded_minor)
-        earlier = order.refunded_minor - order.refund_amount_minor
-        before = refund_shares(order.items, order.total_minor, earlier)
-        return [was - now for was, now in zip(before, after, strict=True)]
-    return None
+def _name(metric: Stored, order: Order) -> str:
+    return metric.counter + order.currency if metric.per == "currency" else metric.counter
 
 
-def refund_shares(items: tuple[OrderItem, ...], total_minor: int, refunded: int) -> list[int]:
-    """How the cumulative refund of an order spreads over its lines, in minor units.
+def _sum(parts: Iterable[tuple[tuple[str, str], Gain]]) -> _Cells:
+    cells: _Cells = {}
+    for cell, gain in parts:
+        _into(cells, cell, gain)
+    return cells
 
-    A line's share is its proportion of the total, rounded down; what rounding leaves goes to the
-    first line. So at a full refund every line's share is exactly its own total. Of tax and
-    shipping, which belong to no line, nothing is spread.
-    """
-    if total_minor <= 0:
-        return [0] * len(items)
-    shares = [refunded * item.total_minor // total_minor for item in items]
-    lines_total = sum(item.total_minor for item in items)
-    shares[0] += refunded * lines_total // total_minor - sum(shares)
-    return shares
+
+def _into(cells: _Cells, cell: tuple[str, str], gain: Gain) -> None:
+    found = cells.get(cell)
+    if found is None:
+        # Its own: what it is from may go on growing elsewhere.
+        cells[cell] = Gain(gain.first, gain.last, dict(gain.delta))
+    else:
+        found.take(gain)
+
+
+def _buckets(dimension: Dimension, hours: _Cells) -> Folded:
+    """Hours as items, and the days that they add up to."""
+    days = _sum(((name, hour[:10]), gain) for (name, hour), gain in hours.items())
+    return {
+        **{
+            ItemKey(dimension, name, "hour", f"{hour}:00:00Z"): gain
+            for (name, hour), gain in hours.items()
+        },
+        **{
+            ItemKey(dimension, name, "day", f"{day}T00:00:00Z"): gain
+            for (name, day), gain in days.items()
+        },
+    }
+
+
+__all__ = [
+    "ALL_ID",
+    "GRANULARITIES",
+    "NO_MARKS",
+    "PLAIN_COUNTERS",
+    "Dimension",
+    "Events",
+    "Folded",
+    "Gain",
+    "Granularity",
+    "ItemKey",
+    "Marks",
+    "fold",
+]

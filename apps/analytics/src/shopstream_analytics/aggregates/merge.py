@@ -1,23 +1,30 @@
-"""Merge a batch into items, so that any repetition with any borders changes nothing.
+"""Merge a round into items, so that any repetition with any borders changes nothing.
 
 Protocol rule 20: an item belongs to one source partition and carries ``upto``, the last offset of
 that partition merged into it. An update is conditional: the item is new, or its ``upto`` is below
 the first offset of the update. A refused update tells the item's ``upto``; what is at or below it
 is in the item already, so it is dropped and the rest is tried again. A transaction is only a
-carrier for up to 100 updates. Exactness needs no markers, no plan and no fixed borders; it needs
-that a writer starts at or below the checkpoint, and that the checkpoint moves after the items.
+carrier for up to 100 updates; several are on their way at a time, since no two share an item.
+Exactness needs no markers, no plan and no fixed borders; it needs that a writer starts at or below
+the checkpoint, and that the checkpoint moves after the items.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
 
-from shopstream_analytics.aggregates.fold import Contribution, Delta, Folded, ItemKey, total
+from shopstream_analytics.aggregates.fold import Folded, Gain, ItemKey, fold
+from shopstream_analytics.aggregates.timeliness import Marks
 from shopstream_analytics.consumer.batch import Source
+from shopstream_shared.events.codec import DecodedEvent
+from shopstream_shared.events.payloads import Order
 
 #: DynamoDB's limit of actions in a transaction.
 TRANSACTION_ITEMS_MAX: Final = 100
+#: Carriers of one round at a time; the client's connections bound those of all partitions.
+CARRIERS_MAX: Final = 4
 #: Each try trims at least one item for good, unless somebody else writes this partition at the
 #: same time; then a few more tries settle it, because ``upto`` only grows.
 TRIES_MAX: Final = 1_000
@@ -30,7 +37,7 @@ class ItemUpdate:
     key: ItemKey
     first: int
     last: int
-    delta: Delta
+    delta: Mapping[str, int]
 
 
 class AggregateStore(Protocol):
@@ -49,48 +56,94 @@ class MergeStuck(Exception):
     """An item keeps refusing without saying why: a fault of ours, not of the store."""
 
 
-async def merge(store: AggregateStore, source: Source, folded: Folded) -> None:
-    """Put all contributions into their items. Raises SinkUnavailable; then merge again."""
-    for chunk in _chunks(folded):
-        await _merge_chunk(store, source, chunk)
+@dataclass(slots=True)
+class Round:
+    """The events of one partition that are merged together, and what was found among them."""
+
+    events: Sequence[tuple[int, DecodedEvent]]
+    marks: Marks = field(default_factory=Marks)
+    _touching: dict[tuple[str, str], list[tuple[int, DecodedEvent]]] | None = None
+
+    def fold(self) -> Folded:
+        """What each item gains."""
+        return fold(self.events, self.marks)
+
+    def rest(self, key: ItemKey, upto: int) -> Gain | None:
+        """What an item gains beyond an offset; None when nothing.
+
+        Of its series' events alone: a crash leaves many items to ask for, each in its own place.
+        """
+        events = self._of_series().get(("all", "") if key.dimension == "all" else key[:2], ())
+        beyond = [one for one in events if one[0] > upto]
+        return fold(beyond, self.marks.after(upto)).get(key)
+
+    def _of_series(self) -> dict[tuple[str, str], list[tuple[int, DecodedEvent]]]:
+        if self._touching is None:
+            self._touching = {("all", ""): list(self.events)}
+            for one in self.events:
+                for series in _series_of(one[1]):
+                    self._touching.setdefault(series, []).append(one)
+        return self._touching
+
+
+async def merge(
+    store: AggregateStore,
+    source: Source,
+    round_: Round,
+    *,
+    carrier_items_max: int = TRANSACTION_ITEMS_MAX,
+) -> None:
+    """Put all of a round into its items. Raises SinkUnavailable; then merge again."""
+    chunks = _chunks(round_.fold(), carrier_items_max)
+
+    async def carry() -> None:
+        # All carriers take from the same chunks.
+        for chunk in chunks:
+            await _merge_chunk(store, source, round_, chunk)
+
+    carriers = [asyncio.create_task(carry()) for _ in range(CARRIERS_MAX)]
+    try:
+        await asyncio.gather(*carriers)
+    finally:
+        # One that fails ends the round: the others must not go on beside the next try.
+        for carrier in carriers:
+            carrier.cancel()
+        await asyncio.gather(*carriers, return_exceptions=True)
 
 
 async def _merge_chunk(
-    store: AggregateStore, source: Source, chunk: dict[ItemKey, list[Contribution]]
+    store: AggregateStore, source: Source, round_: Round, chunk: dict[ItemKey, Gain]
 ) -> None:
     for _ in range(TRIES_MAX):
         if not chunk:
             return
-        refused = await store.apply(source, [update_of(key, chunk[key]) for key in chunk])
+        updates = [
+            ItemUpdate(key, gain.first, gain.last, gain.delta) for key, gain in chunk.items()
+        ]
+        refused = await store.apply(source, updates)
         if not refused:
             return
         for key, upto in refused.items():
-            rest = trim(chunk[key], upto)
-            if len(rest) == len(chunk[key]):
+            gain = chunk.pop(key)
+            if upto < gain.first:
                 raise MergeStuck(f"{key} refused at {upto}, below its first event")
-            if rest:
+            if upto < gain.last and (rest := round_.rest(key, upto)) is not None:
                 chunk[key] = rest
-            else:
-                del chunk[key]
     raise MergeStuck(f"{source}: still refused after {TRIES_MAX} tries")
 
 
-def update_of(key: ItemKey, contributions: Sequence[Contribution]) -> ItemUpdate:
-    """The one update that carries these contributions, which are in offset order."""
-    return ItemUpdate(
-        key=key,
-        first=contributions[0].offset,
-        last=contributions[-1].offset,
-        delta=total(contributions),
-    )
+def _series_of(event: DecodedEvent) -> Iterator[tuple[str, str]]:
+    seller = event.envelope.sellerid
+    yield "seller", seller
+    if isinstance(event.payload, Order):
+        yield "sellerProduct", seller
+        for product in {item.product_id for item in event.payload.items}:
+            yield "product", product
+    else:
+        yield "product", event.envelope.subject
 
 
-def trim(contributions: Sequence[Contribution], upto: int) -> list[Contribution]:
-    """Only what comes after ``upto``."""
-    return [contribution for contribution in contributions if contribution.offset > upto]
-
-
-def _chunks(folded: Folded) -> Iterator[dict[ItemKey, list[Contribution]]]:
+def _chunks(folded: Folded, size: int) -> Iterator[dict[ItemKey, Gain]]:
     items = iter(folded.items())
-    while chunk := dict(islice(items, TRANSACTION_ITEMS_MAX)):
+    while chunk := dict(islice(items, size)):
         yield chunk

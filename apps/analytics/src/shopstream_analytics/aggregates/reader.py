@@ -3,24 +3,31 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from shopstream_analytics.aggregates.fold import (
+from shopstream_analytics.aggregates import derived
+from shopstream_analytics.aggregates.definitions import (
     BY_TYPE,
     PLAIN_COUNTERS,
     REVENUE,
     Dimension,
     Granularity,
 )
-from shopstream_analytics.aggregates.keys import partition_key, sort_key
+from shopstream_analytics.aggregates.derived import ProductSales, TopBy, per_key
+from shopstream_analytics.aggregates.keys import (
+    SALES_SHARDS,
+    partition_key,
+    sales_key,
+    sort_key,
+)
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.dynamo import as_unavailable
 from shopstream_analytics.events import KEY_BYTES_MAX
-from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_shared.topics import ORDERS, STREAM_TOPICS
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
@@ -31,6 +38,8 @@ PLACES_SECONDS: Final = 5.0
 QUERIES_IN_FLIGHT_MAX: Final = 16
 #: Of hours with something in them these are 27 months; beyond, days are asked for.
 BUCKETS_MAX: Final = 20_000
+#: Products that a seller may have sold on one day, to be ranked in memory.
+PRODUCTS_MAX: Final = 100_000
 STEPS: Final[Mapping[Granularity, timedelta]] = {
     "hour": timedelta(hours=1),
     "day": timedelta(days=1),
@@ -43,7 +52,7 @@ _MOST: Final = "~"
 
 
 class TooManyBuckets(Exception):
-    """The range holds more buckets than one answer has room for."""
+    """The range holds more buckets, or the day more products, than one answer has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +86,59 @@ class Series:
     granularity: Granularity
     buckets: dict[str, Counter[str]]
 
-    def as_json(self) -> dict[str, object]:
-        """As the contract spells it: `totals` has a bucket's members without `start`."""
+    def totals(self) -> Counter[str]:
+        """All buckets together."""
         totals: Counter[str] = Counter()
         for counters in self.buckets.values():
-            _add(totals, counters)
+            derived.add(totals, counters)
+        return totals
+
+    def as_json(self) -> dict[str, object]:
+        """As the contract spells it: `totals` has a bucket's members without `start`."""
+        return self._json(_counters_json)
+
+    def funnel_json(self) -> dict[str, object]:
+        """How many orders reached each state: `{"start", "orders": {state: count}}` a bucket."""
+        return self._json(lambda counters: {"orders": derived.funnel(counters)})
+
+    def order_values_json(self) -> dict[str, object]:
+        """What paid orders were worth: `{"start", "currencies": {code: {…}}}` a bucket."""
+
+        def shown(counters: Counter[str]) -> dict[str, object]:
+            values = derived.order_values(counters)
+            return {"currencies": {code: value.as_json() for code, value in values.items()}}
+
+        return self._json(shown)
+
+    def timeliness_json(self) -> dict[str, object]:
+        """Late and ahead: `{"start", "events", "lateEvents", "aheadEvents"}` a bucket."""
+        return self._json(lambda counters: {**derived.timeliness(counters).as_json()})
+
+    def _json(self, shown: Callable[[Counter[str]], dict[str, object]]) -> dict[str, object]:
         return {
             "granularity": self.granularity,
             "buckets": [
-                {"start": start, **_counters_json(counters)}
-                for start, counters in self.buckets.items()
+                {"start": start, **shown(counters)} for start, counters in self.buckets.items()
             ],
-            "totals": _counters_json(totals),
+            "totals": shown(self.totals()),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TopProducts:
+    """A seller's best sold products of one UTC day; ``currency`` only where revenue ranks them."""
+
+    day: date
+    by: TopBy
+    currency: str | None
+    products: list[ProductSales]
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "day": self.day.isoformat(),
+            "by": self.by,
+            "currency": self.currency,
+            "products": [product.as_json() for product in self.products],
         }
 
 
@@ -120,13 +170,34 @@ class AggregatesReader:
         first, last = window.bounds(granularity)
         if len(series.encode()) <= KEY_BYTES_MAX and first <= last:
             within = sort_key(granularity, first), sort_key(granularity, last)
-            await asyncio.gather(
-                *(
-                    self._add_from(partition_key(dimension, series, source), within, buckets)
-                    for source, _ in await self._known_places()
-                )
-            )
+            places = await self._known_places()
+            keys = [partition_key(dimension, series, source) for source, _ in places]
+            await self._add_all(keys, within, buckets, BUCKETS_MAX)
         return Series(granularity, dict(sorted(buckets.items())))
+
+    async def top_products(
+        self, seller: str, day: date, by: TopBy, currency: str | None, limit: int
+    ) -> TopProducts:
+        """The greatest first, equal ones by product id; `derived.top` ranks them.
+
+        Reads all that the seller sold that day, since a product's orders lie in all partitions.
+        Raises TooManyBuckets beyond PRODUCTS_MAX, or SinkUnavailable.
+        """
+        sold: dict[str, Counter[str]] = {}
+        start = sort_key("day", f"{day.isoformat()}T00:00:00Z")
+        if len(seller.encode()) <= KEY_BYTES_MAX:
+            keys = [
+                sales_key(seller, shard, source)
+                for source, _ in await self._known_places()
+                if source.topic == ORDERS
+                for shard in range(SALES_SHARDS)
+            ]
+            # After the start comes # and the product; $ is the character after it.
+            await self._add_all(keys, (f"{start}#", f"{start}$"), sold, PRODUCTS_MAX)
+        products = (
+            derived.sales_of(name.split("#", 1)[1], counters) for name, counters in sold.items()
+        )
+        return TopProducts(day, by, currency, derived.top(products, by, currency, limit))
 
     async def version(self) -> Hashable:
         """What moves with everything that is counted. Raises SinkUnavailable."""
@@ -139,10 +210,20 @@ class AggregatesReader:
             answer = await self.client.describe_table(TableName=self.table)
         return str(answer["Table"].get("TableStatus", "unknown"))
 
-    async def _add_from(
-        self, key: str, within: tuple[str, str], buckets: dict[str, Counter[str]]
+    async def _add_all(
+        self,
+        keys: Iterable[str],
+        within: tuple[str, str],
+        buckets: dict[str, Counter[str]],
+        buckets_max: int,
     ) -> None:
-        """Add one source partition's items, page by page, so that none of them is held."""
+        """Add the items of several partition keys; ``buckets`` are by sort key, granularity off."""
+        await asyncio.gather(*(self._add_from(key, within, buckets, buckets_max) for key in keys))
+
+    async def _add_from(
+        self, key: str, within: tuple[str, str], buckets: dict[str, Counter[str]], buckets_max: int
+    ) -> None:
+        """Add one partition key's items, page by page, so that none of them is held."""
         more: dict[str, Any] = {}
         async with self._flights:
             while True:
@@ -160,9 +241,9 @@ class AggregatesReader:
                     )
                 for item in page["Items"]:
                     start = item["sk"]["S"].split("#", 1)[1]
-                    _add(buckets.setdefault(start, Counter()), _counters(item))
-                if len(buckets) > BUCKETS_MAX:
-                    raise TooManyBuckets(f"more than {BUCKETS_MAX} buckets")
+                    derived.add(buckets.setdefault(start, Counter()), _counters(item))
+                if len(buckets) > buckets_max:
+                    raise TooManyBuckets(f"more than {buckets_max} buckets")
                 if "LastEvaluatedKey" not in page:
                     return
                 more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
@@ -195,28 +276,14 @@ def _counters(item: dict[str, Any]) -> dict[str, int]:
     return {name: int(value["N"]) for name, value in item.items() if name not in _KEYS}
 
 
-def _add(total: Counter[str], counters: "dict[str, int] | Counter[str]") -> None:
-    # Not Counter.update, which is the same but reads as a replacement.
-    for name, amount in counters.items():
-        total[name] += amount
-
-
 def _counters_json(counters: Counter[str]) -> dict[str, object]:
     plain = {name: counters[name] for name in PLAIN_COUNTERS}
     return {
         "events": plain.pop("events"),
-        "byType": _named(counters, BY_TYPE),
+        "byType": per_key(counters, BY_TYPE.counter),
         "orders": plain.pop("orders"),
         "units": plain.pop("units"),
         "cancelled": plain.pop("cancelled"),
-        "revenueMinor": _named(counters, REVENUE),
+        "revenueMinor": per_key(counters, REVENUE.counter),
         **plain,
-    }
-
-
-def _named(counters: Counter[str], prefix: str) -> dict[str, int]:
-    return {
-        name.removeprefix(prefix): amount
-        for name, amount in sorted(counters.items())
-        if name.startswith(prefix)
     }

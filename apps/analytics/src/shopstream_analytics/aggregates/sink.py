@@ -5,12 +5,12 @@ letters already sent are found on the dead-letter topic, items already merged re
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from shopstream_analytics.aggregates.fold import fold
-from shopstream_analytics.aggregates.merge import AggregateStore, merge
+from shopstream_analytics.aggregates.merge import AggregateStore, Round, merge
 from shopstream_analytics.aggregates.store import DynamoAggregates
+from shopstream_analytics.aggregates.timeliness import PartitionTime, mark
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Record, Source
 from shopstream_analytics.events import DecodedEvent, EventRejected, read_event
@@ -68,6 +68,8 @@ class PartitionAggregates:
     checkpoints: Checkpoints
     letters: Letters
     crash: CrashPoints
+    #: Partition time at ``durable``.
+    time: PartitionTime = field(default_factory=PartitionTime)
 
     async def write(self, batch: Batch) -> None:
         """Raises SinkUnavailable; then nothing but a repetition is needed."""
@@ -75,12 +77,15 @@ class PartitionAggregates:
         if letters:
             await self.letters.send(letters, since=self.durable)
             self.crash.reach("aggregates.after_letters")
-        await merge(self.store, self.source, fold(events))
+        marks, time = mark(events, self.time)
+        await merge(self.store, self.source, Round(events, marks))
         self.crash.reach("aggregates.after_write")
         self.crash.reach("aggregates.before_checkpoint")
-        await self.checkpoints.move(self.source, self.topic_id, start=self.durable, to=batch.next)
+        await self.checkpoints.move(
+            self.source, self.topic_id, start=self.durable, to=batch.next, time=time.as_text()
+        )
         self.crash.reach("aggregates.after_checkpoint")
-        self.durable = batch.next
+        self.durable, self.time = batch.next, time
 
     def due_in(self) -> float | None:
         return None
@@ -109,8 +114,8 @@ class AggregatesSink:
     async def open(self, source: Source, log: LogRange) -> PartitionAggregates:
         """See Sink.open."""
         topic_id = self.topics[source.topic].id
-        stored = await self.checkpoints.read(source, topic_id)
-        position = log.first if stored is None else stored
+        stored = await self.checkpoints.stored(source, topic_id)
+        position = log.first if stored is None else stored.next
         check_range(source, position, log)
         return PartitionAggregates(
             source=source,
@@ -120,6 +125,7 @@ class AggregatesSink:
             checkpoints=self.checkpoints,
             letters=self.letters_of(source),
             crash=self.crash,
+            time=PartitionTime.from_text(None if stored is None else stored.time),
         )
 
     async def ping(self) -> None:

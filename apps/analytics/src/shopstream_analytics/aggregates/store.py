@@ -8,7 +8,7 @@ from uuid import uuid4
 from botocore.exceptions import ClientError
 
 from shopstream_analytics.aggregates.fold import ItemKey
-from shopstream_analytics.aggregates.keys import partition_key, sort_key
+from shopstream_analytics.aggregates.keys import keys_of
 from shopstream_analytics.aggregates.merge import ItemUpdate
 from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.dynamo import as_unavailable, error_code
@@ -46,16 +46,13 @@ class DynamoAggregates:
         return {}
 
     def _action(self, source: Source, update: ItemUpdate) -> dict[str, Any]:
-        key = update.key
+        partition, sort = keys_of(update.key, source)
         names = {f"#c{number}": name for number, name in enumerate(update.delta)}
         amounts = {f":c{n}": {"N": str(amount)} for n, amount in enumerate(update.delta.values())}
         added = ", ".join(f"#c{number} :c{number}" for number in range(len(update.delta)))
         return {
             "TableName": self.table,
-            "Key": {
-                "pk": {"S": partition_key(key.dimension, key.id, source)},
-                "sk": {"S": sort_key(key.granularity, key.start)},
-            },
+            "Key": {"pk": {"S": partition}, "sk": {"S": sort}},
             "UpdateExpression": f"ADD {added} SET upto = :last",
             "ConditionExpression": "attribute_not_exists(upto) OR upto < :first",
             "ExpressionAttributeNames": names,

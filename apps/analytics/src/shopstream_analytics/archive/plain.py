@@ -18,8 +18,8 @@ from shopstream_shared.events import payloads
 from shopstream_shared.events.codec import EVENT_BYTES_MAX
 from shopstream_shared.events.registry import EVENT_TYPES
 
-#: Of UTF-8, at most 4 bytes a character: 1,024 bytes at most, as `events.KEY_BYTES_MAX` asks.
-_Key = Annotated[str, Meta(min_length=1, max_length=256)]
+#: Of UTF-8, at most 4 bytes a character: 900 bytes at most, as `events.KEY_BYTES_MAX` asks.
+_Key = Annotated[str, Meta(min_length=1, max_length=225)]
 _Sequence = Annotated[str, Meta(pattern="^[1-9][0-9]*$", max_length=18)]
 #: Where our encoder puts the type; a wrong guess is only slow.
 _TYPE: Final = b'"type":"'

@@ -19,7 +19,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from shopstream_analytics.aggregates.fold import BY_TYPE, PLAIN_COUNTERS, REVENUE
+from shopstream_analytics.aggregates.definitions import BY_TYPE, PLAIN_COUNTERS, REVENUE
 from shopstream_analytics.aggregates.reader import Series
 from shopstream_analytics.web.problems import Fault, InvalidRequest
 from shopstream_shared.events.registry import EVENT_TYPES
@@ -41,7 +41,7 @@ FILE_NAME_CHARACTERS_MAX: Final = 100
 #: The columns that hold text; others hold whole numbers.
 TEXTS: Final = frozenset({"currency", "productId", "sellerId"})
 _START: Final = "start"
-_MONEY: Final = REVENUE.removesuffix("#")
+_MONEY: Final = REVENUE.name
 _ASK_AGAIN: Final = {"cache-control": "no-cache", "vary": "Accept"}
 
 
@@ -151,9 +151,9 @@ class Table:
         Columns are the same for every range, but for currencies and types new to us.
         """
         found: set[str] = set().union(*series.buckets.values())
-        types = [BY_TYPE + name for name in EVENT_TYPES]
-        types += sorted({name for name in found if name.startswith(BY_TYPE)} - set(types))
-        money = sorted(name for name in found if name.startswith(REVENUE))
+        types = [BY_TYPE.counter + name for name in EVENT_TYPES]
+        types += sorted({name for name in found if name.startswith(BY_TYPE.counter)} - set(types))
+        money = sorted(name for name in found if name.startswith(REVENUE.counter))
         counters = [*PLAIN_COUNTERS, *types, *money]
         return cls(
             columns=[_START, *(name.replace("#", ".") for name in counters)],

@@ -21,9 +21,16 @@ _DAY: Final = 24 * _HOUR
 _KEY: Final = """
     dimension || '#' || series || '#' || topic || '#' || part || '|' || bucket || '#'
         || strftime(make_timestamp(begun), '%Y-%m-%dT%H:00:00Z')
+        || CASE WHEN dimension = 'sellerProduct' THEN '#' || member ELSE '' END
 """
 # A key's md5 stands for it: a fifth of its bytes, which is what sorts and joins are made of.
 _ID: Final = f"CAST(md5({_KEY}) AS UUID)"
+# What is added up of the parts of an item. Sums of sums, so that they stay whole numbers.
+_AMOUNTS: Final = ("events", "units", "moved", "refunded", "tardy", "ahead")
+_SUMS: Final = ", ".join(f"CAST(sum({name}) AS HUGEINT) AS {name}" for name in _AMOUNTS)
+_DUE: Final = f"{_ID} AS id, dimension, type, currency, {', '.join(_AMOUNTS)}, off"
+# The first four bits of the product's md5 say where its sales are kept.
+_SHARD: Final = "((strpos('0123456789abcdef', md5(product)[1]) - 1) % 8)"
 # What is at or above the checkpoint is late: it keeps its offset.
 _APART: Final = "late, CASE WHEN late THEN off ELSE -1 END"
 _CELLS: Final = (
@@ -35,50 +42,64 @@ _CELLS: Final = (
     FROM events WHERE archived
     """,
     """
-    CREATE VIEW parts AS
-    SELECT 'seller' AS dimension, seller AS series, topic, part, off, type, time, currency,
-           units, moved FROM counted
-    UNION ALL
-    SELECT 'product', subject, topic, part, off, type, time, currency, units, moved FROM counted
-    WHERE type NOT LIKE 'order.%'
-    UNION ALL
-    SELECT 'product', product, topic, part, off, type, time, currency, units, revenue
-    FROM lines ANTI JOIN letters USING (topic, part, off) WHERE archived
+    CREATE VIEW sold AS
+    SELECT lines.* FROM lines ANTI JOIN letters USING (topic, part, off) WHERE archived
     """,
     f"""
-    CREATE TABLE cells AS
-    SELECT dimension, series, topic, part, 'hour' AS bucket, time - time % {_HOUR} AS begun, type,
-           currency, late, count(*) AS events, sum(units) AS units, sum(moved) AS moved,
-           max(off) AS off
-    FROM (SELECT parts.*, off >= checkpoint AS late FROM parts JOIN cut USING (topic, part))
-    GROUP BY dimension, series, topic, part, begun, type, currency, {_APART}
+    CREATE VIEW parts AS
+    SELECT 'seller' AS dimension, seller AS series, '' AS member, topic, part, off, type, time,
+           currency, 1 AS events, units, moved, CAST(refunded AS BIGINT) AS refunded,
+           CAST(tardy AS BIGINT) AS tardy, 0 AS ahead
+    FROM counted
+    UNION ALL
+    SELECT 'product', subject, '', topic, part, off, type, time, currency, 1, units, moved, 0, 0, 0
+    FROM counted WHERE type NOT LIKE 'order.%'
+    UNION ALL
+    SELECT 'product', product, '', topic, part, off, type, time, currency, 1, units, revenue,
+           0, 0, 0
+    FROM sold
+    UNION ALL
+    SELECT 'sellerProduct', seller || '#' || {_SHARD}, product, topic, part, off, type, time,
+           currency, 1, units, revenue, 0, 0, 0
+    FROM sold WHERE type IN ('order.created', 'order.paid', 'order.refunded')
+    UNION ALL
+    SELECT 'all', 'event-types', '', topic, part, off, '', time, '', 0, 0, 0, 0, 0, 1
+    FROM ahead ANTI JOIN letters USING (topic, part, off)
     """,  # noqa: S608 - our own constants
     f"""
+    CREATE TABLE cells AS
+    SELECT dimension, series, member, topic, part, 'hour' AS bucket, time - time % {_HOUR} AS begun,
+           type, currency, late, {_SUMS}, max(off) AS off
+    FROM (SELECT parts.*, off >= checkpoint AS late FROM parts JOIN cut USING (topic, part))
+    GROUP BY dimension, series, member, topic, part, begun, type, currency, {_APART}
+    """,  # noqa: S608 - as above
+    f"""
     INSERT INTO cells
-    SELECT 'all', 'event-types', topic, part, bucket, begun, type, currency, late,
-           sum(events), sum(units), sum(moved), max(off)
+    SELECT 'all', 'event-types', '', topic, part, bucket, begun, type, currency, late, {_SUMS},
+           max(off)
     FROM cells WHERE dimension = 'seller'
     GROUP BY topic, part, bucket, begun, type, currency, {_APART}
     """,  # noqa: S608 - as above
     f"""
     INSERT INTO cells
-    SELECT dimension, series, topic, part, 'day', begun - begun % {_DAY} AS day, type, currency,
-           late, sum(events), sum(units), sum(moved), max(off)
+    SELECT dimension, series, member, topic, part, 'day', begun - begun % {_DAY} AS day, type,
+           currency, late, {_SUMS}, max(off)
     FROM cells
-    GROUP BY dimension, series, topic, part, day, type, currency, {_APART}
+    GROUP BY dimension, series, member, topic, part, day, type, currency, {_APART}
     """,  # noqa: S608 - as above
+    # A seller's products are kept by day only.
+    "DELETE FROM cells WHERE dimension = 'sellerProduct' AND bucket = 'hour'",
     f"""
     CREATE TABLE due AS
-    SELECT {_ID} AS id, type, currency, events, units, moved, off FROM cells WHERE NOT late
+    SELECT {_DUE} FROM cells WHERE NOT late
     UNION ALL
-    SELECT l.* FROM (
-        SELECT {_ID} AS id, type, currency, events, units, moved, off FROM cells WHERE late
-    ) AS l JOIN items i ON i.id = l.id AND l.off <= i.upto
+    SELECT l.* FROM (SELECT {_DUE} FROM cells WHERE late) AS l
+    JOIN items i ON i.id = l.id AND l.off <= i.upto
     """,  # noqa: S608 - as above
 )
 # What `PLAIN` counts, as the events give it.
 _PLAIN: Final = {
-    "events": "sum(events)",
+    "events": "sum(events) FILTER (dimension <> 'sellerProduct')",
     "orders": "sum(events) FILTER (type = 'order.created')",
     "units": "sum(units) FILTER (type = 'order.created')",
     "cancelled": "sum(events) FILTER (type = 'order.cancelled')",
@@ -106,14 +127,23 @@ _OFF_BY: Final = (
     """,  # noqa: S608 - as above
     # A counter that is named and stands at 0 says the same as one that is not there.
     """
+    WITH mine AS (SELECT * FROM due WHERE hash(id) % {slices} = {slice}),
+         whole AS (SELECT * FROM mine WHERE dimension IN ('seller', 'all'))
     SELECT coalesce(e.id, c.id) AS id, coalesce(e.name, c.name) AS name,
            coalesce(e.value, 0) AS wanted, coalesce(c.value, 0) AS seen
     FROM (
-        SELECT id, 'byType#' || type AS name, sum(events) AS value FROM due
-        WHERE hash(id) % {slices} = {slice} GROUP BY id, type
-        UNION ALL
-        SELECT id, 'revenueMinor#' || currency, sum(moved) FROM due
-        WHERE currency <> '' AND hash(id) % {slices} = {slice} GROUP BY id, currency
+        SELECT id, name, sum(value) AS value FROM (
+            SELECT id, 'byType#' || type AS name, events AS value FROM mine
+            WHERE dimension <> 'sellerProduct'
+            UNION ALL SELECT id, 'revenueMinor#' || currency, moved FROM mine WHERE currency <> ''
+            UNION ALL SELECT id, 'paidOrders#' || currency, events FROM whole
+            WHERE type = 'order.paid'
+            UNION ALL SELECT id, 'refundedMinor#' || currency, -moved FROM whole
+            WHERE type = 'order.refunded'
+            UNION ALL SELECT id, 'refundedInFull', refunded FROM whole WHERE refunded > 0
+            UNION ALL SELECT id, 'lateEvents', tardy FROM whole WHERE tardy > 0
+            UNION ALL SELECT id, 'aheadEvents', ahead FROM whole WHERE ahead > 0
+        ) GROUP BY id, name
     ) AS e FULL JOIN (SELECT * FROM counters WHERE hash(id) % {slices} = {slice}) AS c
         ON c.id = e.id AND c.name = e.name
     WHERE coalesce(e.value, 0) <> coalesce(c.value, 0)

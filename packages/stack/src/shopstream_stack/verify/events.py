@@ -42,12 +42,13 @@ class _Order(msgspec.Struct, rename="camel", gc=False):
     refund_amount_minor: int = 0
 
 
-#: Type, time, currency, product, units, revenue: what an order event adds to one product; revenue
-#: is signed, in minor units.
-Line = tuple[str, int, str, str, int, int]
+#: Type, time, seller, currency, product, units, revenue: what an order event adds to one product;
+#: revenue is signed, in minor units.
+Line = tuple[str, int, str, str, str, int, int]
 #: Subject, sequence, event id, type, seller, time (microseconds since 1970), amount, currency,
-#: units; the amount is what was paid or paid back, in minor units, never negative.
-Row = tuple[str, int, str, str, str, int, int, str, int]
+#: units, whether all is paid back; the amount is what was paid or paid back, in minor units, never
+#: negative.
+Row = tuple[str, int, str, str, str, int, int, str, int, bool]
 
 
 class Event(NamedTuple):
@@ -55,6 +56,10 @@ class Event(NamedTuple):
 
     row: Row
     lines: Sequence[Line] = ()
+
+    @property
+    def time(self) -> int:
+        return self.row[5]
 
 
 _envelope: Final = msgspec.json.Decoder(_Event)
@@ -74,15 +79,17 @@ def read(record: Record) -> Event | None:
         sequence, time = int(event.sequence), _microseconds(event.time)
         said = (event.subject, sequence, event.id, event.type, event.sellerid, time)
         if not event.type.startswith("order."):
-            return Event((*said, 0, "", 0))
+            return Event((*said, 0, "", 0, False))
         order = _order.decode(event.data)
     except (msgspec.MsgspecError, ValueError):
         return None
     amount = _amount(event.type, order)
     currency = order.currency if amount is not None else ""
     units = sum([item.quantity for item in order.items])
-    lines = [(event.type, time, currency, *line) for line in _lines(event, order)]
-    return Event((*said, amount or 0, currency, units), lines)
+    head = (event.type, time, event.sellerid, currency)
+    lines = [(*head, *line) for line in _lines(event, order)]
+    refunded = event.type == "order.refunded" and order.refunded_minor >= order.total_minor
+    return Event((*said, amount or 0, currency, units, refunded), lines)
 
 
 def _is_rejected(value: bytes | None) -> bool:

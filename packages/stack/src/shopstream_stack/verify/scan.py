@@ -17,6 +17,7 @@ from shopstream_stack.verify.events import Event
 from shopstream_stack.verify.log import Log, Place, Record
 from shopstream_stack.verify.report import Invariant, Violation
 from shopstream_stack.verify.spool import Spool, Table
+from shopstream_stack.verify.timing import PartitionTime
 
 LOG: Final = {
     "topic": "VARCHAR",
@@ -31,10 +32,16 @@ LOG: Final = {
     "amount": "BIGINT",
     "currency": "VARCHAR",
     "units": "BIGINT",
+    # Nothing of the order is left to pay back.
+    "refunded": "BOOLEAN",
     # The first half of the value's sha256: 128 bits that a join compares at once.
     "digest": "UUID",
     "archived": "BOOLEAN",
+    # Its hour had been over for a while, by partition time.
+    "tardy": "BOOLEAN",
 }
+#: Events ahead of their time: where that showed, and the time that they claim.
+AHEAD: Final = {"topic": "VARCHAR", "part": "BIGINT", "off": "BIGINT", "time": "BIGINT"}
 #: The products of order events.
 LINES: Final = {
     "topic": "VARCHAR",
@@ -42,6 +49,7 @@ LINES: Final = {
     "off": "BIGINT",
     "type": "VARCHAR",
     "time": "BIGINT",
+    "seller": "VARCHAR",
     "currency": "VARCHAR",
     "product": "VARCHAR",
     "units": "BIGINT",
@@ -72,11 +80,12 @@ class Tables:
 
     log: Table
     lines: Table
+    ahead: Table
     unreadable: Table
 
     def checkpoint(self) -> None:
         """Load what is waiting, where it is much."""
-        for table in (self.log, self.lines, self.unreadable):
+        for table in (self.log, self.lines, self.ahead, self.unreadable):
             table.checkpoint()
 
 
@@ -106,9 +115,10 @@ class Scan:
             self.spool.at_once(),
             self.spool.table("log", LOG) as log,
             self.spool.table("lines", LINES) as lines,
+            self.spool.table("ahead", AHEAD) as ahead,
             self.spool.table("unreadable", UNREADABLE) as unreadable,
         ):
-            tables = Tables(log, lines, unreadable)
+            tables = Tables(log, lines, ahead, unreadable)
             for place, within in ranges.items():
                 chain = None
                 if self.archive is not None:
@@ -132,6 +142,7 @@ class Scan:
         log = map(_read, self.log.read(place, within.start, within.end, within.begin))
         archived: Iterator[Record] = iter(())
         expect: Callable[[Record | None], None] = _nothing
+        time = PartitionTime()
         if chain is not None:
             archived = self._rising(place, chain.records(self.spool, within.end))
             expect = chain.expect
@@ -153,9 +164,16 @@ class Scan:
                 else:
                     said = _read(kept)
             assert said is not None  # noqa: S101 - one of both is there
-            self._keep(place, said, kept is not None, tables)
+            self._keep(place, said, kept is not None, tables, time)
 
-    def _keep(self, place: Place, read: Read, archived: bool, tables: Tables) -> None:  # noqa: FBT001 - a column
+    def _keep(
+        self,
+        place: Place,
+        read: Read,
+        archived: bool,  # noqa: FBT001 - a column
+        tables: Tables,
+        time: PartitionTime,
+    ) -> None:
         self.records += 1
         if self.records % ADVANCE_RECORDS == 0:
             self.advance(ADVANCE_RECORDS)
@@ -165,7 +183,11 @@ class Scan:
             tables.unreadable.add((*place, record.offset))
             return
         digest = hashlib.sha256(record.value or b"").hexdigest()[:32]
-        tables.log.add((*place, record.offset, *event.row, digest, archived))
+        tardy, ahead = time.see(event.time)
+        tables.log.add((*place, record.offset, *event.row, digest, archived, tardy))
+        if archived:
+            for claimed in ahead:
+                tables.ahead.add((*place, record.offset, claimed))
         for line in event.lines:
             tables.lines.add((*place, record.offset, *line, archived))
 

@@ -1,0 +1,110 @@
+"""Which events came late, and which claim a time that has not come: by partition time.
+
+Partition time is the greatest event time at lower offsets of the partition. What it says depends
+on the partition's records alone, so every replay and every recomputation finds the same, provided
+that it starts with the partition time of its start: that is kept in the checkpoint, which moves
+with it in one write (docs/adr/0029).
+
+An event far beyond partition time is either the first after a quiet spell or of a wrong clock; the
+records after it tell. Until then partition time stays, so that one wrong clock does not make
+everybody else late.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Self
+
+import msgspec
+
+from shopstream_analytics.aggregates.definitions import AHEAD_BEYOND, AHEAD_RUN_MAX, LATE_AFTER
+from shopstream_shared.clock import format_time, parse_time
+from shopstream_shared.events.codec import DecodedEvent
+
+_HOUR: Final = timedelta(hours=1)
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    at: str | None = None
+    run: list[str] = []
+
+
+_decoder: Final = msgspec.json.Decoder(_Stored)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionTime:
+    """Partition time at a position, and the times beyond it that are not settled yet."""
+
+    at: datetime | None = None
+    run: tuple[datetime, ...] = ()
+
+    def as_text(self) -> str:
+        """For the checkpoint."""
+        at = None if self.at is None else format_time(self.at)
+        return msgspec.json.encode(_Stored(at, [format_time(one) for one in self.run])).decode()
+
+    @classmethod
+    def from_text(cls, text: str | None) -> Self:
+        """The reverse. A checkpoint of an earlier version has none: time begins anew there."""
+        if text is None:
+            return cls()
+        stored = _decoder.decode(text)
+        at = None if stored.at is None else parse_time(stored.at)
+        return cls(at, tuple(map(parse_time, stored.run)))
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What was found among some events of a partition.
+
+    ``late``: offsets. ``ahead``: the offset that showed it, and the time that the event claimed.
+    """
+
+    late: frozenset[int] = frozenset()
+    ahead: tuple[tuple[int, datetime], ...] = ()
+
+    def after(self, upto: int) -> "Marks":
+        """Only what stands beyond an offset."""
+        return Marks(
+            frozenset(offset for offset in self.late if offset > upto),
+            tuple(one for one in self.ahead if one[0] > upto),
+        )
+
+
+def mark(
+    events: Iterable[tuple[int, DecodedEvent]], start: PartitionTime
+) -> tuple[Marks, PartitionTime]:
+    """Look at events in offset order; the marks, and partition time after them."""
+    late: set[int] = set()
+    ahead: list[tuple[int, datetime]] = []
+    at, run = start.at, start.run
+    for offset, event in events:
+        time = event.time
+        if at is None:
+            at = time
+        elif time - at > AHEAD_BEYOND:
+            at, run = _beyond(at, (*run, time))
+        else:
+            if run:
+                ahead.extend((offset, claimed) for claimed in run)
+                run = ()
+            if time >= at:
+                at = time
+            elif at - time >= LATE_AFTER and at - _hour_begin(time) >= _HOUR + LATE_AFTER:
+                late.add(offset)
+    return Marks(frozenset(late), tuple(ahead)), PartitionTime(at, run)
+
+
+def _beyond(at: datetime, run: tuple[datetime, ...]) -> tuple[datetime, tuple[datetime, ...]]:
+    """Partition time and run once a run has grown; a long one moves time to its smallest."""
+    if len(run) < AHEAD_RUN_MAX:
+        return at, run
+    edge = min(run)
+    near = [time for time in run if time - edge <= AHEAD_BEYOND]
+    at = max(near)
+    return at, tuple(time for time in run if time - at > AHEAD_BEYOND)
+
+
+def _hour_begin(time: datetime) -> datetime:
+    return time.replace(minute=0, second=0, microsecond=0)
