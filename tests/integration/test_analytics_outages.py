@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 import pytest
+from rich.console import Console
 from tests.support.analytics import (
     Analytics,
     Service,
@@ -17,6 +18,7 @@ from tests.support.analytics import (
     producer,
     s3_client,
     send,
+    sinks_target,
     wait_until,
 )
 from tests.support.analytics_events import event, inventory_body
@@ -24,6 +26,7 @@ from tests.support.components import LocalComponents
 from tests.support.store_faults import Fault, StoreProxy, late, says
 
 from shopstream_analytics.worker.sinks import WORKERS
+from shopstream_stack import sinks
 
 FOR_EVER: Final = 1_000_000_000
 #: All that the workers ask of DynamoDB once they run.
@@ -211,6 +214,17 @@ def test_a_table_or_bucket_that_is_deleted_under_its_worker_halts_it_and_is_not_
     assert aggregates not in client.list_tables()["TableNames"]
     assert broken.service.worker_pids() == pids
     assert broken.service.client.get("/health/live").status_code == 200
+
+    # As the manual says: what the log still holds makes both whole again.
+    sinks.restart(sinks_target(broken.analytics), "aggregates", Console(quiet=True))
+    with broken.analytics.worker("aggregates"), broken.analytics.worker("archive"):
+        for seller in ("partly", "slowly", "expired"):
+            wait_until(partial(is_five, broken.counted, seller), "counted again")
+            wait_until(partial(is_five, broken.archived, seller), "archived again")
+
+
+def is_five(count: Callable[[str], int], seller: str) -> bool:
+    return count(seller) == 5
 
 
 def says_credentials(told: Callable[[], str]) -> bool:

@@ -5,22 +5,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tests.support.analytics import (
     Analytics,
     dynamo_client,
     empty_topics,
     producer,
+    read_log,
     s3_client,
     send,
+    sinks_target,
     wait_until,
 )
-from tests.support.analytics_events import Shop
+from tests.support.analytics_events import Counts, Shop, naive_counts
 from tests.support.components import LocalComponents
 
 from shopstream_analytics.archive.chain import Link
 from shopstream_analytics.archive.store import BucketAtMinio, open_chain
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_shared.topics import ORDERS
+from shopstream_stack import sinks
 
 
 @pytest.fixture
@@ -117,3 +121,17 @@ def test_a_log_that_lost_what_is_needed_next_halts_the_worker_unhealthy(
     empty_topics(brokers)
     with analytics.service() as service:
         wait_until(lambda: "offset_out_of_range" in service.message("aggregates"), "halted")
+    # An operator lets it go on at what is left.
+    counted = analytics.counts()
+    assert sinks.skip(sinks_target(analytics), "aggregates", Console(quiet=True)) > 0
+    send(made, shop.order_life())
+    with analytics.worker("aggregates"):
+        wait_until(lambda: analytics.lag("analytics-aggregates") == 0, "caught up")
+    left = naive_counts(record.value or b"" for record in read_log(brokers))
+    now = analytics.counts()
+    day = ("all", "event-types", "day")
+    assert _events(now, day) == _events(counted, day) + _events(left, day)
+
+
+def _events(counts: Counts, head: tuple[str, str, str]) -> int:
+    return sum(bucket["events"] for key, bucket in counts.items() if key[:3] == head)

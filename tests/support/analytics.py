@@ -34,6 +34,8 @@ from shopstream_shared.clock import epoch_ms
 from shopstream_shared.events.codec import EncodedEvent
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topics import DEAD_LETTER, STREAM_TOPICS, load_topics
+from shopstream_stack.demo.target import Target
+from shopstream_stack.settings import SERVICES
 
 WAIT_SECONDS: Final = 90.0
 T = TypeVar("T")
@@ -361,6 +363,13 @@ def s3_client(environ: Mapping[str, str]) -> Any:
 def log_folder() -> Path:
     """Where a test's processes write; kept, because it says why a test failed."""
     return Path(tempfile.mkdtemp(prefix="shopstream-analytics-"))
+
+
+def sinks_target(analytics: Analytics) -> Target:
+    """The same stores, as the operator's commands name them."""
+    names: tuple[str, ...] = SERVICES
+    services = dict.fromkeys(names, "http://127.0.0.1:1")
+    return Target.of(services, {**analytics.environ, "DATABASE_URL": "postgresql:///none"})
 
 
 def _environ(components: LocalComponents, names: Sequence[str]) -> dict[str, str]:

@@ -25,6 +25,7 @@ LONGEST_FIRST: Final = (
     "tests/integration/test_api_relay.py",
     "tests/integration/test_stream_faults.py",
     "tests/integration/test_analytics_service.py",
+    "tests/integration/test_analytics_outages.py",
     "tests/integration/test_topics.py",
     "tests/integration/test_api_relay_faults.py",
     "tests/property/test_api_described.py",

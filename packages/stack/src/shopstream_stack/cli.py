@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 from rich.console import Console
@@ -27,6 +27,9 @@ from shopstream_stack.ports import reserved_ports
 from shopstream_stack.settings import SERVICES, StackSettings
 from shopstream_stack.system import System, side_by_side
 
+if TYPE_CHECKING:
+    from shopstream_stack.demo.target import Target
+
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 # As long as another command may build and start everything.
@@ -36,6 +39,7 @@ FOLLOW_POLL_SECONDS: Final = 0.3
 #: What `verify` and `topics adopt` ask, and what the other commands about topics do.
 COMPONENTS: Final = ("kafka", "postgres", "dynamodb", "minio")
 TOPICS_NEED: Final = ("kafka", "postgres")
+SINKS_NEED: Final = ("kafka", "dynamodb", "minio")
 # A folder of another user, or that is a file; a full or read-only disk: no fault of the code.
 _MACHINE_ERRORS: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
@@ -54,6 +58,10 @@ topics_app = typer.Typer(
 )
 app.add_typer(topics_app, name="topics")
 app.add_typer(archive_commands.app, name="archive")
+sinks_app = typer.Typer(
+    help="Where the analytics sinks stand, and how one goes on.", no_args_is_help=True
+)
+app.add_typer(sinks_app, name="sinks")
 out = standard_output()
 kit_commands.register(app)
 err = Console(stderr=True)
@@ -355,6 +363,60 @@ def topics_apply(
     settings = _settings()
     System(settings).require_up(*TOPICS_NEED)
     raise typer.Exit(command.apply(settings, out, without or []))
+
+
+Sink = Annotated[
+    Literal["aggregates", "recent", "archive"], typer.Argument(help="Which of the sinks.")
+]
+
+
+@sinks_app.command("ls")
+def sinks_ls() -> None:
+    """Show each sink's checkpoints beside the log; exit 0 if the log holds all that is next."""
+    from shopstream_stack import sinks  # noqa: PLC0415 - AWS's client only where needed
+    from shopstream_stack.demo.target import Target  # noqa: PLC0415 - as above
+
+    settings = _settings()
+    System(settings).require_up(*SINKS_NEED)
+    raise typer.Exit(sinks.ls(Target.local(settings), out))
+
+
+@sinks_app.command("skip")
+def sinks_skip(sink: Sink) -> None:
+    """Let a sink that the log has left behind go on at the log's first record."""
+    from shopstream_stack import sinks  # noqa: PLC0415 - AWS's client only where needed
+
+    with _without_analytics() as target:
+        sinks.skip(target, sink, out)
+
+
+@sinks_app.command("restart")
+def sinks_restart(sink: Sink) -> None:
+    """Let a sink whose table is gone begin again at the log's first record."""
+    from shopstream_stack import sinks  # noqa: PLC0415 - AWS's client only where needed
+
+    with _without_analytics() as target:
+        sinks.restart(target, sink, out)
+
+
+@contextmanager
+def _without_analytics() -> Iterator[Target]:
+    """While the analytics service is stopped, where this stack runs it; then it starts again."""
+    from shopstream_stack.demo.target import Target  # noqa: PLC0415 - AWS's client only where needed
+
+    settings = _settings()
+    with locked_system(settings) as system:
+        system.require_up(*SINKS_NEED)
+        living = system.runner.living("analytics") is not None
+        if living:
+            system.stop("analytics")
+        try:
+            yield Target.local(settings)
+        finally:
+            if living:
+                system.start("analytics")
+            else:
+                out.print("Restart analytics, where it runs: it looks at its checkpoints at start.")
 
 
 def bring_up(system: System, names: list[str] | None = None) -> bool:

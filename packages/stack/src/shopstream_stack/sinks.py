@@ -1,0 +1,247 @@
+"""`shopstream sinks`: where the analytics sinks stand, and the two ways to make one go on.
+
+A sink whose checkpoint is below the log's first offset stops (`offset_out_of_range`), and so does
+one whose table is gone (`store_lost`): both are for a person to decide (docs/analytics.md).
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from rich.console import Console
+from rich.table import Table
+
+from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer
+from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_stack.demo.stores import dynamodb_client, s3_client
+from shopstream_stack.demo.target import Target
+from shopstream_stack.errors import StackError
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_s3 import S3Client
+
+SinkName = Literal["aggregates", "recent", "archive"]
+SINKS: Final[tuple[SinkName, ...]] = get_args(SinkName)
+EXIT_FAILED: Final = 1
+HINTS: Final = "_positions"
+_ABSENT: Final = frozenset({"ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404"})
+_MOVED: Final = frozenset({"ConditionalCheckFailedException", "PreconditionFailed", "412"})
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """What the log holds of a partition: ``first`` to ``end`` (exclusive), of the topic's life."""
+
+    topic: str
+    topic_id: str
+    number: int
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A sink's checkpoint in a partition, None before its first; ``tag`` names what was read."""
+
+    partition: Partition
+    next: int | None
+    tag: str = ""
+
+    @property
+    def lost(self) -> int:
+        """Offsets that the sink has not taken and the log does not hold any more."""
+        return 0 if self.next is None else max(0, self.partition.first - self.next)
+
+
+class _Hint(msgspec.Struct, rename="camel"):
+    next: int
+    topic_id: str
+    key: str = ""
+
+
+class Store:
+    """The checkpoints of all sinks, as they are stored."""
+
+    def __init__(self, target: Target, dynamo: "DynamoDBClient", s3: "S3Client") -> None:
+        self._target = target
+        self._dynamo = dynamo
+        self._s3 = s3
+
+    def standing(self, sink: SinkName, partition: Partition) -> Standing:
+        """Raises what botocore raises."""
+        if sink == "archive":
+            return self._hint(partition)
+        item = self._item(_checkpoint(sink, partition))
+        return Standing(partition, None if item is None else int(item["next"]["N"]))
+
+    def move(self, sink: SinkName, standing: Standing) -> None:
+        """Move the checkpoint to the log's first offset, unless somebody has moved it."""
+        if sink == "archive":
+            self._move_hint(standing)
+            return
+        self._dynamo.update_item(
+            TableName=self._target.checkpoints_table,
+            Key={"pk": {"S": _checkpoint(sink, standing.partition)}},
+            UpdateExpression="SET #next = :to",
+            ConditionExpression="#next = :from",
+            ExpressionAttributeNames={"#next": "next"},
+            ExpressionAttributeValues={
+                ":from": {"N": str(standing.next)},
+                ":to": {"N": str(standing.partition.first)},
+            },
+        )
+
+    def forget(self, sink: SinkName, partitions: list[Partition]) -> None:
+        """Delete the checkpoints of a sink, and then which table they spoke of."""
+        table = {
+            "aggregates": self._target.aggregates_table,
+            "recent": self._target.recent_events_table,
+        }[sink]
+        keys = [_checkpoint(sink, partition) for partition in partitions]
+        for key in [*keys, f"analytics-{sink}#table#{table}"]:
+            self._dynamo.delete_item(
+                TableName=self._target.checkpoints_table, Key={"pk": {"S": key}}
+            )
+
+    def _item(self, key: str) -> Mapping[str, Any] | None:
+        try:
+            found = self._dynamo.get_item(
+                TableName=self._target.checkpoints_table,
+                Key={"pk": {"S": key}},
+                ConsistentRead=True,
+            )
+        except ClientError as error:
+            if _code(error) not in _ABSENT:
+                raise
+            return None
+        return found.get("Item")
+
+    def _hint(self, partition: Partition) -> Standing:
+        try:
+            found = self._s3.get_object(
+                Bucket=self._target.archive_bucket, Key=_hint_key(partition)
+            )
+        except ClientError as error:
+            if _code(error) not in _ABSENT:
+                raise
+            return Standing(partition, None)
+        hint = msgspec.json.decode(found["Body"].read(), type=_Hint)
+        # Of another life of the topic: nothing of this one is stored.
+        position = hint.next if hint.topic_id == partition.topic_id else None
+        return Standing(partition, position, found["ETag"])
+
+    def _move_hint(self, standing: Standing) -> None:
+        partition = standing.partition
+        self._s3.put_object(
+            Bucket=self._target.archive_bucket,
+            Key=_hint_key(partition),
+            Body=msgspec.json.encode(_Hint(partition.first, partition.topic_id)),
+            ContentType="application/json",
+            IfMatch=standing.tag,
+        )
+
+
+def ls(target: Target, out: Console) -> int:
+    """A row a sink and partition; 0 if none has lost anything."""
+    shown = Table("sink", "topic", "partition", "checkpoint", "log", "lost")
+    lost = 0
+    with _opened(target) as store:
+        partitions = partitions_of(target)
+        for sink in SINKS:
+            for one in (store.standing(sink, partition) for partition in partitions):
+                part = one.partition
+                log = f"{part.first} to {part.end}"
+                at = "-" if one.next is None else str(one.next)
+                shown.add_row(sink, part.topic, str(part.number), at, log, str(one.lost or ""))
+                lost += one.lost
+    out.print(shown)
+    return EXIT_FAILED if lost else 0
+
+
+def skip(target: Target, sink: SinkName, out: Console) -> int:
+    """Let a sink go on where the log begins; returns how many offsets it leaves out.
+
+    Raises StackError when a checkpoint has moved since it was looked at: the sink is at work.
+    """
+    with _opened(target) as store:
+        standings = [store.standing(sink, partition) for partition in partitions_of(target)]
+        behind = [one for one in standings if one.lost]
+        for one in behind:
+            try:
+                store.move(sink, one)
+            except ClientError as error:
+                if _code(error) not in _MOVED:
+                    raise
+                raise StackError(f"{sink} has moved on meanwhile: look again") from error
+            out.print(
+                f"{sink}, {one.partition.topic}/{one.partition.number}: "
+                f"from {one.next} to {one.partition.first}, {one.lost} offsets left out"
+            )
+    if not behind:
+        out.print(f"{sink} is nowhere behind the log.")
+    return sum(one.lost for one in behind)
+
+
+def restart(target: Target, sink: SinkName, out: Console) -> None:
+    """Let a sink begin again at the log's first record. Raises StackError for the archive."""
+    if sink == "archive":
+        raise StackError(
+            "The archive's checkpoints are in its bucket: without it a new start begins at the "
+            "log's first record"
+        )
+    with _opened(target) as store:
+        store.forget(sink, partitions_of(target))
+    out.print(f"{sink} begins at the log's first record; what it holds already counts once.")
+
+
+def partitions_of(target: Target) -> list[Partition]:
+    """All partitions that the sinks read. Raises StackError."""
+    kafka = KafkaConnection(target.kafka_brokers, "shopstream-sinks")
+    admin = AdminClient(kafka.admin())
+    consumer = Consumer(kafka.consumer("shopstream-sinks"))
+    found = []
+    try:
+        futures = admin.describe_topics(
+            TopicCollection(list(STREAM_TOPICS)), request_timeout=METADATA_TIMEOUT_SECONDS
+        )
+        for topic, future in futures.items():
+            described = answer(future)
+            for number in range(len(described.partitions)):
+                where = TopicPartition(topic, number)
+                first, end = consumer.get_watermark_offsets(where, METADATA_TIMEOUT_SECONDS)
+                found.append(Partition(topic, str(described.topic_id), number, first, end))
+    except KafkaException as error:
+        raise StackError(
+            f"The topics cannot be read from {target.kafka_brokers}: {error}"
+        ) from error
+    finally:
+        consumer.close()
+    return found
+
+
+@contextmanager
+def _opened(target: Target) -> Iterator[Store]:
+    """The store for the span of a block; botocore's errors become ours."""
+    try:
+        with closing(dynamodb_client(target)) as dynamo, closing(s3_client(target)) as s3:
+            yield Store(target, dynamo, s3)
+    except (BotoCoreError, ClientError) as error:
+        raise StackError(f"A sink's store fails: {error}") from error
+
+
+def _checkpoint(sink: SinkName, partition: Partition) -> str:
+    return f"analytics-{sink}#{partition.topic}#{partition.topic_id}#{partition.number}"
+
+
+def _hint_key(partition: Partition) -> str:
+    return f"{HINTS}/{partition.topic}/{partition.number}"
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
