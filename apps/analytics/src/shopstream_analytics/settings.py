@@ -64,6 +64,17 @@ class AnalyticsSettings(ListenerSettings):
     archive_file_records: int = Field(
         100_000, ge=1, le=1_000_000, alias="SHOPSTREAM_ARCHIVE_FILE_RECORDS"
     )
+    #: What the open files of a worker hold together, compressed, before they are cut early.
+    archive_held_bytes: int = Field(
+        67_108_864, ge=1_048_576, le=1_073_741_824, alias="SHOPSTREAM_ARCHIVE_HELD_BYTES"
+    )
+    #: How long nobody may delete an archived object; 0: versions are kept, but there is no lock.
+    archive_lock_days: int = Field(0, ge=0, le=36_500, alias="SHOPSTREAM_ARCHIVE_LOCK_DAYS")
+    #: Where the archive's objects move when they are old enough; unset: they stay where they are.
+    archive_storage_class: Name | None = Field(None, alias="SHOPSTREAM_ARCHIVE_STORAGE_CLASS")
+    archive_storage_class_days: int = Field(
+        30, ge=1, le=36_500, alias="SHOPSTREAM_ARCHIVE_STORAGE_CLASS_DAYS"
+    )
     #: How long Kafka waits for a worker that went silent before it gives its partitions away; up to
     #: REQUEST_SECONDS, above which Faust refuses to start.
     session_timeout_seconds: float = Field(

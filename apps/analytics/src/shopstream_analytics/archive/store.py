@@ -9,7 +9,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import aioboto3
@@ -17,18 +18,13 @@ import msgspec
 import urllib3
 from botocore.exceptions import ClientError
 from minio import Minio
-from minio.commonconfig import ENABLED, Filter
+from minio.commonconfig import ENABLED
 from minio.error import MinioException, S3Error, ServerError
-from minio.lifecycleconfig import (
-    AbortIncompleteMultipartUpload,
-    LifecycleConfig,
-    NoncurrentVersionExpiration,
-    Rule,
-)
 from minio.versioningconfig import VersioningConfig
 from urllib3.exceptions import HTTPError
 
-from shopstream_analytics.archive.chain import HINT_PREFIX, Hint, Link, hint_key
+from shopstream_analytics.archive.chain import Hint, Link, hint_key
+from shopstream_analytics.archive.lifecycle import Move, ensure_lifecycle
 from shopstream_analytics.calls import TRY_SECONDS_MAX
 from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.dynamo import (
@@ -42,19 +38,19 @@ from shopstream_analytics.dynamo import (
 )
 from shopstream_analytics.faults import kind_of_code
 from shopstream_analytics.settings import AnalyticsSettings
-from shopstream_analytics.sink import FaultKind, StoreLost
+from shopstream_analytics.sink import FaultKind, SinkUnavailable, StoreLost
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 CONTENT_TYPE: Final = "application/zstd"
-ABORT_UPLOADS_DAYS: Final = 7
-OLD_HINTS_DAYS: Final = 1
+#: Whoever may override it can still free space; nobody else can.
+LOCK_MODE: Final = "GOVERNANCE"
 _CONNECT_SECONDS: Final = 2.0
 _READ_SECONDS: Final = 10.0
 # Older MinIO servers answered 304 to a condition that failed.
 _THERE: Final = frozenset({"PreconditionFailed", "412", "304"})
-_RULE_REFUSED: Final = frozenset({"InvalidArgument", "MalformedXML", "NotImplemented"})
+_NO_LOCK: Final = "ObjectLockConfigurationNotFoundError"
 _MISSING: Final = frozenset({"NoSuchKey", "404"})
 
 
@@ -64,6 +60,8 @@ class S3Chain:
 
     client: "S3Client"
     bucket: str
+    #: How long nobody may delete what is stored; 0: there is no lock.
+    lock_days: int = 0
 
     async def create(self, key: str, body: bytes, link: Link) -> Link | None:
         """See ChainStore.create."""
@@ -76,6 +74,7 @@ class S3Chain:
                     Metadata=link.metadata(),
                     ContentType=CONTENT_TYPE,
                     IfNoneMatch="*",
+                    **_lock(self.lock_days),
                 )
             except ClientError as error:
                 if error_code(error) not in _THERE:
@@ -133,21 +132,19 @@ async def open_chain(
         "s3", endpoint_url=settings.minio_endpoint, config=client_config()
     ) as client:
         count_faults(client, on_fault)
-        yield S3Chain(client, settings.archive_bucket)
+        yield S3Chain(client, settings.archive_bucket, settings.archive_lock_days)
 
 
 @dataclass(slots=True)
 class BucketAtMinio:
-    """Makes or completes the bucket: versioned, and with a lifecycle that never ends a chain.
-
-    Rule 23 again: stale uploads end after a week, old versions of the hints after a day. MinIO ends
-    stale uploads by itself and refuses the rule for it (minio issue 15681), so there only the
-    hints' rule is set.
-    """
+    """Makes or completes the bucket: versioned, with a lifecycle that never ends a chain, and with
+    object lock where that is wanted, which can only be chosen when a bucket is made."""
 
     client: Minio
     bucket: str
     on_fault: OnFault = ignore_fault
+    lock_days: int = 0
+    move: Move | None = None
     _complete: bool = False
 
     @classmethod
@@ -165,7 +162,13 @@ class BucketAtMinio:
             region=settings.aws_region,
             http_client=pool,
         )
-        return cls(client, settings.archive_bucket, on_fault)
+        return cls(
+            client,
+            settings.archive_bucket,
+            on_fault,
+            lock_days=settings.archive_lock_days,
+            move=_move(settings),
+        )
 
     async def __call__(self) -> None:
         """See BucketSetUp. Raises StoreLost when the bucket was there before and is not now."""
@@ -186,44 +189,41 @@ class BucketAtMinio:
                     f"archive: the bucket {self.bucket} was deleted; "
                     "see `What fails` in docs/analytics.md"
                 )
-            self.client.make_bucket(self.bucket)
+            self.client.make_bucket(self.bucket, object_lock=self.lock_days > 0)
         if not self._complete:
+            self._require_lock()
             self.client.set_bucket_versioning(self.bucket, VersioningConfig(ENABLED))
-            self._set_lifecycle()
+            ensure_lifecycle(self.client, self.bucket, self.move)
             self._complete = True
 
-    def _set_lifecycle(self) -> None:
-        if self.client.get_bucket_lifecycle(self.bucket) is not None:
-            # An operator's own rules stand.
+    def _require_lock(self) -> None:
+        """Raises SinkUnavailable when the bucket was made without the lock that is wanted."""
+        if not self.lock_days:
             return
         try:
-            self.client.set_bucket_lifecycle(
-                self.bucket, LifecycleConfig([_hints_rule(), _uploads_rule()])
-            )
+            self.client.get_object_lock_config(self.bucket)
         except S3Error as error:
-            if error.code not in _RULE_REFUSED:
+            if error.code != _NO_LOCK:
                 raise
-            self.client.set_bucket_lifecycle(self.bucket, LifecycleConfig([_hints_rule()]))
+            raise SinkUnavailable(
+                f"archive: the bucket {self.bucket} was made without object lock, which "
+                "SHOPSTREAM_ARCHIVE_LOCK_DAYS needs: name a new bucket, or set it to 0",
+                "refused",
+            ) from None
 
 
-def _hints_rule() -> Rule:
-    return Rule(
-        status=ENABLED,
-        rule_filter=Filter(prefix=f"{HINT_PREFIX}/"),
-        rule_id="end-old-hints",
-        noncurrent_version_expiration=NoncurrentVersionExpiration(noncurrent_days=OLD_HINTS_DAYS),
-    )
+def _lock(days: int) -> dict[str, Any]:
+    if not days:
+        return {}
+    until = datetime.now(UTC) + timedelta(days=days)
+    return {"ObjectLockMode": LOCK_MODE, "ObjectLockRetainUntilDate": until}
 
 
-def _uploads_rule() -> Rule:
-    return Rule(
-        status=ENABLED,
-        rule_filter=Filter(prefix=""),
-        rule_id="end-stale-uploads",
-        abort_incomplete_multipart_upload=AbortIncompleteMultipartUpload(
-            days_after_initiation=ABORT_UPLOADS_DAYS
-        ),
-    )
+def _move(settings: AnalyticsSettings) -> Move | None:
+    storage_class = settings.archive_storage_class
+    if storage_class is None:
+        return None
+    return Move(storage_class, settings.archive_storage_class_days)
 
 
 def _kind(error: Exception) -> FaultKind:

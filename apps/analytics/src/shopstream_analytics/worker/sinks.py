@@ -72,6 +72,7 @@ def _archive(settings: AnalyticsSettings, chain: S3Chain, progress: Progress) ->
             bytes=settings.archive_file_bytes,
             records=settings.archive_file_records,
             seconds=settings.archive_rotate_seconds,
+            held_bytes=settings.archive_held_bytes,
         ),
         crash=CrashPoints(settings.crash_at),
         topics={},

@@ -31,8 +31,10 @@ def ending_rules(place: ArchivePlace) -> list[str]:
 def _ending(rules: Any) -> Iterator[str]:
     for rule in rules:
         expiration: Mapping[str, Any] = rule.get("Expiration", {})
-        # The end of delete markers, and of versions that were overwritten, ends no chain object.
+        # The end of delete markers ends no object; that of older versions ends what a versioned
+        # bucket keeps of a chain object that somebody deleted or overwrote.
         expires = "Days" in expiration or "Date" in expiration
+        expires = expires or "NoncurrentVersionExpiration" in rule
         if rule.get("Status") == "Enabled" and expires and _reaches_chains(rule):
             name = rule.get("ID", "without a name")
             yield f"lifecycle rule {name} ends objects below {EVENTS}: take it out, or disable it"
