@@ -22,6 +22,7 @@ from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.recent import GROUP as RECENT_GROUP
 from shopstream_analytics.recent import RecentSink
+from shopstream_analytics.recent_index import RecentIndexes
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import LogRange, PartitionSink, Sink, TopicState
 from shopstream_analytics.web.app import create_app
@@ -148,6 +149,7 @@ def _sinks(settings: AnalyticsSettings, resources: Resources) -> Sequence[Sink]:
         RecentSink(
             client=client,
             table=settings.recent_events_table,
+            indexes=RecentIndexes(settings.recent_shards),
             checkpoints=checkpoints(RECENT_GROUP),
             crash=CrashPoints(),
             topics={},

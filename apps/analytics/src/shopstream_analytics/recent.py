@@ -6,23 +6,28 @@ checkpoint (protocol rule 19) moves when no item of the batch is left unprocesse
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from botocore.exceptions import ClientError
 
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Record, Source
-from shopstream_analytics.dynamo import as_unavailable
+from shopstream_analytics.dynamo import as_unavailable, error_code
 from shopstream_analytics.events import read_event
 from shopstream_analytics.identity import check_table, ensure_tables
+from shopstream_analytics.recent_index import RecentIndexes
 from shopstream_analytics.sink import LogRange, SinkUnavailable, Topics, check_range
 from shopstream_analytics.tables import recent_table
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.events.codec import DecodedEvent, EventRejected
+from shopstream_shared.logs import get_logger
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
+
+T = TypeVar("T")
 
 GROUP: Final = "analytics-recent"
 TTL_SECONDS: Final = 30 * 24 * 3_600
@@ -33,9 +38,12 @@ PUTS_IN_FLIGHT_MAX: Final = 4
 #: Tries of what DynamoDB handed back; then the lane waits and the batch comes again.
 UNPROCESSED_TRIES_MAX: Final = 8
 UNPROCESSED_FIRST_SECONDS: Final = 0.05
+_INVALID: Final = "ValidationException"
+
+log = get_logger(__name__)
 
 
-def item_of(event: DecodedEvent) -> dict[str, Any]:
+def item_of(event: DecodedEvent, indexes: RecentIndexes) -> dict[str, Any]:
     """The item of an event; ``data`` is the event as it is on the log, ``ttl`` in seconds."""
     envelope = event.envelope
     return {
@@ -46,6 +54,7 @@ def item_of(event: DecodedEvent) -> dict[str, Any]:
         "subject": {"S": envelope.subject},
         "data": {"S": event.value.decode()},
         "ttl": {"N": str(int(event.time.timestamp()) + TTL_SECONDS)},
+        **indexes.attributes_of(envelope),
     }
 
 
@@ -55,6 +64,7 @@ class PartitionRecent:
 
     client: "DynamoDBClient"
     table: str
+    indexes: RecentIndexes
     source: Source
     topic_id: str
     durable: int
@@ -63,10 +73,9 @@ class PartitionRecent:
 
     async def write(self, batch: Batch) -> None:
         """Raises SinkUnavailable; then nothing but a repetition is needed."""
-        items = _items(batch.records)
+        items = _items(batch.records, self.indexes)
         calls = [items[at : at + PUT_ITEMS_MAX] for at in range(0, len(items), PUT_ITEMS_MAX)]
-        for at in range(0, len(calls), PUTS_IN_FLIGHT_MAX):
-            await asyncio.gather(*map(self._put, calls[at : at + PUTS_IN_FLIGHT_MAX]))
+        await _each(self._put, calls, PUTS_IN_FLIGHT_MAX)
         self.crash.reach("recent.after_write")
         self.crash.reach("recent.before_checkpoint")
         await self.checkpoints.move(self.source, self.topic_id, start=self.durable, to=batch.next)
@@ -84,13 +93,32 @@ class PartitionRecent:
         delay = UNPROCESSED_FIRST_SECONDS
         for _ in range(UNPROCESSED_TRIES_MAX):
             with as_unavailable("dynamodb"):
-                answer = await self.client.batch_write_item(RequestItems=waiting)
+                try:
+                    answer = await self.client.batch_write_item(RequestItems=waiting)
+                except ClientError as error:
+                    if error_code(error) != _INVALID:
+                        raise
+                    await self._put_alone(items, error)
+                    return
             waiting = answer.get("UnprocessedItems")
             if not waiting:
                 return
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - jitter, not a secret
             delay *= 2
         raise SinkUnavailable("dynamodb: throttled: UnprocessedItems", "throttled")
+
+    async def _put_alone(self, items: list[dict[str, Any]], error: ClientError) -> None:
+        """Find the item that DynamoDB never takes, and go on without it (protocol rule 21).
+
+        Nothing that counts as an event is one: a letter was sent for what is too large or has an
+        empty key. So this is a fault of ours; one item is missing then, not all that follow, and
+        verify names it.
+        """
+        if len(items) == 1:
+            log.error("item refused", event_id=items[0]["eventId"]["S"], detail=str(error))
+            return
+        for item in items:
+            await self._put([item])
 
 
 @dataclass(slots=True)
@@ -99,6 +127,7 @@ class RecentSink:
 
     client: "DynamoDBClient"
     table: str
+    indexes: RecentIndexes
     checkpoints: Checkpoints
     crash: CrashPoints
     topics: Topics
@@ -106,7 +135,7 @@ class RecentSink:
     async def prepare(self, topics: Topics) -> None:
         """See Sink.prepare."""
         self.topics = topics
-        await ensure_tables(self.client, recent_table(self.table), self.checkpoints)
+        await ensure_tables(self.client, recent_table(self.table, self.indexes), self.checkpoints)
         await self.checkpoints.check_epochs(topics)
 
     async def open(self, source: Source, log: LogRange) -> PartitionRecent:
@@ -118,6 +147,7 @@ class RecentSink:
         return PartitionRecent(
             client=self.client,
             table=self.table,
+            indexes=self.indexes,
             source=source,
             topic_id=topic_id,
             durable=position,
@@ -130,15 +160,31 @@ class RecentSink:
         await check_table(self.client, self.table)
 
 
-def _items(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Items of the readable records; a call may name an id only once, the last one stands."""
-    by_id = {item["eventId"]["S"]: item for item in chain.from_iterable(map(_item, records))}
-    return list(by_id.values())
+async def _each(work: Callable[[T], Awaitable[None]], things: Iterable[T], at_once: int) -> None:
+    """Work on each of the things, so many at a time; the first error ends all that is begun."""
+    waiting = iter(things)
 
+    async def worker() -> None:
+        for thing in waiting:
+            await work(thing)
 
-def _item(record: Record) -> Iterable[dict[str, Any]]:
+    workers = [asyncio.create_task(worker()) for _ in range(at_once)]
     try:
-        return (item_of(read_event(record.value)),)
-    except EventRejected:
-        # The aggregates worker sends the letter.
-        return ()
+        await asyncio.gather(*workers)
+    finally:
+        for one in workers:
+            one.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+def _items(records: Sequence[Record], indexes: RecentIndexes) -> list[dict[str, Any]]:
+    """Items of the readable records; a call may name an id only once, the last one stands."""
+    by_id: dict[str, dict[str, Any]] = {}
+    for record in records:
+        try:
+            event = read_event(record.value)
+        except EventRejected:
+            # The aggregates worker sends the letter.
+            continue
+        by_id[event.envelope.id] = item_of(event, indexes)
+    return list(by_id.values())

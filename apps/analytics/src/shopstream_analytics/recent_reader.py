@@ -1,22 +1,23 @@
 """Read RecentEvents, newest first, in pages that neither skip nor repeat.
 
-The order is (timestamp, eventId); the indexes sort by timestamp only, so a page reads on until the
-timestamp changes and sorts what it has. A cursor is the last shown pair and the direction.
+The order is (timestamp, eventId); the indexes sort by timestamp only, and a seller or a type may
+lie under several keys. So a page reads on, in each key, until the timestamp is past the page's
+last, and sorts what it has. A cursor is the last shown pair and the direction: what is written
+meanwhile changes nothing of the pages of what was there before.
 """
 
 import asyncio
 import base64
 import binascii
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from shopstream_analytics.dynamo import as_unavailable
 from shopstream_analytics.events import KEY_BYTES_MAX
+from shopstream_analytics.recent_index import IndexKey, RecentIndexes
 from shopstream_analytics.sink import SinkUnavailable
-from shopstream_analytics.tables import RECENT_INDEXES
 from shopstream_shared.events.registry import EVENT_TYPES
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: A query whose filter matches almost nothing gives up after so many pages of 1 MB.
 PAGES_MAX: Final = 200
+#: A smaller page saves nothing: a request costs more than so many items.
+PAGE_ITEMS_MIN: Final = 10
 CURSOR_CHARACTERS_MAX: Final = 512
 
 
@@ -90,12 +93,43 @@ def parse_cursor(text: str, filters: Filters) -> Cursor:
     return cursor
 
 
+@dataclass(slots=True)
+class _Stream:
+    """One key's items in reading order, fetched page by page."""
+
+    query: dict[str, Any]
+    cursor: Cursor | None
+    items: list[dict[str, str]] = field(default_factory=list)
+    #: Up to which timestamp all is here, but perhaps not all of this very one.
+    reached: str = ""
+    done: bool = False
+    pages: int = 0
+
+    async def fetch(self, client: "DynamoDBClient") -> None:
+        """One page more. Raises SinkUnavailable."""
+        if self.pages == PAGES_MAX:
+            raise SinkUnavailable("dynamodb: the filters match too little to be read at once")
+        self.pages += 1
+        with as_unavailable("dynamodb"):
+            page = await client.query(**self.query)
+        self.items += [
+            item for item in map(_plain, page["Items"]) if _is_past(_position(item), self.cursor)
+        ]
+        last = page.get("LastEvaluatedKey")
+        if last is None:
+            self.done = True
+            return
+        self.query["ExclusiveStartKey"] = last
+        self.reached = last["timestamp"]["S"]
+
+
 @dataclass(frozen=True, slots=True)
 class RecentReader:
     """Reads what the recent worker wrote; an index shows a write within a moment."""
 
     client: "DynamoDBClient"
     table: str
+    indexes: RecentIndexes
 
     async def page(self, filters: Filters, limit: int, cursor: Cursor | None) -> Page:
         """Raises SinkUnavailable."""
@@ -118,55 +152,51 @@ class RecentReader:
     async def _read(
         self, filters: Filters, wanted: int, cursor: Cursor | None
     ) -> list[dict[str, str]]:
-        """At least `wanted` items past the cursor if there are so many, in reading order."""
+        """`wanted` items past the cursor if there are so many, in reading order.
+
+        The streams are merged: what lies past the place that the slowest of them has reached may
+        still have something before it, so it waits for that stream.
+        """
+        back = cursor is not None and cursor.back
+        streams = self._streams(filters, wanted, cursor)
+        behind = streams
+        while True:
+            await asyncio.gather(*(stream.fetch(self.client) for stream in behind))
+            items = [item for stream in streams for item in stream.items]
+            items.sort(key=_position, reverse=not back)
+            if len(items) < wanted:
+                behind = [stream for stream in streams if not stream.done]
+            else:
+                last = items[wanted - 1]["timestamp"]
+                behind = [one for one in streams if not one.done and not _passed(one, last, back)]
+            if not behind:
+                return items[:wanted]
+
+    def _streams(self, filters: Filters, wanted: int, cursor: Cursor | None) -> list[_Stream]:
         named = filters.by_attribute()
         if named:
             attribute = next(iter(named))
-            keys = [(attribute, named.pop(attribute))]
+            keys = self.indexes.keys_of(attribute, named.pop(attribute))
         else:
             # No index holds all events, which would be one hot key; the types together do.
-            keys = [("eventType", name) for name in EVENT_TYPES]
-        found = await asyncio.gather(
-            *(self._query(attribute, value, named, wanted, cursor) for attribute, value in keys)
-        )
-        items = [item for items in found for item in items]
-        back = cursor is not None and cursor.back
-        items.sort(key=_position, reverse=not back)
-        return items[:wanted]
-
-    async def _query(
-        self,
-        attribute: str,
-        value: str,
-        others: dict[str, str],
-        wanted: int,
-        cursor: Cursor | None,
-    ) -> list[dict[str, str]]:
-        query = _query_of(self.table, attribute, value, others, cursor)
-        query["Limit"] = wanted + 1
-        items: list[dict[str, str]] = []
-        for _ in range(PAGES_MAX):
-            with as_unavailable("dynamodb"):
-                page = await self.client.query(**query)
-            items.extend(
-                item for item in map(_plain, page["Items"]) if _is_past(_position(item), cursor)
-            )
-            if "LastEvaluatedKey" not in page or _complete(items, wanted):
-                return items
-            query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
-        raise SinkUnavailable("dynamodb: the filters match too little to be read at once")
+            keys = [key for name in EVENT_TYPES for key in self.indexes.keys_of("eventType", name)]
+        limit = None
+        if not named:
+            # A fair share of the page and as much again; who is richer is asked again.
+            limit = min(wanted + 1, max(PAGE_ITEMS_MIN, 2 * wanted // len(keys)))
+        return [_Stream(_query_of(self.table, key, named, cursor, limit), cursor) for key in keys]
 
 
-def _complete(items: Sequence[dict[str, str]], wanted: int) -> bool:
-    """Enough, and the last timestamp is past the page's: no equal one is still to come."""
-    return len(items) > wanted and items[-1]["timestamp"] != items[wanted - 1]["timestamp"]
+def _passed(stream: _Stream, timestamp: str, back: bool) -> bool:  # noqa: FBT001 - as a cursor has it
+    """Whether the stream has nothing more at this timestamp or before it, in reading order."""
+    return stream.reached > timestamp if back else stream.reached < timestamp
 
 
 def _query_of(
-    table: str, attribute: str, value: str, others: dict[str, str], cursor: Cursor | None
+    table: str, key: IndexKey, others: dict[str, str], cursor: Cursor | None, limit: int | None
 ) -> dict[str, Any]:
-    names = {"#k": attribute}
-    values: dict[str, Any] = {":k": {"S": value}}
+    names = {"#k": key.attribute}
+    values: dict[str, Any] = {":k": {"S": key.value}}
     condition = "#k = :k"
     if cursor is not None:
         names["#t"] = "timestamp"
@@ -174,12 +204,14 @@ def _query_of(
         condition += " AND #t >= :t" if cursor.back else " AND #t <= :t"
     query: dict[str, Any] = {
         "TableName": table,
-        "IndexName": RECENT_INDEXES[attribute],
+        "IndexName": key.index_name,
         "KeyConditionExpression": condition,
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": values,
         "ScanIndexForward": cursor is not None and cursor.back,
     }
+    if limit is not None:
+        query["Limit"] = limit
     if others:
         clauses = []
         for number, (name, wanted) in enumerate(others.items()):

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
+from shopstream_analytics.recent_index import SHARDS_MAX
 from shopstream_shared.crash import CrashPoint
 from shopstream_shared.settings import Brokers, CommaList, ListenerSettings, Port, checked_token
 
@@ -47,6 +48,8 @@ class AnalyticsSettings(ListenerSettings):
     aws_access_key_id: SecretStr = Field(alias="AWS_ACCESS_KEY_ID")
     aws_secret_access_key: SecretStr = Field(alias="AWS_SECRET_ACCESS_KEY")
     recent_events_table: Name = Field("RecentEvents", alias="RECENT_EVENTS_TABLE_NAME")
+    #: Keys of the index over which a seller's or a type's events are spread.
+    recent_shards: int = Field(1, ge=1, le=SHARDS_MAX, alias="SHOPSTREAM_RECENT_SHARDS")
     aggregates_table: Name = Field("Aggregates", alias="SHOPSTREAM_AGGREGATES_TABLE_NAME")
     checkpoints_table: Name = Field("Checkpoints", alias="SHOPSTREAM_CHECKPOINTS_TABLE_NAME")
 

@@ -1,18 +1,16 @@
 """The DynamoDB tables: made when missing, checked when there."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from shopstream_analytics.dynamo import as_unavailable, error_code
+from shopstream_analytics.recent_index import RecentIndexes
 from shopstream_analytics.sink import SinkUnavailable
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
-
-#: attribute of the index's hash key -> index name; all are sorted by ``timestamp``.
-RECENT_INDEXES: Final = {"sellerId": "bySeller", "eventType": "byType", "subject": "bySubject"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +56,12 @@ def checkpoints_table(name: str) -> Table:
     return Table(name, hash_key="pk")
 
 
-def recent_table(name: str) -> Table:
+def recent_table(name: str, indexes: RecentIndexes) -> Table:
     """An item an event, which leaves by its ``ttl``."""
     return Table(
         name,
         hash_key="eventId",
-        indexes=tuple(RECENT_INDEXES.items()),
+        indexes=indexes.of_table(),
         index_sort="timestamp",
         ttl="ttl",
     )

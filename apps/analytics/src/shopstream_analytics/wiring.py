@@ -17,6 +17,7 @@ from shopstream_analytics.broker import BrokerWatch
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.dynamo import open_dynamo
 from shopstream_analytics.metrics import WorkerCollector
+from shopstream_analytics.recent_index import RecentIndexes
 from shopstream_analytics.recent_reader import RecentReader
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.supervisor import Supervisor
@@ -56,7 +57,9 @@ async def open_resources(settings: AnalyticsSettings) -> AsyncIterator[Resources
         yield Resources(
             aggregates=aggregates,
             cached=CachedAggregates(aggregates),
-            recent=RecentReader(client, settings.recent_events_table),
+            recent=RecentReader(
+                client, settings.recent_events_table, RecentIndexes(settings.recent_shards)
+            ),
             supervisor=supervisor,
             broker=BrokerWatch(kafka),
             registry=registry,

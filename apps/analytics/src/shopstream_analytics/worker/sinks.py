@@ -14,6 +14,7 @@ from shopstream_analytics.dead_letters import PartitionLetters
 from shopstream_analytics.dynamo import open_dynamo
 from shopstream_analytics.progress import Progress
 from shopstream_analytics.recent import RecentSink
+from shopstream_analytics.recent_index import RecentIndexes
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import Sink
 from shopstream_shared.crash import CrashPoints
@@ -49,6 +50,7 @@ async def open_sink(
             yield RecentSink(
                 client=client,
                 table=settings.recent_events_table,
+                indexes=RecentIndexes(settings.recent_shards),
                 checkpoints=checkpoints,
                 crash=CrashPoints(settings.crash_at),
                 topics={},

@@ -1,0 +1,186 @@
+"""RecentEvents on a real DynamoDB, with plain indexes and with shards: pages, writes, poison."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from tests.support.analytics import dynamo_client
+from tests.support.analytics_events import DAY, event, inventory_body
+from tests.support.analytics_reads import PARTITIONS, Reading, reading
+from tests.support.components import LocalComponents
+
+from shopstream_analytics.consumer.batch import Source
+from shopstream_analytics.recent import PartitionRecent, RecentSink, item_of
+from shopstream_analytics.recent_index import RecentIndexes
+from shopstream_analytics.recent_reader import Filters
+from shopstream_analytics.sink import LogRange
+from shopstream_shared.events.codec import EncodedEvent, decode
+from shopstream_shared.topics import INVENTORY
+
+TYPES = ("inventory.updated", "inventory.reserved", "product.low_stock")
+
+
+@pytest.fixture(params=["1", "4"], ids=["plain", "sharded"])
+def api(request: pytest.FixtureRequest, components: LocalComponents) -> Iterator[Reading]:
+    with reading(components, SHOPSTREAM_RECENT_SHARDS=request.param) as running:
+        yield running
+
+
+def some_events(count: int, seed: int, *, moments: int = 9) -> list[EncodedEvent]:
+    """Of few moments, so that many share one; of two sellers and three types and subjects."""
+    random = Random(seed)
+    made = []
+    for _ in range(count):
+        seller, product = f"s{random.randrange(2)}", f"p{random.randrange(3)}"
+        at = DAY + timedelta(seconds=random.randrange(moments))
+        body = inventory_body(product, seller, 1)
+        made.append(event(random.choice(TYPES), body, subject=product, seller=seller, at=at))
+    return made
+
+
+def ids(page: dict[str, Any]) -> list[str]:
+    return [item["eventId"] for item in page["data"]]
+
+
+def walk(api: Reading, query: dict[str, Any]) -> list[str]:
+    """All ids of a list, page by page; back again by the other cursor must give the same pages."""
+    found: list[str] = []
+    pages = []
+    page = api.get("/events/recent", params=query).json()
+    while True:
+        pages.append(ids(page))
+        found += ids(page)
+        if not page["hasMore"]:
+            break
+        page = api.get("/events/recent", params={**query, "cursor": page["nextCursor"]}).json()
+    for wanted in reversed(pages[:-1]):
+        page = api.get("/events/recent", params={**query, "cursor": page["prevCursor"]}).json()
+        assert ids(page) == wanted
+    return found
+
+
+def test_every_list_is_whole_and_newest_first_over_all_keys(api: Reading) -> None:
+    events = some_events(60, seed=3)
+    api.feed(events)
+    order = sorted(((one.time, one.id), one) for one in events)[::-1]
+    for query in (
+        {},
+        {"sellerId": "s1"},
+        {"type": "inventory.reserved"},
+        {"subject": "p2"},
+        {"sellerId": "s0", "type": "product.low_stock"},
+        {"sellerId": "s0", "type": "product.low_stock", "subject": "p1"},
+        {"sellerId": "nobody"},
+    ):
+        wanted = [
+            one.id
+            for _, one in order
+            if query.get("sellerId") in (None, one.seller_id)
+            and query.get("type") in (None, one.type)
+            and query.get("subject") in (None, one.subject)
+        ]
+        for limit in (9, 500):
+            assert walk(api, {**query, "limit": limit}) == wanted, query
+
+
+def test_a_page_after_a_cursor_is_the_same_whatever_is_written_meanwhile(api: Reading) -> None:
+    before = some_events(40, seed=4)
+    api.feed(before)
+    query = {"sellerId": "s1", "limit": 5}
+    seen: list[str] = []
+    page = api.get("/events/recent", params=query).json()
+    for number in range(100):
+        seen += ids(page)
+        if not page["hasMore"]:
+            break
+        api.feed(some_events(5, seed=100 + number))
+        page = api.get("/events/recent", params={**query, "cursor": page["nextCursor"]}).json()
+    assert len(seen) == len(set(seen))
+    assert {one.id for one in before if one.seller_id == "s1"} <= set(seen)
+
+
+def test_writing_a_batch_again_leaves_each_event_once(api: Reading) -> None:
+    events = some_events(60, seed=5)
+    records = api.feed(events)
+    sink = next(one for one in api.sinks if isinstance(one, RecentSink))
+    again = [item_of(decode(record.value), sink.indexes) for record in records]
+    lane = opened(api)
+    for at in range(0, len(again), 25):
+        api.run(lambda at=at: lane._put(again[at : at + 25]))  # type: ignore[misc]  # bound by default
+    assert len(walk(api, {"limit": 500})) == len(events)
+
+
+def opened(api: Reading) -> PartitionRecent:
+    sink = next(one for one in api.sinks if isinstance(one, RecentSink))
+    where = Source(INVENTORY, PARTITIONS - 1)
+    return api.run(lambda: sink.open(where, LogRange(0, 10**9)))
+
+
+def test_an_item_that_dynamodb_never_takes_is_left_out_and_never_tried_for_ever(
+    api: Reading,
+) -> None:
+    made = [item_of(decode(one.value), RecentIndexes()) for one in some_events(5, seed=6)]
+    made[2]["sellerId"] = {"S": ""}
+    made[2]["subject"] = {"S": ""}
+    made[3]["data"] = {"S": "x" * 450_000}
+    if opened(api).indexes.shards > 1:
+        for item in made:
+            item |= {"sellerShard": {"S": "0#s"}, "typeShard": {"S": "0#t"}}
+    lane = opened(api)
+    api.run(lambda: asyncio.wait_for(lane._put(made), timeout=60))
+    table = api.settings.recent_events_table
+    stored = dynamo_client(environ_of(api)).scan(TableName=table)["Items"]
+    kept = {item["eventId"]["S"] for item in (made[0], made[1], made[4])}
+    assert {item["eventId"]["S"] for item in stored} == kept
+
+
+def environ_of(api: Reading) -> dict[str, str]:
+    settings = api.settings
+    return {
+        "DYNAMO_ENDPOINT": str(settings.dynamo_endpoint),
+        "AWS_ACCESS_KEY_ID": settings.aws_access_key_id.get_secret_value(),
+        "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key.get_secret_value(),
+    }
+
+
+def test_with_shards_no_index_has_a_seller_or_a_type_alone_as_its_key(
+    components: LocalComponents,
+) -> None:
+    for shards, names in (
+        ("1", {"bySeller": "sellerId", "byType": "eventType"}),
+        ("8", {"bySellerShard": "sellerShard", "byTypeShard": "typeShard"}),
+    ):
+        with reading(components, SHOPSTREAM_RECENT_SHARDS=shards) as api:
+            client = dynamo_client(environ_of(api))
+            table = client.describe_table(TableName=api.settings.recent_events_table)["Table"]
+            found = {
+                index["IndexName"]: index["KeySchema"][0]["AttributeName"]
+                for index in table["GlobalSecondaryIndexes"]
+            }
+            assert found == {**names, "bySubject": "subject"}
+
+
+def test_one_seller_s_events_of_one_type_spread_evenly_over_the_shards() -> None:
+    made = [decode(one.value) for one in some_events(800, seed=7)]
+    keys = [RecentIndexes(8).attributes_of(one.envelope) for one in made]
+    for name in ("sellerShard", "typeShard"):
+        shards = [key[name]["S"].split("#")[0] for key in keys]
+        counts = [shards.count(str(shard)) for shard in range(8)]
+        assert min(counts) > 50
+        assert sum(counts) == len(made)
+
+
+def test_more_shards_than_before_still_find_what_was_written_before(
+    components: LocalComponents,
+) -> None:
+    with reading(components, SHOPSTREAM_RECENT_SHARDS="2") as api:
+        events = some_events(40, seed=8)
+        api.feed(events)
+        wider = replace(api.resources.recent, indexes=RecentIndexes(5))
+        page = api.run(lambda: wider.page(Filters(seller_id="s1"), 500, None))
+        wanted = {one.id for one in events if one.seller_id == "s1"}
+        assert {item["eventId"] for item in page.items} == wanted
