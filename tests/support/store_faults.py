@@ -35,7 +35,7 @@ class Call:
     def operation(self) -> str:
         if target := self.headers.get("x-amz-target"):
             return target.rpartition(".")[2]
-        *_, key = self.path.split("?", 1)[0].split("/", 2)
+        _, _, key = self.path.split("?", 1)[0].removeprefix("/").partition("/")
         kind = "hint" if key.startswith("_positions") else "object" if key else "bucket"
         return f"{self.method} {kind}"
 

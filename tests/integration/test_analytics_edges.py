@@ -1,0 +1,189 @@
+"""Batches at the edge, and faults that come together, on DynamoDB Local and MinIO."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.support.analytics import Analytics, dynamo_client
+from tests.support.analytics_events import LogRecord, Shop, record_of
+from tests.support.components import LocalComponents
+from tests.support.faulted import Faulted, faulted, items_of, one_partition
+from tests.support.store_faults import Fault, adds_conflicts, says
+
+from shopstream_analytics.archive.chain import Link
+from shopstream_analytics.archive.line import value_of
+from shopstream_analytics.archive.store import open_chain
+from shopstream_analytics.consumer.batch import Batch, Source
+from shopstream_analytics.settings import AnalyticsSettings
+from shopstream_analytics.sink import LogRange, SinkUnavailable, StoreLost, StoreRefused
+from shopstream_analytics.worker.sinks import WORKERS, WorkerName
+from shopstream_shared.topics import ORDERS
+
+SOURCE: Final = Source(ORDERS, 0)
+REFERENCE: Final = Source(ORDERS, 1)
+FOR_EVER: Final = 1_000_000_000
+Use = Callable[[Faulted], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Tables and a bucket of their own."""
+
+    analytics: Analytics
+    settings: AnalyticsSettings
+
+    def run(self, name: WorkerName, use: Use) -> None:
+        """Use a prepared sink."""
+
+        async def run() -> None:
+            async with faulted(name, self.settings, one_partition(ORDERS)) as sink:
+                await use(sink)
+
+        asyncio.run(run())
+
+    def archived(self) -> list[bytes | None]:
+        chain = self.analytics.chain(SOURCE.topic, SOURCE.partition, start=0)
+        return [value_of(line) for stored in chain for line in stored.lines]
+
+
+@pytest.fixture
+def stores(components: LocalComponents, tmp_path: Path) -> Stores:
+    analytics = Analytics.without_log(components, tmp_path)
+    variables: dict[str, Any] = {**analytics.environ, "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "0.2"}
+    return Stores(analytics, AnalyticsSettings(**variables))
+
+
+def orders(count: int) -> list[LogRecord]:
+    shop = Shop(seed=71)
+    life = (one for _ in range(count) for one in shop.order_life() if one.topic == ORDERS)
+    return [record_of(one, offset) for offset, one in enumerate(islice(life, count))]
+
+
+def bad(offset: int) -> LogRecord:
+    return record_of(Shop(seed=72).order_life()[0], offset)._replace(value=b"no json")
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_stretch_of_markers_alone_moves_the_position_and_stores_nothing(
+    name: WorkerName, stores: Stores
+) -> None:
+    async def use(sink: Faulted) -> None:
+        partition = await sink.sink.open(SOURCE, LogRange(0, 9))
+        await partition.write(Batch(SOURCE, 0, 5, []))
+        assert partition.durable == 5
+        await partition.flush()
+        assert sink.s3.calls["PUT object"] == 0
+        # What follows begins behind them.
+        (one,) = orders(1)
+        await partition.write(Batch(SOURCE, 5, 7, [one._replace(offset=6)]))
+        await partition.flush()
+        assert partition.durable == 7
+
+    stores.run(name, use)
+    if name == "archive":
+        assert len(stores.archived()) == 1
+
+
+@pytest.mark.parametrize("name", ["recent", "archive"])
+def test_poison_at_the_start_in_the_middle_and_at_the_end_of_a_batch_holds_nothing_up(
+    name: WorkerName, stores: Stores
+) -> None:
+    good = orders(2)
+    records = [
+        bad(0),
+        good[0]._replace(offset=1),
+        bad(2),
+        good[1]._replace(offset=3),
+        bad(4),
+    ]
+
+    async def use(sink: Faulted) -> None:
+        assert await sink.feed(SOURCE, records, batch_records=5) is None
+
+    stores.run(name, use)
+    if name == "archive":
+        assert stores.archived() == [record.value for record in records]
+    else:
+        ids = sorted((dict(record.headers)["ce_id"] or b"").decode() for record in good)
+        assert stores.analytics.recent_ids() == ids
+
+
+def test_reasons_of_both_kinds_in_one_transaction_trim_what_is_merged_and_repeat_the_rest(
+    stores: Stores,
+) -> None:
+    records = orders(8)
+    table = stores.settings.checkpoints_table
+
+    async def use(sink: Faulted) -> None:
+        assert await sink.feed(SOURCE, records[:5], batch_records=5) is None
+        # As after a crash before the checkpoint: merged, but not known to be.
+        key = f"analytics-aggregates#{ORDERS}#id#{SOURCE.partition}"
+        dynamo_client(stores.analytics.environ).delete_item(TableName=table, Key={"pk": {"S": key}})
+        conflicts = Fault(adds_conflicts, frozenset({"TransactWriteItems"}), 2)
+        sink.break_by([conflicts])
+        assert await sink.feed(SOURCE, records, batch_records=8) is None
+        assert conflicts.hits == 2
+        plain = [record._replace(partition=REFERENCE.partition) for record in records]
+        assert await sink.feed(REFERENCE, plain) is None
+
+    stores.run("aggregates", use)
+    items = stores.analytics.scan("SHOPSTREAM_AGGREGATES_TABLE_NAME")
+    assert items_of(items, SOURCE) == items_of(items, REFERENCE) != {}
+
+
+@pytest.mark.parametrize(
+    ("name", "operation"), [("aggregates", "TransactWriteItems"), ("archive", "PUT object")]
+)
+def test_a_request_that_can_never_be_taken_halts_the_sink_and_is_not_repeated(
+    name: WorkerName, operation: str, stores: Stores
+) -> None:
+    async def use(sink: Faulted) -> None:
+        code = "InvalidArgument" if name == "archive" else "ValidationException"
+        fault = Fault(says(400, code), frozenset({operation}), FOR_EVER)
+        sink.break_by([fault])
+        failure = await sink.feed(SOURCE, orders(1))
+        assert isinstance(failure, StoreRefused)
+        assert code in str(failure)
+        assert fault.hits == 1
+        assert sink.counted("refused") == 1
+
+    stores.run(name, use)
+
+
+def test_a_file_that_cannot_be_stored_takes_nothing_more_in_however_often_it_is_tried(
+    stores: Stores,
+) -> None:
+    records = orders(6)
+    small = stores.settings.model_copy(update={"archive_file_records": 2})
+
+    async def use(sink: Faulted) -> None:
+        sink.break_by([Fault(says(503, "SlowDown"), frozenset({"PUT object"}), FOR_EVER)])
+        partition: Any = await sink.sink.open(SOURCE, LogRange(0, 6))
+        held = set()
+        for _ in range(3):
+            with pytest.raises(SinkUnavailable):
+                await partition.write(Batch(SOURCE, 0, 6, records))
+            held.add(partition.held_bytes)
+        assert len(held) == 1
+        assert partition.durable == 0
+        sink.break_by([])
+        await partition.write(Batch(SOURCE, 0, 6, records))
+        await partition.flush()
+
+    Stores(stores.analytics, small).run("archive", use)
+    assert stores.archived() == [record.value for record in records]
+
+
+def test_an_object_of_somebody_else_at_the_chain_s_key_halts_the_archive(stores: Stores) -> None:
+    async def use(sink: Faulted) -> None:
+        # The sink made the bucket.
+        async with open_chain(stores.settings) as chain:
+            await chain.client.put_object(Bucket=chain.bucket, Key="k", Body=b"no link")
+            with pytest.raises(StoreLost, match="k is there, but no object of a chain"):
+                await chain.create("k", b"body", Link(0, 1, 0, 0, 1, "sha", "id"))
+
+    stores.run("archive", use)
