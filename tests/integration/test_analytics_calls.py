@@ -31,7 +31,7 @@ class Hasty(BoundedSession):
 class Patient(BoundedSession):
     """A bound that is below what four calls one after the other take, and far above one."""
 
-    seconds_max: ClassVar = 3.5
+    seconds_max: ClassVar = 2.0
 
 
 @asynccontextmanager
@@ -122,7 +122,7 @@ def test_an_upload_that_is_not_taken_ends_at_the_bound_that_its_bytes_give() -> 
 def test_waiting_for_a_connection_is_not_part_of_the_bound_of_a_try() -> None:
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0.6)
         writer.write(
             b'HTTP/1.1 200 OK\r\ncontent-length: 17\r\nconnection: close\r\n\r\n{"TableNames":[]}'
         )

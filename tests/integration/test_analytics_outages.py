@@ -212,6 +212,8 @@ def test_a_table_or_bucket_that_is_deleted_under_its_worker_halts_it_and_is_not_
     for worker in WORKERS:
         wait_until(partial(lost, broken, worker), f"{worker} says so")
     assert aggregates not in client.list_tables()["TableNames"]
+    halted = 'shopstream_analytics_worker_halted{reason="store_lost",worker="recent"} 1.0'
+    assert halted in broken.service.client.get("/metrics").text
     assert broken.service.worker_pids() == pids
     assert broken.service.client.get("/health/live").status_code == 200
 

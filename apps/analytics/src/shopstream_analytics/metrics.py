@@ -45,6 +45,7 @@ class WorkerCollector(Collector):
         yield starts
         yield from self._counters()
         yield self._faults()
+        yield self._halted()
         yield from self._lags()
 
     def _counters(self) -> Iterator[Metric]:
@@ -63,6 +64,20 @@ class WorkerCollector(Collector):
         for worker, counters in _heard(self.supervisor.workers):
             for kind in FAULT_KINDS:
                 family.add_metric([worker, kind], counters.get(FAULTS + kind, 0))
+        return family
+
+    def _halted(self) -> Metric:
+        family = GaugeMetricFamily(
+            "shopstream_analytics_worker_halted",
+            "1 while the worker waits for an operator",
+            labels=["worker", "reason"],
+        )
+        for worker in self.supervisor.workers:
+            report = worker.report
+            if report is not None and report.state == "halted":
+                # The reason's own name; what follows says what was found.
+                name = (report.reason or "").partition(":")[0]
+                family.add_metric([worker.name, name], 1.0)
         return family
 
     def _lags(self) -> Iterator[Metric]:
