@@ -1,8 +1,9 @@
-"""`python -m tests.endurance`: the stream held against numbers that no test run has time for.
+"""`python -m tests.endurance`: the system held against numbers that no test run has time for.
 
     python -m tests.endurance rolling --clients 2000      a rolling restart of two workers
     python -m tests.endurance churn --connects 100000     connections that come and go, RST included
     python -m tests.endurance cuts --cuts 1000 --seed 1   cuts, kills, more partitions
+    python -m tests.endurance engine --records 300000     an event's cost in analytics, a slow sink
 
 Each starts a broker and the service itself, prints what it has seen as one line of JSON, and ends
 with exit code 1 when a bound does not hold.
@@ -17,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from tests.endurance import churn as churning
 from tests.endurance import cuts as cutting
+from tests.endurance import engine as engines
 from tests.endurance import rolling as rolls
 from tests.support.components import LocalComponents
 
@@ -63,6 +65,17 @@ def cuts(
             components.kafka_brokers, clients=clients, cuts=cuts, kills=kills, seed=seed
         )
         seen = asyncio.run(scene.play())
+    _end({**asdict(seen), "holds": seen.holds}, holds=seen.holds)
+
+
+@app.command()
+def engine(
+    *,
+    records: Annotated[int, typer.Option(min=10_000, help="The backlog")] = 300_000,
+) -> None:
+    """Processor time an event in the analytics engine beside a bare loop; a sink of 20 ms."""
+    with LocalComponents() as components:
+        seen = engines.run(components.kafka_brokers, records)
     _end({**asdict(seen), "holds": seen.holds}, holds=seen.holds)
 
 
