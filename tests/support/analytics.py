@@ -76,19 +76,20 @@ class Analytics:
         return cls(components, _environ(components, ("dynamodb", "minio")), logs)
 
     @contextmanager
-    def worker(self, name: str, **variables: str) -> Iterator[Fork]:
-        """A worker without a parent, killed at the end."""
+    def worker(self, name: str, instance: str | None = None, **variables: str) -> Iterator[Fork]:
+        """A worker without a parent, killed at the end; a static member if it has a name."""
         module = "shopstream_analytics.worker.__main__"
-        with self._process(module, ["worker", name], f"{name}.log", variables) as process:
+        argv = ["worker", name, *([] if instance is None else [instance])]
+        with self._process(module, argv, f"{name}.log", variables) as process:
             yield process
 
     @contextmanager
     def service(self, **variables: str) -> Iterator["Service"]:
         """The whole service on a free port; it and its workers are gone at the end."""
         with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+            port = variables.get("HEALTH_PORT", str(probe.getsockname()[1]))
         module = "shopstream_analytics.main"
-        given = {"HEALTH_PORT": str(port), **variables}
+        given = {**variables, "HEALTH_PORT": port}
         with (
             self._process(module, ["shopstream-analytics"], "analytics.log", given) as process,
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,

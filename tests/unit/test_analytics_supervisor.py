@@ -1,15 +1,62 @@
-"""How long the parent waits for a word of a worker."""
+"""The parent: how long it waits for a word of a worker, and what it does without one."""
 
+from typing import Any
+
+import pytest
+
+from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.supervisor import (
     SILENT_SECONDS_MAX,
     START_SECONDS_MAX,
+    Supervisor,
     WorkerProcess,
 )
 from shopstream_analytics.worker.report import Report
+
+REPORT = Report(state="running", reason=None, trouble=None, lags=[], counters={})
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **variables: str) -> AnalyticsSettings:
+    given = {
+        "AWS_ACCESS_KEY_ID": "fake",
+        "AWS_SECRET_ACCESS_KEY": "fake",
+        "MINIO_ACCESS_KEY": "minio",
+        "MINIO_SECRET_KEY": "minio123",
+        **variables,
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    return AnalyticsSettings.read_or_exit()
 
 
 def test_a_worker_may_take_longer_for_its_first_word_than_between_two() -> None:
     worker = WorkerProcess("archive", ())
     assert worker.patience == START_SECONDS_MAX
-    worker.report = Report(state="waiting", reason=None, trouble=None, lags=[], counters={})
+    worker.report = REPORT
     assert worker.patience == SILENT_SECONDS_MAX < START_SECONDS_MAX
+
+
+def members(found: Supervisor) -> list[Any]:
+    return [worker.command[-1] for worker in found.workers]
+
+
+def test_each_process_of_a_sink_has_a_name_of_its_own_also_beside_another_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    two = Supervisor.of(settings(monkeypatch, SHOPSTREAM_ANALYTICS_WORKERS="2"))
+    names = [worker.name for worker in two.workers]
+    assert names[:2] == ["aggregates", "aggregates-2"]
+    assert len(set(members(two))) == len(set(names)) == 6
+    # The same parent started again has the same names; one on another port has others.
+    assert members(Supervisor.of(settings(monkeypatch))) == members(two)
+    other = Supervisor.of(settings(monkeypatch, HEALTH_PORT="8081"))
+    assert not set(members(other)) & set(members(two))
+    named = Supervisor.of(settings(monkeypatch, SHOPSTREAM_ANALYTICS_INSTANCE="east-1"))
+    assert members(named)[0] == "east-1-aggregates-1"
+
+
+def test_a_machine_s_name_that_kafka_does_not_take_is_put_into_its_characters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "büro rechner" + "x" * 200)
+    assert settings(monkeypatch).instance_name == "b-ro-rechner" + "x" * 88 + "-8080"

@@ -129,7 +129,10 @@ class WorkerProcess:
                 self._hear(line)
         except Silent:
             log.error("worker killed", worker=self.name, reason="silent")  # noqa: TRY400 - no trace to show
-            child.signal(signal.SIGKILL)
+        else:
+            # Its line ends with it; whoever lives on without one cannot be heard any more.
+            await asyncio.sleep(STOP_SECONDS_MAX)
+        child.signal(signal.SIGKILL)
 
     def _hear(self, line: bytes) -> None:
         try:

@@ -108,11 +108,18 @@ def _check(table: Table, description: dict[str, Any]) -> None:
 async def _ensure_ttl(client: "DynamoDBClient", name: str, attribute: str) -> None:
     answer = await client.describe_time_to_live(TableName=name)
     status = answer["TimeToLiveDescription"].get("TimeToLiveStatus", "DISABLED")
-    if status not in {"ENABLED", "ENABLING"}:
+    if status in {"ENABLED", "ENABLING"}:
+        return
+    try:
         await client.update_time_to_live(
             TableName=name,
             TimeToLiveSpecification={"Enabled": True, "AttributeName": attribute},
         )
+    except ClientError as error:
+        # Another worker was faster; the next look finds it enabled.
+        if "already enabled" not in str(error):
+            raise
+        raise SinkUnavailable(f"dynamodb: table {name} is being made") from error
 
 
 def _schema(hash_key: str, sort_key: str | None) -> list[dict[str, str]]:
