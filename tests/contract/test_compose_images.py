@@ -104,18 +104,42 @@ def test_an_images_lock_is_part_of_the_projects_lock(name: str) -> None:
         assert whole[requirement] == hashes, requirement
 
 
-def imported(folder: Path) -> Iterator[str]:
-    """The top-level names that the modules below the folder import when they run."""
-    for path in folder.rglob("*.py"):
-        tree = ast.parse(path.read_text())
-        for typing_only in [node for node in ast.walk(tree) if _is_typing_only(node)]:
-            assert isinstance(typing_only, ast.If)
-            typing_only.body.clear()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                yield from (alias.name.partition(".")[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                yield node.module.partition(".")[0]
+def imported(path: Path) -> Iterator[str]:
+    """The full names that a module imports when it runs."""
+    tree = ast.parse(path.read_text())
+    for typing_only in [node for node in ast.walk(tree) if _is_typing_only(node)]:
+        assert isinstance(typing_only, ast.If)
+        typing_only.body.clear()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            # What is imported from a package may be a module of it.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def reached(app: str) -> set[str]:
+    """What the app imports, and what the shared modules that it so reaches import in turn.
+
+    Not all of shared: a part of it may need a library that only some images hold.
+    """
+    shared = ROOT / "packages" / "shared" / "src"
+    waiting = [*(ROOT / "apps" / app / "src").rglob("*.py")]
+    seen: set[Path] = set()
+    names: set[str] = set()
+    while waiting:
+        path = waiting.pop()
+        if path in seen or not path.is_file():
+            continue
+        seen.add(path)
+        found = set(imported(path))
+        names |= found
+        for name in found:
+            if name.partition(".")[0] == "shopstream_shared":
+                part = shared.joinpath(*name.split("."))
+                waiting += [part.with_suffix(".py"), part / "__init__.py"]
+    return names
 
 
 def _is_typing_only(node: ast.AST) -> bool:
@@ -127,8 +151,8 @@ def test_an_image_holds_everything_that_its_code_imports(app: str) -> None:
     """Here all extras share one environment, so a missing one would show in the image only."""
     names = {canonicalize_name(each.split("==")[0]) for each in locked(f"requirements/{app}.lock")}
     distributions = packages_distributions()
-    folders = [ROOT / "apps" / app / "src", ROOT / "packages" / "shared" / "src"]
-    needed = {name for folder in folders for name in imported(folder)}
+    needed = {name.partition(".")[0] for name in reached(app)}
+    assert "shopstream_shared" in needed
 
     for name in needed - OUR_PACKAGES - sys.stdlib_module_names:
         assert {canonicalize_name(each) for each in distributions[name]} & names, name
