@@ -1,11 +1,12 @@
 """What the bucket keeps, and what it must never do by itself, on MinIO (protocol rules 22-24)."""
 
 import asyncio
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
@@ -114,6 +115,35 @@ def test_a_storage_class_that_the_store_does_not_have_is_said_and_nothing_goes_o
     settings = settings_of(command, SHOPSTREAM_ARCHIVE_STORAGE_CLASS="COLD")
     with pytest.raises(Exception, match=r"archive: .*InvalidStorageClass"):
         set_up(settings)
+
+
+def test_the_minio_library_overwrites_in_silence_so_only_botocore_writes_objects(
+    command: ArchiveCommand,
+) -> None:
+    # Rule 23's other hazard: the library makes metadata of the header that asks for a create.
+    settings = settings_of(command)
+    set_up(settings)
+    assert store_one(settings, "events/k", b"ours") is None
+    library = BucketAtMinio.of(settings).client
+    header: dict[str, str | list[str] | tuple[str]] = {"If-None-Match": "*"}
+    library.put_object(command.bucket, "events/k", io.BytesIO(b"rival"), 5, metadata=header)
+    stored = command.client.get_object(Bucket=command.bucket, Key="events/k")["Body"].read()
+    assert stored == b"rival"
+
+
+@pytest.mark.parametrize("code", ["PreconditionFailed", "412", "304"])
+def test_whatever_name_a_server_has_for_it_there_already_is_there_already(code: str) -> None:
+    class Server:
+        """Older MinIO answered 304 to a condition that failed (minio issue 19442)."""
+
+        async def put_object(self, **_: Any) -> None:
+            raise ClientError({"Error": {"Code": code}}, "PutObject")
+
+        async def head_object(self, **_: Any) -> dict[str, Any]:
+            return {"Metadata": LINK.metadata()}
+
+    chain = S3Chain(cast(Any, Server()), "bucket")
+    assert asyncio.run(chain.create("events/k", b"", LINK)) == LINK
 
 
 def test_what_is_overwritten_or_deleted_by_a_foreign_hand_is_kept_as_a_version(

@@ -71,6 +71,13 @@ def test_a_range_of_offsets_is_cut_out_of_its_objects(archived: Archived) -> Non
     assert (offsets, faults, walk.next) == ([2, 3, 4], [], 6)
 
 
+def test_objects_that_end_before_an_offset_are_not_even_named(archived: Archived) -> None:
+    keys = [archived.add(records(offset, offset + 1)) for offset in (0, 2, 4)]
+    index = index_of(archived.bucket, [PLACE.topic])
+    for begin, named in ((0, keys), (1, keys), (2, keys[1:]), (4, keys[2:]), (99, keys[2:])):
+        assert list(index.keys(PLACE, begin=begin)) == named
+
+
 def test_each_generation_of_a_topic_has_a_chain_of_its_own(archived: Archived) -> None:
     archived.add(records(0, 1))
     archived.add(records(0), generation=2, topic_id="later")

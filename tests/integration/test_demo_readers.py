@@ -151,5 +151,5 @@ def test_the_archive_reader_walks_the_chain_from_where_the_log_stood(
     put(s3, bucket, range(7, 8), [event("ours", 3)], **{"sha256": "0", "topic-id": "old"})
     faults = " ".join(reader.read(start, since, lambda _: True).faults)
     assert "sha256" in faults
-    assert "topic-id is old" in faults
-    assert "start is 7, the object before it ends at 6" in faults
+    assert "expected topic-id t, seen old" in faults
+    assert "expected start 6, seen start 7" in faults

@@ -1,24 +1,20 @@
 """The parts of the demo that need no system: archive objects, journal, filters, percentiles."""
 
 import asyncio
-import hashlib
 import io
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import zstandard
 from rich.console import Console
 from tests.support.events import golden
 
 from shopstream_shared.clock import ManualClock, epoch_ms
 from shopstream_shared.events.codec import decode
 from shopstream_shared.events.envelope import headers_of
-from shopstream_stack.demo.archive_reader import ChainLink, chain_faults, read_object
 from shopstream_stack.demo.crowd import demo_readings
 from shopstream_stack.demo.evidence import (
     NotAnEvent,
@@ -40,62 +36,6 @@ from shopstream_stack.settings import StackSettings
 
 NOW = datetime(2026, 11, 21, 5, tzinfo=UTC)
 EVENT = SeenEvent("shop.orders", "o", 1, "order.created", "s", "id-1", b"{}", "here")
-
-
-def archive_object(offsets: list[int]) -> tuple[ChainLink, bytes]:
-    lines = [
-        b'{"topic":"shop.orders","partition":2,"offset":%d,"timestamp":1,"key":"k",'
-        b'"headers":[["ce_id","x"]],"event":{"a":  1.50}}\n' % offset
-        for offset in offsets
-    ]
-    stored = zstandard.compress(b"".join(lines))
-    link = ChainLink(
-        key="k",
-        topic="shop.orders",
-        partition=2,
-        first=offsets[0],
-        last=offsets[-1],
-        start=offsets[0],
-        next=offsets[-1] + 1,
-        count=len(offsets),
-        sha256=hashlib.sha256(stored).hexdigest(),
-        topic_id="t",
-    )
-    return link, stored
-
-
-def test_an_archive_object_gives_its_lines_with_the_events_bytes_untouched() -> None:
-    lines, faults = read_object(*archive_object([3, 4, 7]))
-    assert faults == []
-    assert [line.offset for line in lines] == [3, 4, 7]
-    assert bytes(lines[0].event) == b'{"a":  1.50}'
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"sha256": "0"}, "sha256"),
-        ({"count": 2}, "first, last, count"),
-        ({"last": 6}, "first, last, count"),
-        ({"next": 7}, "does not hold"),
-        ({"partition": 1}, "another partition"),
-    ],
-)
-def test_metadata_that_does_not_fit_its_object_is_named(
-    change: dict[str, object], word: str
-) -> None:
-    link, stored = archive_object([3, 4, 7])
-    _, faults = read_object(replace(link, **change), stored)  # type: ignore[arg-type]  # the types of one field each
-    assert word in "; ".join(faults)
-
-
-def test_a_break_in_the_chain_is_named_and_a_neighbouring_partition_is_none() -> None:
-    first, _ = archive_object([3, 4])
-    good, _ = archive_object([5])
-    late, _ = archive_object([9])
-    assert chain_faults([first, good]) == []
-    assert chain_faults([first, replace(late, partition=3)]) == []
-    assert chain_faults([first, late]) == ["k: start is 9, the object before it ends at 5"]
 
 
 def test_the_journal_holds_acknowledged_writes_and_received_events(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -232,11 +233,14 @@ class Index:
         """Generation and partition of each chain, in order."""
         return sorted(self._found)
 
-    def keys(self, place: Place, generation: int = 0) -> Iterator[str]:
-        """The keys of a chain, in its order."""
+    def keys(self, place: Place, generation: int = 0, begin: int = 0) -> Iterator[str]:
+        """The keys of a chain, in its order; those that end before an offset are left out."""
         firsts, hours = self._found.get((generation, place), (array("q"), array("q")))
-        for number in sorted(range(len(firsts)), key=firsts.__getitem__):
-            yield str(ObjectKey(generation, *place, firsts[number], hours[number]))
+        order = sorted(range(len(firsts)), key=firsts.__getitem__)
+        for number, following in zip_longest(order, order[1:]):
+            # An object ends before the next one begins.
+            if following is None or firsts[following] > begin:
+                yield str(ObjectKey(generation, *place, firsts[number], hours[number]))
 
     def has(self, key: str) -> bool:
         """Whether this object was listed."""

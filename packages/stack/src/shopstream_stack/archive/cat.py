@@ -47,7 +47,7 @@ def lines(bucket: Bucket, cut: Cut) -> Iterator[list[bytes]]:
         index = index_of(bucket, [cut.topic], life)
         for _, place in index.chains():
             if cut.partition in {None, place.partition}:
-                keys = list(_needed(list(index.keys(place, life)), cut))
+                keys = list(_needed(list(index.keys(place, life, cut.begin)), cut))
                 try:
                     yield from _partition(bucket, place, keys, cut)
                 except Broken as error:
@@ -84,8 +84,7 @@ def _needed(keys: list[str], cut: Cut) -> Iterator[str]:
     needed = [
         number
         for number, key in enumerate(read)
-        if (number + 1 == len(read) or read[number + 1].first > cut.begin)
-        and (cut.end is None or key.first < cut.end)
+        if (cut.end is None or key.first < cut.end)
         and (cut.since_ms is None or (key.hour + 1) * _HOUR_MS > cut.since_ms)
         and (cut.until_ms is None or key.hour * _HOUR_MS < cut.until_ms + CLOCK_BACK_MS_MAX)
     ]

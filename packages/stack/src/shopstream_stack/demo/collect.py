@@ -21,11 +21,15 @@ from shopstream_stack.demo.log_reader import LogEntry, LogReader, LogUnreadable
 from shopstream_stack.demo.oracle import Oracle
 from shopstream_stack.demo.read_api import ReadApi
 from shopstream_stack.demo.table_reader import TableReader
+from shopstream_stack.errors import StackError
 
 #: Relay, stream and sinks take milliseconds; this is for a machine under load or just recovered.
 ARRIVAL_SECONDS_MAX: Final = 60.0
 #: A part that was just killed or restarted answers with one of these.
-AWAY: Final = (httpx.HTTPError, KafkaException, LogUnreadable, BotoCoreError, ClientError)
+AWAY: Final = (
+    *(httpx.HTTPError, KafkaException, LogUnreadable),
+    *(StackError, BotoCoreError, ClientError),
+)
 POLL_SECONDS: Final = 0.5
 
 
