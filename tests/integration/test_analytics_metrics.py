@@ -11,6 +11,7 @@ from tests.support.analytics_events import Shop, naive_sums
 from tests.support.components import LocalComponents
 
 from shopstream_analytics.aggregates.derived import ProductSales, TopBy
+from shopstream_analytics.aggregates.generations import Generations
 from shopstream_analytics.aggregates.merge import Round, merge
 from shopstream_analytics.aggregates.reader import AggregatesReader, Window
 from shopstream_analytics.aggregates.sink import GROUP
@@ -55,7 +56,8 @@ async def written(
             events = [(number, decode(value)) for number, value in enumerate(values)]
             marks, _ = mark(events, PartitionTime())
             await merge(store, source, Round(events, marks))
-        await read(AggregatesReader(client, settings.aggregates_table, checkpoints))
+        generations = Generations(client, settings.aggregates_table, settings.checkpoints_table)
+        await read(AggregatesReader(client, generations))
 
 
 def settings_of(components: LocalComponents) -> AnalyticsSettings:

@@ -20,13 +20,16 @@ from botocore.exceptions import ClientError
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 from rich.console import Console
-from tests.support.analytics import Analytics, dynamo_client, s3_client
+from tests.support.analytics import Analytics, read_log
+from tests.support.analytics_events import naive_sums
+from tests.support.analytics_feed import feed
 from tests.support.api import COMMAND, ApiProcess, Published, published
 from tests.support.components import LocalComponents
 from tests.support.stream_service import Stream, StreamService
 from tests.support.system import wait_until
 from tests.support.warm import forks
 
+from shopstream_analytics.worker.sinks import WorkerName
 from shopstream_api.outbox.topics import apply as apply_module
 from shopstream_api.outbox.topics.apply import Apply
 from shopstream_api.outbox.topics.errors import Refused
@@ -42,9 +45,11 @@ from shopstream_shared.topics import (
     STREAM_TOPICS,
     load_topics,
 )
+from shopstream_stack.demo.target import Target
 from shopstream_stack.settings import StackSettings
 from shopstream_stack.system import System
 from shopstream_stack.topics import command
+from shopstream_stack.verify.run import verify
 
 
 @pytest.fixture(scope="module")
@@ -192,53 +197,62 @@ def test_a_progress_topic_made_again_after_a_crash_doubles_nothing(
     assert later["id"] in {record.key for record in found}
 
 
-@pytest.mark.timeout(600)  # a worker twice, and the command as it is installed, three times
-def test_the_command_moves_what_sinks_can_move_and_names_what_stays_stopped(
+@pytest.mark.timeout(600)  # the command as it is installed, four times
+def test_adopted_topics_go_on_in_every_sink_and_verify_holds_over_all_their_lives(
     api: ApiProcess, own: LocalComponents, tmp_path: Path
 ) -> None:
-    """One topic of three is made again; the recent events' worker is the real one."""
+    """One topic is made again twice; the second time the aggregates are behind the archive."""
     own.up("dynamodb", "minio")
-    analytics = Analytics(own, own.environ, tmp_path)
-    variables = {**own.environ, **api.environ, "SHOPSTREAM_DATA_DIR": str(tmp_path)}
-    system = System(StackSettings.load(variables))
-    console = Console(record=True, width=200)
-    before = api.product(stock=2)
-    with analytics.worker("recent"):
-        wait_until(lambda: len(recent(analytics)) == 1, "it is in the table", seconds_max=120)
-    plant_other_sinks(analytics)
-    delete(own, PRODUCTS)
-    wait_until(lambda: f"topic_recreated: {PRODUCTS}" in relay_says(api), "health says so")
-    after = api.product(stock=2)
-    api.order((after["id"], 2))
-    assert command.adopt(system, console) == 1
-    said = console.export_text()
-    assert "analytics-aggregates and analytics-archive stay stopped" in said
-    assert "1 offsets of the old topic were published but not archived" in said
+    names = Analytics.own_names()
+    analytics = Analytics(own, {**own.environ, **names}, tmp_path)
+    variables = {**own.environ, **api.environ, **names, "SHOPSTREAM_DATA_DIR": str(tmp_path)}
+    settings = StackSettings.load(variables)
+    system = System(settings)
+    said: list[str] = []
+
+    def life(*sinks: WorkerName) -> None:
+        """Some commands, taken in by these sinks, then the topic is made again and adopted."""
+        product = api.product(stock=9)
+        api.order((product["id"], 2))
+        api.drained()
+        feed(analytics, *sinks)
+        bygone.extend(published_values(own, PRODUCTS))
+        delete(own, PRODUCTS)
+        wait_until(lambda: f"topic_recreated: {PRODUCTS}" in relay_says(api), "health says so")
+        api.product(stock=2)
+        console = Console(record=True, width=200)
+        assert command.adopt(system, console) == 0
+        said.append(console.export_text())
+        assert command.adopt(system, Console(quiet=True)) == 0
+
+    bygone: list[dict[tuple[str, int], list[bytes]]] = []
+    life("aggregates", "recent", "archive")
+    feed(analytics, "aggregates")
+    assert "begins at the new topic's first record" in said[0]
+    assert "0 offsets of the old topic were published but not archived" in said[0]
+    assert analytics.generation() == 0
+    life("recent", "archive")
+    assert "Making the aggregates again from the archive" in said[1]
+    assert analytics.generation() == 1
     api.drained()
-    with analytics.worker("recent"):
-        wait_until(
-            lambda: len(recent(analytics)) == events(api), "all events are there", seconds_max=120
-        )
-    assert {before["id"], after["id"]} <= {subject for _, subject in recent(analytics)}
-    assert command.ls(system.settings, console) == 0
-    assert "generation" in console.export_text()
+    feed(analytics, "aggregates", "recent", "archive")
+    assert len(recent(analytics)) == events(api)
+    lives = [*bygone, *published_values(own, *STREAM_TOPICS)]
+    assert analytics.counts() == naive_sums(values for life in lives for values in life.values())
+    report = verify(Target.local(settings), data=tmp_path)
+    assert report.holds, [*report.violations, *(row.unchecked for row in report.invariants)]
+    assert report.row(1).counted["events"] == events(api)
+    assert command.ls(settings, Console(quiet=True)) == 0
 
 
-def plant_other_sinks(analytics: Analytics) -> None:
-    """What the other two sinks would hold, the archive being one event behind."""
-    table = analytics.environ.get("SHOPSTREAM_CHECKPOINTS_TABLE_NAME", "Checkpoints")
-    dynamo, s3 = dynamo_client(analytics.environ), s3_client(analytics.environ)
-    key = {"pk": {"S": f"analytics-recent#{PRODUCTS}"}}
-    noted = dynamo.get_item(TableName=table, Key=key)["Item"]
-    dynamo.put_item(
-        TableName=table, Item={**noted, "pk": {"S": f"analytics-aggregates#{PRODUCTS}"}}
-    )
-    bucket, topic_id = analytics.environ["ARCHIVE_BUCKET_NAME"], noted["topicId"]["S"]
-    s3.create_bucket(Bucket=bucket)
-    for partition in range(3):
-        hint = {"next": 0, "topicId": topic_id, "key": ""}
-        name = f"_positions/{PRODUCTS}/{partition}"
-        s3.put_object(Bucket=bucket, Key=name, Body=json.dumps(hint).encode())
+def published_values(
+    own: LocalComponents, *topics: str
+) -> list[dict[tuple[str, int], list[bytes]]]:
+    """The values on each partition of the topics' present lives."""
+    found: dict[tuple[str, int], list[bytes]] = {}
+    for record in read_log(own.kafka_brokers, topics):
+        found.setdefault((record.topic, record.partition), []).append(record.value or b"")
+    return [found]
 
 
 def recent(analytics: Analytics) -> list[tuple[str, str]]:

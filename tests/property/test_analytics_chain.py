@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -17,6 +17,7 @@ from shopstream_analytics.archive.sink import ArchiveSink, PartitionArchive, Rot
 from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.sink import LogRange, SinkUnavailable, TopicState
 from shopstream_shared.crash import CrashPoints
+from shopstream_shared.generations import TopicEpoch
 
 SOURCE = Source("shop.inventory", 0)
 HOUR_MS = 3_600_000
@@ -39,13 +40,16 @@ class MemoryChain:
             raise SinkUnavailable("after")
         return None if there[0] is body else there[1]
 
-    async def read_hint(self, source: Source) -> Hint | None:
+    async def read_hint(self, source: Source, epoch: int = 0) -> Hint | None:
         return self.hints.get(source)
 
-    async def write_hint(self, source: Source, hint: Hint) -> None:
+    async def write_hint(self, source: Source, hint: Hint, epoch: int = 0) -> None:
         if self.fails():
             raise SinkUnavailable("hint")
         self.hints[source] = hint
+
+    async def read_epochs(self, topic: str) -> Sequence[TopicEpoch]:
+        return ()
 
 
 async def nothing_to_set_up() -> None:

@@ -32,6 +32,7 @@ from shopstream_analytics.aggregates.fold import ItemKey
 from shopstream_analytics.archive.file import unpack
 from shopstream_shared.clock import epoch_ms
 from shopstream_shared.events.codec import EncodedEvent
+from shopstream_shared.generations import POINTER, table_of
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topics import DEAD_LETTER, STREAM_TOPICS, load_topics
 from shopstream_stack.demo.target import Target
@@ -75,6 +76,17 @@ class Analytics:
         """For sinks that are fed by hand."""
         return cls(components, _environ(components, ("dynamodb", "minio")), logs)
 
+    @staticmethod
+    def own_names() -> dict[str, str]:
+        """Tables and a bucket that nobody else uses."""
+        name = uuid4().hex[:12]
+        return {
+            "RECENT_EVENTS_TABLE_NAME": f"Recent-{name}",
+            "SHOPSTREAM_AGGREGATES_TABLE_NAME": f"Aggregates-{name}",
+            "SHOPSTREAM_CHECKPOINTS_TABLE_NAME": f"Checkpoints-{name}",
+            "ARCHIVE_BUCKET_NAME": f"archive-{name}",
+        }
+
     @contextmanager
     def worker(self, name: str, instance: str | None = None, **variables: str) -> Iterator[Fork]:
         """A worker without a parent, killed at the end; a static member if it has a name."""
@@ -113,7 +125,7 @@ class Analytics:
     def counts(self) -> Counts:
         """The aggregates as the naive count gives them: summed over source partitions."""
         counts: Counts = {}
-        for item in self.scan("SHOPSTREAM_AGGREGATES_TABLE_NAME"):
+        for item in self.aggregates():
             key, _ = keys.parse(item["pk"]["S"], item["sk"]["S"])
             bucket = counts.setdefault(short(key), Counter())
             for name, value in item.items():
@@ -121,12 +133,28 @@ class Analytics:
                     bucket[name] += int(value["N"])
         return counts
 
+    def generation(self) -> int:
+        """Which generation of the aggregates is in use."""
+        item = dynamo_client(self.environ).get_item(
+            TableName=self.environ["SHOPSTREAM_CHECKPOINTS_TABLE_NAME"],
+            Key={"pk": {"S": POINTER}},
+            ConsistentRead=True,
+        )
+        return int(item["Item"]["generation"]["N"]) if "Item" in item else 0
+
+    def aggregates(self, generation: int | None = None) -> list[dict[str, Any]]:
+        """All items of a generation of the aggregates; without a number, of the one in use."""
+        number = self.generation() if generation is None else generation
+        return self.items(table_of(self.environ["SHOPSTREAM_AGGREGATES_TABLE_NAME"], number))
+
     def scan(self, variable: str) -> list[dict[str, Any]]:
         """All items of the table that a variable names."""
+        return self.items(self.environ[variable])
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """All items of a table."""
         client = dynamo_client(self.environ)
-        pages = client.get_paginator("scan").paginate(
-            TableName=self.environ[variable], ConsistentRead=True
-        )
+        pages = client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
         return [dict(item) for page in pages for item in page["Items"]]
 
     def recent_ids(self) -> list[str]:

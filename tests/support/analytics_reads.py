@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from tests.support.analytics_events import LogRecord, record_of
 from tests.support.components import LocalComponents
 
-from shopstream_analytics.aggregates.sink import GROUP, AggregatesSink, Letter
+from shopstream_analytics.aggregates.sink import AggregatesSink, Letter
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.recent import GROUP as RECENT_GROUP
@@ -140,9 +140,8 @@ def _sinks(settings: AnalyticsSettings, resources: Resources) -> Sequence[Sink]:
     return (
         AggregatesSink(
             client=client,
-            table=settings.aggregates_table,
-            checkpoints=checkpoints(GROUP),
-            letters_of=lambda source: KeptLetters(),
+            generations=resources.aggregates.generations,
+            letters_of=lambda source, epoch: KeptLetters(),
             crash=CrashPoints(),
             topics={},
         ),

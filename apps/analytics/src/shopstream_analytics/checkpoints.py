@@ -3,10 +3,11 @@
 Protocol rule 19: an item per (consumer, topic, epoch, partition) holds ``next`` and moves only
 from the position at which the batch started, after the batch's writes. Protocol rule 13: another
 item per (consumer, topic) holds the topic's Kafka id; a topic with another id is another log, and
-its offsets must not be held against the old ones.
+its offsets must not be held against the old ones. That item also lists the topic's earlier epochs,
+once `shopstream topics adopt` has opened a further one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -16,6 +17,7 @@ from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.dynamo import as_unavailable, error_code
 from shopstream_analytics.sink import SinkUnavailable, TopicRecreated, Topics, TopicState
 from shopstream_shared.clock import Clock, SystemClock, format_time
+from shopstream_shared.generations import TopicEpoch
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
@@ -37,6 +39,21 @@ class Checkpoint(NamedTuple):
 
     next: int
     time: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What was noted of a topic: its id and partitions, its epoch, and the epochs before it."""
+
+    id: str
+    partitions: int
+    epoch: int = 0
+    earlier: tuple[TopicEpoch, ...] = ()
+
+    @property
+    def epochs(self) -> tuple[TopicEpoch, ...]:
+        """All of them, oldest first."""
+        return (*self.earlier, TopicEpoch(self.epoch, self.id, self.partitions))
 
 
 @dataclass(slots=True)
@@ -64,12 +81,10 @@ class Checkpoints:
             if noted is None or noted.partitions < state.partitions:
                 await self._note(name, state)
 
-    async def noted(self, topic: str) -> TopicState | None:
+    async def noted(self, topic: str) -> Noted | None:
         """What was noted of a topic. Raises SinkUnavailable."""
         item = await self._get(f"{self.consumer}#{topic}")
-        if item is None:
-            return None
-        return TopicState(item["topicId"]["S"], int(item["partitions"]["N"]))
+        return None if item is None else noted_of(item)
 
     async def read(self, source: Source, topic_id: str) -> int | None:
         """The stored position. Raises SinkUnavailable."""
@@ -140,15 +155,17 @@ class Checkpoints:
     async def _note(self, topic: str, state: TopicState) -> None:
         with as_unavailable("dynamodb"):
             try:
-                await self.client.put_item(
+                # Not a put: the epochs in the item stay.
+                await self.client.update_item(
                     TableName=self.table,
-                    Item={
-                        "pk": {"S": f"{self.consumer}#{topic}"},
-                        "topicId": {"S": state.id},
-                        "partitions": {"N": str(state.partitions)},
-                    },
+                    Key={"pk": {"S": f"{self.consumer}#{topic}"}},
+                    UpdateExpression="SET topicId = :id, #partitions = :partitions",
                     ConditionExpression="attribute_not_exists(pk) OR topicId = :id",
-                    ExpressionAttributeValues={":id": {"S": state.id}},
+                    ExpressionAttributeNames={"#partitions": "partitions"},
+                    ExpressionAttributeValues={
+                        ":id": {"S": state.id},
+                        ":partitions": {"N": str(state.partitions)},
+                    },
                 )
             except ClientError as error:
                 if error_code(error) != _REFUSED:
@@ -184,3 +201,36 @@ class Checkpoints:
 
     def _key(self, source: Source, topic_id: str) -> str:
         return f"{self.consumer}#{source.topic}#{topic_id}#{source.partition}"
+
+
+def noted_of(item: Mapping[str, Any]) -> Noted:
+    """Read the item of a topic."""
+    earlier = tuple(
+        TopicEpoch(
+            int(one["M"]["epoch"]["N"]), one["M"]["topicId"]["S"], int(one["M"]["partitions"]["N"])
+        )
+        for one in item.get("earlier", {"L": ()})["L"]
+    )
+    epoch = int(item.get("epoch", {"N": "0"})["N"])
+    return Noted(item["topicId"]["S"], int(item["partitions"]["N"]), epoch, earlier)
+
+
+def noted_item(consumer: str, topic: str, noted: Noted) -> dict[str, Any]:
+    """The reverse of `noted_of`, under its key."""
+    item: dict[str, Any] = {
+        "pk": {"S": f"{consumer}#{topic}"},
+        "topicId": {"S": noted.id},
+        "partitions": {"N": str(noted.partitions)},
+    }
+    if noted.epoch:
+        item["epoch"] = {"N": str(noted.epoch)}
+        item["earlier"] = {"L": [{"M": _epoch_item(one)} for one in noted.earlier]}
+    return item
+
+
+def _epoch_item(one: TopicEpoch) -> dict[str, Any]:
+    return {
+        "epoch": {"N": str(one.epoch)},
+        "topicId": {"S": one.topic_id},
+        "partitions": {"N": str(one.partitions)},
+    }

@@ -37,11 +37,16 @@ _POLL_RECORDS_MAX: Final = 500
 
 @dataclass(slots=True)
 class PartitionLetters:
-    """The letters of one source partition."""
+    """The letters of one source partition, in one epoch of its topic.
+
+    An offset stands for another record in each epoch, so that letters of a further one carry its
+    number, in a header that those of the first have never had.
+    """
 
     kafka: KafkaConnection
     source: Source
     progress: Progress
+    epoch: int = 0
     _producer: Producer | None = None
     _sent: set[int] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -77,7 +82,7 @@ class PartitionLetters:
                 DEAD_LETTER,
                 value=letter.record.value,
                 key=letter.record.key,
-                headers=headers_of(letter),
+                headers=headers_of(letter, self.epoch),
             )
         self._producer.commit_transaction(STEP_SECONDS_MAX)
         for letter in fresh:
@@ -113,14 +118,14 @@ class PartitionLetters:
                 fault = message.error()
                 if fault is None:
                     deadline = time.monotonic() + STEP_SECONDS_MAX
-                    offset = offset_sent(message, self.source)
+                    offset = offset_sent(message, self.source, self.epoch)
                     if offset is not None and offset >= since:
                         yield offset
                 elif fault.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                     raise KafkaException(fault)
 
 
-def headers_of(letter: Letter) -> list[tuple[str, bytes | str | None]]:
+def headers_of(letter: Letter, epoch: int = 0) -> list[tuple[str, bytes | str | None]]:
     """The record's own headers, then where it came from and what is wrong with it."""
     record = letter.record
     return [
@@ -131,16 +136,19 @@ def headers_of(letter: Letter) -> list[tuple[str, bytes | str | None]]:
         ("dlq_partition", str(record.partition).encode()),
         ("dlq_offset", str(record.offset).encode()),
         ("dlq_group", GROUP.encode()),
+        *([("dlq_epoch", str(epoch).encode())] if epoch else ()),
     ]
 
 
-def offset_sent(message: Message, source: Source) -> int | None:
+def offset_sent(message: Message, source: Source, epoch: int = 0) -> int | None:
     """Which record of the source this letter is a copy of; None when it is another's."""
     # The record's own headers come first; of a repeated name ours is the last.
     headers = dict(message.headers() or ())
     if headers.get("dlq_topic") != source.topic.encode():
         return None
     if headers.get("dlq_partition") != str(source.partition).encode():
+        return None
+    if (headers.get("dlq_epoch") or b"0") != str(epoch).encode():
         return None
     return int(headers["dlq_offset"] or b"-1")
 

@@ -33,6 +33,10 @@ class SinkUnavailable(Exception):
         self.kind = kind
 
 
+class SinkMoved(Exception):
+    """The sink's data lives elsewhere now. The worker ends, and its successor opens there."""
+
+
 class Halted(Exception):
     """Going on would make wrong data. The worker stops, unhealthy, until an operator acts."""
 
@@ -109,7 +113,7 @@ class Sink(Protocol):
     async def prepare(self, topics: Topics) -> None:
         """Make or check tables and buckets, and check the topics' epochs.
 
-        Raises SinkUnavailable or TopicRecreated. May be called again at any time.
+        Raises SinkUnavailable, TopicRecreated or SinkMoved. May be called again at any time.
         """
         ...
 

@@ -11,10 +11,9 @@ from shopstream_analytics.admin.guard import Guard
 from shopstream_analytics.admin.letters import LetterBox
 from shopstream_analytics.admin.overview import Freshness, Overview
 from shopstream_analytics.aggregates.cache import CachedAggregates
+from shopstream_analytics.aggregates.generations import Generations
 from shopstream_analytics.aggregates.reader import AggregatesReader
-from shopstream_analytics.aggregates.sink import GROUP
 from shopstream_analytics.broker import BrokerWatch
-from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.dynamo import open_dynamo
 from shopstream_analytics.metrics import WorkerCollector
 from shopstream_analytics.recent_index import RecentIndexes
@@ -52,8 +51,8 @@ async def open_resources(settings: AnalyticsSettings) -> AsyncIterator[Resources
     kafka = KafkaConnection(settings.kafka_brokers, settings.kafka_client_id)
     freshness = Freshness(supervisor.workers)
     async with open_dynamo(settings) as client:
-        checkpoints = Checkpoints.of(client, settings.checkpoints_table, GROUP)
-        aggregates = AggregatesReader(client, settings.aggregates_table, checkpoints)
+        generations = Generations(client, settings.aggregates_table, settings.checkpoints_table)
+        aggregates = AggregatesReader(client, generations)
         yield Resources(
             aggregates=aggregates,
             cached=CachedAggregates(aggregates),

@@ -31,6 +31,11 @@ CrashPoint = Literal[
     "archive.before_put",
     "archive.after_put",
     "archive.after_hint",
+    "rebuild.after_table",
+    "rebuild.after_items",
+    "rebuild.after_checkpoints",
+    "rebuild.after_complete",
+    "rebuild.after_swap",
 ]
 
 

@@ -419,6 +419,37 @@ def _without_analytics() -> Iterator[Target]:
                 out.print("Restart analytics, where it runs: it looks at its checkpoints at start.")
 
 
+@archive_commands.app.command("rebuild")
+def archive_rebuild(
+    *,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Hold the live aggregates against it.")
+    ] = False,
+    swap: Annotated[bool, typer.Option("--swap", help="Let the workers go on with it.")] = False,
+    until: Annotated[
+        str, typer.Option(help="Leave out what is of this moment or later.", metavar="RFC3339")
+    ] = "",
+    use: Annotated[int | None, typer.Option(help="Only swap, to this generation.", min=0)] = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Only delete the rebuilds that are not in use.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
+) -> None:
+    """Make the aggregates again from the archive; exit 0 if nothing differs or it was swapped."""
+    from shopstream_stack import rebuild  # noqa: PLC0415 - only where needed
+
+    settings = _settings()
+    System(settings).require_up(*SINKS_NEED)
+    words = [
+        *(["--compare"] if compare else []),
+        *(["--swap"] if swap else []),
+        *(["--until", until] if until else []),
+        *(["--use", str(use)] if use is not None else []),
+        *(["--drop"] if drop else []),
+    ]
+    raise typer.Exit(rebuild.run(settings, out, words, json))
+
+
 def bring_up(system: System, names: list[str] | None = None) -> bool:
     """Prepare and start `names` (everything when None): components first, then services.
 

@@ -16,6 +16,14 @@ from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.table import Table
 
+from shopstream_shared.generations import (
+    POINTER,
+    TopicEpochs,
+    consumer_of,
+    epochs_key,
+    hint_key,
+    table_of,
+)
 from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer
 from shopstream_shared.topics import STREAM_TOPICS
 from shopstream_stack.demo.stores import dynamodb_client, s3_client
@@ -29,7 +37,6 @@ if TYPE_CHECKING:
 SinkName = Literal["aggregates", "recent", "archive"]
 SINKS: Final[tuple[SinkName, ...]] = get_args(SinkName)
 EXIT_FAILED: Final = 1
-HINTS: Final = "_positions"
 _ABSENT: Final = frozenset({"ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404"})
 _MOVED: Final = frozenset({"ConditionalCheckFailedException", "PreconditionFailed", "412"})
 
@@ -77,7 +84,7 @@ class Store:
         """Raises what botocore raises."""
         if sink == "archive":
             return self._hint(partition)
-        item = self._item(_checkpoint(sink, partition))
+        item = self._item(_checkpoint(self._consumer(sink), partition))
         return Standing(partition, None if item is None else int(item["next"]["N"]))
 
     def move(self, sink: SinkName, standing: Standing) -> None:
@@ -87,7 +94,7 @@ class Store:
             return
         self._dynamo.update_item(
             TableName=self._target.checkpoints_table,
-            Key={"pk": {"S": _checkpoint(sink, standing.partition)}},
+            Key={"pk": {"S": _checkpoint(self._consumer(sink), standing.partition)}},
             UpdateExpression="SET #next = :to",
             ConditionExpression="#next = :from",
             ExpressionAttributeNames={"#next": "next"},
@@ -100,14 +107,37 @@ class Store:
     def forget(self, sink: SinkName, partitions: list[Partition]) -> None:
         """Delete the checkpoints of a sink, and then which table they spoke of."""
         table = {
-            "aggregates": self._target.aggregates_table,
+            "aggregates": table_of(self._target.aggregates_table, self._generation()),
             "recent": self._target.recent_events_table,
         }[sink]
-        keys = [_checkpoint(sink, partition) for partition in partitions]
-        for key in [*keys, f"analytics-{sink}#table#{table}"]:
+        consumer = self._consumer(sink)
+        keys = [_checkpoint(consumer, partition) for partition in partitions]
+        for key in [*keys, f"{consumer}#table#{table}"]:
             self._dynamo.delete_item(
                 TableName=self._target.checkpoints_table, Key={"pk": {"S": key}}
             )
+
+    def _consumer(self, sink: SinkName) -> str:
+        """Under which name a sink keeps its checkpoints: of the aggregates, the generation's."""
+        return consumer_of(f"analytics-{sink}", self._generation() if sink == "aggregates" else 0)
+
+    def _generation(self) -> int:
+        """The generation of the aggregates that is in use (docs/analytics.md, Rebuild)."""
+        item = self._item(POINTER)
+        return 0 if item is None else int(item["generation"]["N"])
+
+    def _hint_key(self, partition: Partition) -> str:
+        """The hint of a partition in the present life of its topic."""
+        try:
+            found = self._s3.get_object(
+                Bucket=self._target.archive_bucket, Key=epochs_key(partition.topic)
+            )
+        except ClientError as error:
+            if _code(error) not in _ABSENT:
+                raise
+            return hint_key(partition.topic, partition.number, 0)
+        epochs = msgspec.json.decode(found["Body"].read(), type=TopicEpochs).epochs
+        return hint_key(partition.topic, partition.number, epochs[-1].epoch)
 
     def _item(self, key: str) -> Mapping[str, Any] | None:
         try:
@@ -125,7 +155,7 @@ class Store:
     def _hint(self, partition: Partition) -> Standing:
         try:
             found = self._s3.get_object(
-                Bucket=self._target.archive_bucket, Key=_hint_key(partition)
+                Bucket=self._target.archive_bucket, Key=self._hint_key(partition)
             )
         except ClientError as error:
             if _code(error) not in _ABSENT:
@@ -140,7 +170,7 @@ class Store:
         partition = standing.partition
         self._s3.put_object(
             Bucket=self._target.archive_bucket,
-            Key=_hint_key(partition),
+            Key=self._hint_key(partition),
             Body=msgspec.json.encode(_Hint(partition.first, partition.topic_id)),
             ContentType="application/json",
             IfMatch=standing.tag,
@@ -235,12 +265,8 @@ def _opened(target: Target) -> Iterator[Store]:
         raise StackError(f"A sink's store fails: {error}") from error
 
 
-def _checkpoint(sink: SinkName, partition: Partition) -> str:
-    return f"analytics-{sink}#{partition.topic}#{partition.topic_id}#{partition.number}"
-
-
-def _hint_key(partition: Partition) -> str:
-    return f"{HINTS}/{partition.topic}/{partition.number}"
+def _checkpoint(consumer: str, partition: Partition) -> str:
+    return f"{consumer}#{partition.topic}#{partition.topic_id}#{partition.number}"
 
 
 def _code(error: ClientError) -> str:

@@ -38,6 +38,7 @@ DATA: Final = (
     POSTGRES_NOTE,
     "dynamodb",
     "minio",
+    "rebuild",
 )
 # A service promises to end within 10 s of SIGTERM; the stream service drains for longer.
 STOP_SECONDS_MAX: Final = 20.0

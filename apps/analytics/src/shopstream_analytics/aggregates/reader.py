@@ -17,23 +17,24 @@ from shopstream_analytics.aggregates.definitions import (
     Granularity,
 )
 from shopstream_analytics.aggregates.derived import ProductSales, TopBy, per_key
+from shopstream_analytics.aggregates.generations import Generation, Generations
 from shopstream_analytics.aggregates.keys import (
     SALES_SHARDS,
     partition_key,
     sales_key,
     sort_key,
 )
-from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.dynamo import as_unavailable
 from shopstream_analytics.events import KEY_BYTES_MAX
+from shopstream_shared.generations import parse_source_name, source_name
 from shopstream_shared.topics import ORDERS, STREAM_TOPICS
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
-#: How long the noted partitions are trusted; new ones are rare and made with the consumers past
-#: the end (protocol rule 14).
+#: How long generation and noted partitions are trusted; both change seldom, new partitions are made
+#: with the consumers past the end (protocol rule 14), and an old generation stays readable.
 PLACES_SECONDS: Final = 5.0
 QUERIES_IN_FLIGHT_MAX: Final = 16
 #: Of hours with something in them these are 27 months; beyond, days are asked for.
@@ -151,8 +152,8 @@ class AggregatesReader:
     """Reads what the aggregates worker wrote, with consistent reads."""
 
     client: "DynamoDBClient"
-    table: str
-    checkpoints: Checkpoints
+    generations: Generations
+    _generation: Generation | None = None
     _places: tuple[Place, ...] = ()
     _places_at: float | None = None
     _flights: asyncio.Semaphore = field(
@@ -189,7 +190,7 @@ class AggregatesReader:
             keys = [
                 sales_key(seller, shard, source)
                 for source, _ in await self._known_places()
-                if source.topic == ORDERS
+                if parse_source_name(source.topic)[0] == ORDERS
                 for shard in range(SALES_SHARDS)
             ]
             # After the start comes # and the product; $ is the character after it.
@@ -202,12 +203,15 @@ class AggregatesReader:
     async def version(self) -> Hashable:
         """What moves with everything that is counted. Raises SinkUnavailable."""
         places = await self._known_places()
-        return places, await self.checkpoints.read_many(places)
+        generation = self._generation or self.generations.of(0)
+        # Checkpoints are by topic id; only items have the epoch in the topic's name.
+        parts = [(Source(parse_source_name(s.topic)[0], s.partition), known) for s, known in places]
+        return generation.number, places, await generation.checkpoints.read_many(parts)
 
     async def ping(self) -> str:
         """Raises SinkUnavailable."""
         with as_unavailable("dynamodb"):
-            answer = await self.client.describe_table(TableName=self.table)
+            answer = await self.client.describe_table(TableName=self._table)
         return str(answer["Table"].get("TableStatus", "unknown"))
 
     async def _add_all(
@@ -229,7 +233,7 @@ class AggregatesReader:
             while True:
                 with as_unavailable("dynamodb"):
                     page = await self.client.query(
-                        TableName=self.table,
+                        TableName=self._table,
                         KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
                         ExpressionAttributeValues={
                             ":pk": {"S": key},
@@ -248,15 +252,23 @@ class AggregatesReader:
                     return
                 more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
+    @property
+    def _table(self) -> str:
+        return self.generations.table if self._generation is None else self._generation.table
+
     async def _known_places(self) -> tuple[Place, ...]:
+        """The sources of all items, of earlier epochs too; finds the table to read as well."""
         now = time.monotonic()
         if self._places_at is None or now - self._places_at > PLACES_SECONDS:
-            noted = await asyncio.gather(*map(self.checkpoints.noted, STREAM_TOPICS))
+            generation = await self.generations.current()
+            noted = await asyncio.gather(*map(generation.checkpoints.noted, STREAM_TOPICS))
+            self._generation = generation
             self._places = tuple(
-                (Source(topic, partition), state.id)
+                (Source(source_name(topic, one.epoch), partition), one.topic_id)
                 for topic, state in zip(STREAM_TOPICS, noted, strict=True)
                 if state is not None
-                for partition in range(state.partitions)
+                for one in state.epochs
+                for partition in range(one.partitions)
             )
             # Before the first worker nothing is noted; look again at the next read.
             self._places_at = now if all(noted) else None

@@ -6,8 +6,9 @@ letters already sent are found on the dead-letter topic, items already merged re
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from shopstream_analytics.aggregates.generations import GROUP, Generation, Generations
 from shopstream_analytics.aggregates.merge import AggregateStore, Round, merge
 from shopstream_analytics.aggregates.store import DynamoAggregates
 from shopstream_analytics.aggregates.timeliness import PartitionTime, mark
@@ -15,14 +16,15 @@ from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Record, Source
 from shopstream_analytics.events import DecodedEvent, EventRejected, read_event
 from shopstream_analytics.identity import check_table, ensure_tables
-from shopstream_analytics.sink import LogRange, Topics, check_range
+from shopstream_analytics.sink import LogRange, SinkMoved, Topics, check_range
 from shopstream_analytics.tables import aggregates_table
 from shopstream_shared.crash import CrashPoints
+from shopstream_shared.generations import source_name
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
-GROUP: Final = "analytics-aggregates"
+__all__ = ["GROUP", "AggregatesSink", "Letter", "Letters", "PartitionAggregates", "judge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,10 @@ def judge(records: Sequence[Record]) -> tuple[list[tuple[int, DecodedEvent]], li
 
 @dataclass(slots=True)
 class PartitionAggregates:
-    """One partition's share of the aggregates."""
+    """One partition's share of the aggregates; ``items`` is what the items call the source."""
 
     source: Source
+    items: Source
     topic_id: str
     durable: int
     store: AggregateStore
@@ -78,7 +81,7 @@ class PartitionAggregates:
             await self.letters.send(letters, since=self.durable)
             self.crash.reach("aggregates.after_letters")
         marks, time = mark(events, self.time)
-        await merge(self.store, self.source, Round(events, marks))
+        await merge(self.store, self.items, Round(events, marks))
         self.crash.reach("aggregates.after_write")
         self.crash.reach("aggregates.before_checkpoint")
         await self.checkpoints.move(
@@ -96,38 +99,51 @@ class PartitionAggregates:
 
 @dataclass(slots=True)
 class AggregatesSink:
-    """All partitions' aggregates in one table."""
+    """All partitions' aggregates in the table of the generation in use."""
 
     client: "DynamoDBClient"
-    table: str
-    checkpoints: Checkpoints
-    letters_of: Callable[[Source], Letters]
+    generations: Generations
+    letters_of: Callable[[Source, int], Letters]
     crash: CrashPoints
     topics: Topics
+    _generation: Generation | None = None
 
     async def prepare(self, topics: Topics) -> None:
-        """See Sink.prepare."""
+        """See Sink.prepare. Raises SinkMoved, too: when the generation in use is another one."""
         self.topics = topics
-        await ensure_tables(self.client, aggregates_table(self.table), self.checkpoints)
-        await self.checkpoints.check_epochs(topics)
+        current = await self.generations.current()
+        if self._generation is not None and self._generation.number != current.number:
+            raise SinkMoved(f"the aggregates are in {current.table} now")
+        self._generation = current
+        await ensure_tables(self.client, aggregates_table(current.table), current.checkpoints)
+        await current.checkpoints.check_epochs(topics)
 
     async def open(self, source: Source, log: LogRange) -> PartitionAggregates:
         """See Sink.open."""
+        generation = self._prepared
         topic_id = self.topics[source.topic].id
-        stored = await self.checkpoints.stored(source, topic_id)
+        stored = await generation.checkpoints.stored(source, topic_id)
         position = log.first if stored is None else stored.next
         check_range(source, position, log)
+        noted = await generation.checkpoints.noted(source.topic)
+        epoch = 0 if noted is None else noted.epoch
         return PartitionAggregates(
             source=source,
+            items=Source(source_name(source.topic, epoch), source.partition),
             topic_id=topic_id,
             durable=position,
-            store=DynamoAggregates(self.client, self.table),
-            checkpoints=self.checkpoints,
-            letters=self.letters_of(source),
+            store=DynamoAggregates(self.client, generation.table),
+            checkpoints=generation.checkpoints,
+            letters=self.letters_of(source, epoch),
             crash=self.crash,
             time=PartitionTime.from_text(None if stored is None else stored.time),
         )
 
     async def ping(self) -> None:
         """See Sink.ping."""
-        await check_table(self.client, self.table)
+        await check_table(self.client, self._prepared.table)
+
+    @property
+    def _prepared(self) -> Generation:
+        assert self._generation is not None  # noqa: S101 - `prepare` comes first
+        return self._generation

@@ -7,13 +7,16 @@ The key is a pure function of the first record, and a PUT creates or fails: of s
 one position one wins, and the others continue behind it. Nothing deletes or replaces an object.
 """
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
 
 from shopstream_analytics.consumer.batch import Source
+from shopstream_shared import generations
 from shopstream_shared.archive import keys
 from shopstream_shared.archive.keys import Link, hour_of
+from shopstream_shared.generations import TopicEpoch
 
 __all__ = ["HINT_PREFIX", "ChainStore", "Hint", "Link", "hint_key", "hour_of", "object_key"]
 
@@ -38,20 +41,24 @@ class ChainStore(Protocol):
         """
         ...
 
-    async def read_hint(self, source: Source) -> Hint | None:
+    async def read_hint(self, source: Source, epoch: int = 0) -> Hint | None:
         """Raises SinkUnavailable."""
         ...
 
-    async def write_hint(self, source: Source, hint: Hint) -> None:
+    async def write_hint(self, source: Source, hint: Hint, epoch: int = 0) -> None:
         """Raises SinkUnavailable."""
         ...
 
+    async def read_epochs(self, topic: str) -> Sequence[TopicEpoch]:
+        """A topic's lives, oldest first; none while there is but one. Raises SinkUnavailable."""
+        ...
 
-def object_key(source: Source, first_offset: int, first_timestamp_ms: int) -> str:
+
+def object_key(source: Source, first_offset: int, first_timestamp_ms: int, epoch: int = 0) -> str:
     """The directory is the UTC hour of the first record's Kafka timestamp."""
-    return keys.object_key(keys.Place(*source), first_offset, first_timestamp_ms)
+    return keys.object_key(keys.Place(*source), first_offset, first_timestamp_ms, epoch)
 
 
-def hint_key(source: Source) -> str:
+def hint_key(source: Source, epoch: int = 0) -> str:
     """One small object a partition."""
-    return f"{HINT_PREFIX}/{source.topic}/{source.partition}"
+    return generations.hint_key(*source, epoch)

@@ -82,6 +82,7 @@ class PartitionArchive:
         topic_id: str,
         position: int,
         *,
+        epoch: int = 0,
         store: ChainStore,
         rotation: Rotation,
         held: Held,
@@ -89,6 +90,7 @@ class PartitionArchive:
     ) -> None:
         self._source = source
         self._topic_id = topic_id
+        self._epoch = epoch
         self._store = store
         self._rotation = rotation
         self._held = held
@@ -174,13 +176,13 @@ class PartitionArchive:
         """Store the open file and begin the next one where the chain ends then."""
         file = self._file
         body, link = file.seal(self._topic_id)
-        key = object_key(self._source, file.first, file.first_timestamp)
+        key = object_key(self._source, file.first, file.first_timestamp, self._epoch)
         self._crash.reach("archive.before_put")
         there = await self._store.create(key, body, link)
         self._crash.reach("archive.after_put")
         end = self._end_after(key, link, there)
         self._continue_at(end)
-        await self._store.write_hint(self._source, Hint(end, self._topic_id, key))
+        await self._store.write_hint(self._source, Hint(end, self._topic_id, key), self._epoch)
         self._crash.reach("archive.after_hint")
 
     def _end_after(self, key: str, ours: Link, there: Link | None) -> int:
@@ -210,6 +212,7 @@ class ArchiveSink:
     rotation: Rotation
     crash: CrashPoints
     topics: Topics
+    _epochs: dict[str, int] = field(default_factory=dict)
     _held: Held = field(init=False)
     #: Whose hint has been seen: it is never deleted, so without it the bucket is another one.
     _seen: set[Source] = field(default_factory=set)
@@ -218,10 +221,12 @@ class ArchiveSink:
         self._held = Held(self.rotation.held_bytes)
 
     async def prepare(self, topics: Topics) -> None:
-        """See Sink.prepare; the epochs stand in the hints."""
+        """See Sink.prepare; a topic's id stands in its hints, and once it has had several, in a
+        list of them."""
         self.topics = topics
         await self.set_up()
         for name, state in topics.items():
+            self._epochs[name] = await self._epoch(name, state.id)
             for partition in range(state.partitions):
                 await self._hint(Source(name, partition))
 
@@ -234,6 +239,7 @@ class ArchiveSink:
             source,
             self.topics[source.topic].id,
             position,
+            epoch=self._epochs.get(source.topic, 0),
             store=self.store,
             rotation=self.rotation,
             held=self._held,
@@ -245,7 +251,7 @@ class ArchiveSink:
         await self.set_up()
 
     async def _hint(self, source: Source) -> Hint | None:
-        hint = await self.store.read_hint(source)
+        hint = await self.store.read_hint(source, self._epochs.get(source.topic, 0))
         if hint is None and source in self._seen:
             raise StoreLost(
                 f"archive: the hint of {source} is gone, and with it perhaps the chain; "
@@ -257,3 +263,11 @@ class ArchiveSink:
         if hint is not None and hint.topic_id != topic_id:
             raise TopicRecreated(f"{source.topic} has id {topic_id}; the archive, {hint.topic_id}")
         return hint
+
+    async def _epoch(self, topic: str, topic_id: str) -> int:
+        lives = await self.store.read_epochs(topic)
+        if not lives:
+            return 0
+        if lives[-1].topic_id != topic_id:
+            raise TopicRecreated(f"{topic} has id {topic_id}; the archive, {lives[-1].topic_id}")
+        return lives[-1].epoch

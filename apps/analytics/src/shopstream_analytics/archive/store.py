@@ -7,7 +7,7 @@ that header into metadata and overwrite in silence. On 412 the object that is th
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -39,6 +39,7 @@ from shopstream_analytics.dynamo import (
 from shopstream_analytics.faults import kind_of_code
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import FaultKind, SinkUnavailable, StoreLost
+from shopstream_shared.generations import TopicEpoch, TopicEpochs, epochs_key
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -87,32 +88,44 @@ class S3Chain:
         except (KeyError, ValueError) as error:
             raise StoreLost(f"archive: {key} is there, but no object of a chain") from error
 
-    async def read_hint(self, source: Source) -> Hint | None:
+    async def read_hint(self, source: Source, epoch: int = 0) -> Hint | None:
         """See ChainStore.read_hint."""
-        key = hint_key(source)
-        with as_unavailable("archive"):
-            try:
-                answer = await self.client.get_object(Bucket=self.bucket, Key=key)
-                async with asyncio.timeout(TRY_SECONDS_MAX), answer["Body"] as stream:
-                    body = await stream.read()
-            except ClientError as error:
-                if error_code(error) not in _MISSING:
-                    raise
-                return None
+        key = hint_key(source, epoch)
+        body = await self._read(key)
         try:
-            return msgspec.json.decode(body, type=Hint)
+            return None if body is None else msgspec.json.decode(body, type=Hint)
         except msgspec.MsgspecError as error:
             raise StoreLost(f"archive: {key} is no hint of ours: {error}") from error
 
-    async def write_hint(self, source: Source, hint: Hint) -> None:
+    async def write_hint(self, source: Source, hint: Hint, epoch: int = 0) -> None:
         """See ChainStore.write_hint."""
         with as_unavailable("archive"):
             await self.client.put_object(
                 Bucket=self.bucket,
-                Key=hint_key(source),
+                Key=hint_key(source, epoch),
                 Body=msgspec.json.encode(hint),
                 ContentType="application/json",
             )
+
+    async def read_epochs(self, topic: str) -> Sequence[TopicEpoch]:
+        """See ChainStore.read_epochs."""
+        key = epochs_key(topic)
+        body = await self._read(key)
+        try:
+            return () if body is None else msgspec.json.decode(body, type=TopicEpochs).epochs
+        except msgspec.MsgspecError as error:
+            raise StoreLost(f"archive: {key} is no list of epochs: {error}") from error
+
+    async def _read(self, key: str) -> bytes | None:
+        with as_unavailable("archive"):
+            try:
+                answer = await self.client.get_object(Bucket=self.bucket, Key=key)
+                async with asyncio.timeout(TRY_SECONDS_MAX), answer["Body"] as stream:
+                    return await stream.read()
+            except ClientError as error:
+                if error_code(error) not in _MISSING:
+                    raise
+                return None
 
 
 @contextlib.asynccontextmanager

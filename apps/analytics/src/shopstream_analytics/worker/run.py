@@ -19,7 +19,7 @@ from shopstream_analytics.consumer.app import BatchApp, make_app
 from shopstream_analytics.consumer.lanes import Lanes
 from shopstream_analytics.progress import Progress
 from shopstream_analytics.settings import AnalyticsSettings
-from shopstream_analytics.sink import Halted, Sink, SinkUnavailable, Topics
+from shopstream_analytics.sink import Halted, Sink, SinkMoved, SinkUnavailable, Topics
 from shopstream_analytics.worker.report import REPORT_SECONDS, Lag, Report, State, encode_report
 from shopstream_analytics.worker.sinks import WorkerName, group_of, open_sink, record_of
 from shopstream_analytics.worker.topics import BrokerUnavailable, describe
@@ -76,6 +76,9 @@ class Worker:
             if not await self._wait_until_ready(sink):
                 return
             await self._consume(sink)
+        except SinkMoved as error:
+            # The parent starts a new one, as after any end.
+            log.info("moved", detail=str(error))
         except Halted as error:
             log.error("halted", reason=error.reason, detail=str(error))  # noqa: TRY400 - a state
             self._state, self._reason = "halted", f"{error.reason}: {error}"

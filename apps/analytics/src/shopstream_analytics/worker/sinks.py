@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Literal
 
+from shopstream_analytics.aggregates.generations import Generations
 from shopstream_analytics.aggregates.sink import AggregatesSink
 from shopstream_analytics.archive.sink import ArchiveSink, Rotation
 from shopstream_analytics.archive.store import BucketAtMinio, S3Chain, open_chain
@@ -45,21 +46,21 @@ async def open_sink(
             yield _archive(settings, chain, progress)
         return
     async with open_dynamo(settings, progress.store_fault) as client:
-        checkpoints = Checkpoints.of(client, settings.checkpoints_table, group_of(name))
         if name == "recent":
             yield RecentSink(
                 client=client,
                 table=settings.recent_events_table,
                 indexes=RecentIndexes(settings.recent_shards),
-                checkpoints=checkpoints,
+                checkpoints=Checkpoints.of(client, settings.checkpoints_table, group_of(name)),
                 crash=CrashPoints(settings.crash_at),
                 topics={},
             )
         else:
             yield AggregatesSink(
                 client=client,
-                table=settings.aggregates_table,
-                checkpoints=checkpoints,
+                generations=Generations(
+                    client, settings.aggregates_table, settings.checkpoints_table
+                ),
                 letters_of=_letters(settings, progress),
                 crash=CrashPoints(settings.crash_at),
                 topics={},
@@ -83,6 +84,6 @@ def _archive(settings: AnalyticsSettings, chain: S3Chain, progress: Progress) ->
 
 def _letters(
     settings: AnalyticsSettings, progress: Progress
-) -> Callable[[Source], PartitionLetters]:
+) -> Callable[[Source, int], PartitionLetters]:
     kafka = KafkaConnection(settings.kafka_brokers, f"{settings.kafka_client_id}-letters")
-    return lambda source: PartitionLetters(kafka, source, progress)
+    return lambda source, epoch: PartitionLetters(kafka, source, progress, epoch)

@@ -18,7 +18,6 @@ import zstandard
 
 from shopstream_shared.archive.keys import (
     EVENTS,
-    HINTS,
     Damaged,
     Link,
     ObjectKey,
@@ -26,6 +25,7 @@ from shopstream_shared.archive.keys import (
     topic_prefix,
 )
 from shopstream_shared.archive.lines import LINE_BYTES_MAX, Offsets
+from shopstream_shared.generations import hint_key
 
 #: Of what is compressed; unpacked it is ten to twenty times as much.
 CHUNK_BYTES: Final = 65_536
@@ -275,9 +275,9 @@ def generations(bucket: Bucket) -> list[int]:
     return sorted({0, *later})
 
 
-def read_hint(bucket: Bucket, place: Place) -> Hint | None:
+def read_hint(bucket: Bucket, place: Place, generation: int = 0) -> Hint | None:
     """Where a partition's writer would begin; None where there is no hint. Raises Damaged."""
-    key = f"{HINTS}/{place.topic}/{place.partition}"
+    key = hint_key(*place, generation)
     try:
         with bucket.open(key) as content:
             return msgspec.json.decode(b"".join(content.chunks(CHUNK_BYTES)), type=Hint)

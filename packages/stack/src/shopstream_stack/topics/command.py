@@ -1,5 +1,6 @@
 """The three commands: what they do in which order, and what they print."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console
@@ -7,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_stack import rebuild
 from shopstream_stack.demo.target import Target
 from shopstream_stack.settings import StackSettings
 from shopstream_stack.system import System
@@ -43,25 +45,25 @@ def adopt(system: System, out: Console) -> int:
     adopted = ask(settings, Adopted, "adopt")
     _tell_relay(adopted, out)
     rows = {row.topic: row for row in ask(settings, list[ListedTopic], "ls")}
+    ends = {topic.topic: topic.last_ends for topic in adopted.topics}
     found = sinks.adopt(
         Target.local(settings),
-        {topic: rows[topic].id or "" for topic in STREAM_TOPICS},
-        {topic: rows[topic].partitions or 0 for topic in STREAM_TOPICS},
-        {topic.topic: topic.last_ends for topic in adopted.topics},
+        [_life(rows[topic], ends.get(topic, ())) for topic in STREAM_TOPICS],
     )
     shown = Table("sink", "topic", "state", "what this means")
     for sink in found:
         shown.add_row(sink.sink, sink.topic, sink.state, sink.detail)
     out.print(shown)
-    if adopted.topics or any(sink.state == "adopted" for sink in found):
+    code = 0
+    if any(sink.state == "rebuild" for sink in found):
+        out.print("Making the aggregates again from the archive.")
+        code = rebuild.run(settings, out, ["--swap"], None)
+    if adopted.topics or any(sink.state in {"adopted", "rebuild"} for sink in found):
         _restart(system, out)
-    stopped = sorted({sink.sink for sink in found if sink.state == "stopped"})
-    if stopped:
-        out.print(
-            f"{' and '.join(stopped)} stay stopped (topic_recreated): going on would leave events "
-            "out or mix two topics. They need a rebuild from archive and log."
-        )
-    return EXIT_FAILED if stopped else 0
+    if code:
+        out.print("The aggregates go on; call `shopstream archive rebuild --swap` for the rest.")
+    stopped = any(sink.state == "stopped" for sink in found)
+    return EXIT_FAILED if code or stopped else 0
 
 
 def apply(settings: StackSettings, out: Console, without: list[str]) -> int:
@@ -77,6 +79,10 @@ def apply(settings: StackSettings, out: Console, without: list[str]) -> int:
         shown.add_row(topic.topic, f"{topic.before} → {topic.after}", ends, topic.warning)
     out.print(shown)
     return EXIT_FAILED if any(topic.warning for topic in applied.topics) else 0
+
+
+def _life(row: ListedTopic, ends: Sequence[int]) -> sinks.NewLife:
+    return sinks.NewLife(row.topic, row.id or "", row.partitions or 0, row.generation or 0, ends)
 
 
 def _tell_relay(adopted: Adopted, out: Console) -> None:

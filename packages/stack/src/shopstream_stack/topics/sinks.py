@@ -1,44 +1,54 @@
-"""What the analytics sinks hold of a topic that was made again, and what can be done about it now.
+"""What the analytics sinks hold of a topic that was made again, and how they go on with it.
 
 Each sink notes the ids of the topics it was filled from (docs/analytics.md) and stops at another.
 
 - Recent events are kept by event id, so events of the new topic can never be taken for old ones:
   the note is moved to the new id, and the sink begins at the new topic's first record.
-- Aggregates carry the offset they were merged up to, and new offsets begin below it: events would
-  be left out in silence. They stay stopped until they are rebuilt from the archive.
-- The archive names objects by offset; those of the new topic would follow the old ones as if
-  nothing had happened. It stays stopped until its chain begins a new generation.
+- Aggregates and archive count offsets, which begin again: the topic gets a further epoch. What
+  they hold of the old one stays as it is, under its own names, and is read on.
+- Nothing but the archive is left of the old topic. Where the aggregates had not come exactly as far
+  in it, they are to be rebuilt: until then they are not what the archive adds up to.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_shared.archive.bucket import S3Bucket
+from shopstream_shared.archive.keys import Damaged, Place
+from shopstream_shared.archive.reader import CHUNK_BYTES, read_hint
+from shopstream_shared.generations import (
+    POINTER,
+    TopicEpoch,
+    TopicEpochs,
+    consumer_of,
+    epochs_key,
+)
 from shopstream_stack.demo.stores import dynamodb_client, s3_client
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
-    from types_boto3_s3 import S3Client
 
 RECENT: Final = "analytics-recent"
 AGGREGATES: Final = "analytics-aggregates"
 ARCHIVE: Final = "analytics-archive"
-HINTS: Final = "_positions"
 _ABSENT: Final = frozenset({"ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404"})
 
-State = Literal["empty", "same", "adopted", "stopped"]
+#: ``rebuild``: it goes on, but what it holds of the old topic is not what the archive has;
+#: ``stopped``: it does not.
+State = Literal["empty", "same", "adopted", "rebuild", "stopped"]
+Item = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class SinkTopic:
-    """One sink and topic. ``stopped``: it takes nothing of the topic until it is rebuilt."""
+    """One sink and topic."""
 
     sink: str
     topic: str
@@ -46,119 +56,214 @@ class SinkTopic:
     detail: str = ""
 
 
-class _Hint(msgspec.Struct, rename="camel"):
-    """How far the archive of a partition has come."""
+@dataclass(frozen=True, slots=True)
+class NewLife:
+    """A topic as it is now. ``ends``: how far the relay had published to the one that is gone, as
+    far as that is known."""
 
-    next: int
-    topic_id: str
+    topic: str
+    id: str
+    partitions: int
+    epoch: int
+    ends: Sequence[int] = ()
 
 
-def adopt(
-    target: Target,
-    ids: Mapping[str, str],
-    partitions: Mapping[str, int],
-    ends: Mapping[str, list[int]],
-) -> list[SinkTopic]:
-    """Move what may be moved to these topic ids, and say what stays stopped.
+def adopt(target: Target, lives: Sequence[NewLife]) -> list[SinkTopic]:
+    """Let all three sinks go on with the topics as they are; may be called again at any time.
 
-    ``ends``: how far the relay had published to the topics that were made again, where that is
-    known. Raises StackError when a store does not answer.
+    Raises StackError when a store does not answer.
     """
     try:
-        found = []
         with closing(dynamodb_client(target)) as dynamodb, closing(s3_client(target)) as s3:
-            tables, archive = _Notes(target, dynamodb), _Archive(target, s3)
-            for topic in STREAM_TOPICS:
-                count, known = partitions[topic], ends.get(topic, [])
-                found.append(tables.adopt(RECENT, topic, ids[topic], count))
-                found.append(tables.look(AGGREGATES, topic, ids[topic]))
-                found.append(archive.look(topic, ids[topic], count, known))
+            tables = _Notes(target.checkpoints_table, dynamodb)
+            archive = _Archive(S3Bucket(s3, target.archive_bucket, _away))
+            found = []
+            for life in lives:
+                found.append(tables.move(RECENT, life))
+                found += _adopt(tables, archive, life)
+            return found
     except (BotoCoreError, ClientError) as error:
-        raise StackError(
-            f"the relay has adopted the topics, but a sink's store fails: {error}; "
-            "call adopt again when it answers"
-        ) from error
-    return found
+        raise _away(error) from error
+
+
+def _away(error: Exception) -> StackError:
+    return StackError(
+        f"the relay has adopted the topics, but a sink's store fails: {error}; "
+        "call adopt again when it answers"
+    )
+
+
+def _adopt(tables: "_Notes", archive: "_Archive", life: NewLife) -> list[SinkTopic]:
+    """Aggregates and archive: one list of epochs for both, whichever has seen the old topic."""
+    consumer = tables.aggregates()
+    noted, kept = tables.noted(consumer, life.topic), archive.epochs(life)
+    known = kept or (() if noted is None else _epochs_of(noted))
+    if not known:
+        return [SinkTopic(sink, life.topic, "empty") for sink in (AGGREGATES, ARCHIVE)]
+    if known[-1].topic_id == life.id:
+        epochs, archived = known, SinkTopic(ARCHIVE, life.topic, "same")
+    else:
+        epochs = (*known, TopicEpoch(life.epoch, life.id, life.partitions))
+        # Before the note of the aggregates: what comes between is done by the next call.
+        archive.begin(life, epochs)
+        archived = SinkTopic(ARCHIVE, life.topic, "adopted", _lost(archive, life, known[-1]))
+    return [_adopt_aggregates(tables, archive, life, epochs), archived]
+
+
+def _adopt_aggregates(
+    tables: "_Notes", archive: "_Archive", life: NewLife, epochs: Sequence[TopicEpoch]
+) -> SinkTopic:
+    consumer = tables.aggregates()
+    noted = tables.noted(consumer, life.topic)
+    if noted is None:
+        return SinkTopic(AGGREGATES, life.topic, "empty")
+    if noted["topicId"]["S"] == life.id:
+        return SinkTopic(AGGREGATES, life.topic, "same")
+    if len(epochs) == 1:
+        why = "the archive has never seen the old topic; nothing is left to rebuild them from"
+        return SinkTopic(AGGREGATES, life.topic, "stopped", why)
+    old = epochs[-2]
+    archived = archive.positions(life.topic, old)
+    behind = any(archived) and tables.positions(consumer, life.topic, old) != archived
+    tables.begin(consumer, life, epochs[:-1])
+    if behind:
+        why = "they had not come exactly as far in the old topic as the archive"
+        return SinkTopic(AGGREGATES, life.topic, "rebuild", why)
+    return SinkTopic(AGGREGATES, life.topic, "adopted", "begins at the new topic's first record")
+
+
+def _lost(archive: "_Archive", life: NewLife, old: TopicEpoch) -> str:
+    if not life.ends:
+        return "how far the old topic was published is not known any more"
+    archived = archive.positions(life.topic, old)
+    lost = sum(max(0, end - got) for end, got in zip(life.ends, archived, strict=False))
+    return f"{lost} offsets of the old topic were published but not archived: they are lost"
 
 
 class _Notes:
     """The items of the checkpoints table that hold a topic's id, by consumer."""
 
-    def __init__(self, target: Target, client: "DynamoDBClient") -> None:
-        self._table = target.checkpoints_table
+    def __init__(self, table: str, client: "DynamoDBClient") -> None:
+        self._table = table
         self._client = client
 
-    def look(self, sink: str, topic: str, topic_id: str) -> SinkTopic:
-        noted = self._noted(sink, topic)
+    def move(self, sink: str, life: NewLife) -> SinkTopic:
+        """Forget the old topic."""
+        noted = self.noted(sink, life.topic)
         if noted is None:
-            return SinkTopic(sink, topic, "empty")
-        if noted == topic_id:
-            return SinkTopic(sink, topic, "same")
-        return SinkTopic(sink, topic, "stopped", "its items count offsets of the old topic")
+            return SinkTopic(sink, life.topic, "empty")
+        if noted["topicId"]["S"] == life.id:
+            return SinkTopic(sink, life.topic, "same")
+        self._put(sink, life, {})
+        return SinkTopic(sink, life.topic, "adopted", "begins at the new topic's first record")
 
-    def adopt(self, sink: str, topic: str, topic_id: str, partitions: int) -> SinkTopic:
-        found = self.look(sink, topic, topic_id)
-        if found.state != "stopped":
-            return found
+    def aggregates(self) -> str:
+        """The consumer of the aggregates' generation in use."""
+        item = self._get(POINTER)
+        return consumer_of(AGGREGATES, 0 if item is None else int(item["generation"]["N"]))
+
+    def begin(self, consumer: str, life: NewLife, earlier: Sequence[TopicEpoch]) -> None:
+        """Open a further epoch, and remember those before it."""
+        epochs = [{"M": _epoch_item(one)} for one in earlier]
+        self._put(consumer, life, {"epoch": {"N": str(life.epoch)}, "earlier": {"L": epochs}})
+
+    def noted(self, consumer: str, topic: str) -> Item | None:
+        """What a consumer has noted of a topic."""
+        return self._get(f"{consumer}#{topic}")
+
+    def positions(self, consumer: str, topic: str, epoch: TopicEpoch) -> list[int]:
+        """The checkpoints in all partitions of an epoch."""
+        keys = [f"{consumer}#{topic}#{epoch.topic_id}#{n}" for n in range(epoch.partitions)]
+        items = map(self._get, keys)
+        return [0 if item is None else int(item["next"]["N"]) for item in items]
+
+    def _put(self, consumer: str, life: NewLife, more: Item) -> None:
         self._client.put_item(
             TableName=self._table,
             Item={
-                "pk": {"S": f"{sink}#{topic}"},
-                "topicId": {"S": topic_id},
-                "partitions": {"N": str(partitions)},
+                "pk": {"S": f"{consumer}#{life.topic}"},
+                "topicId": {"S": life.id},
+                "partitions": {"N": str(life.partitions)},
+                **more,
             },
         )
-        return SinkTopic(sink, topic, "adopted", "begins at the new topic's first record")
 
-    def _noted(self, sink: str, topic: str) -> str | None:
+    def _get(self, key: str) -> Item | None:
         try:
             answer = self._client.get_item(
-                TableName=self._table, Key={"pk": {"S": f"{sink}#{topic}"}}, ConsistentRead=True
+                TableName=self._table, Key={"pk": {"S": key}}, ConsistentRead=True
             )
         except ClientError as error:
             if _code(error) not in _ABSENT:
                 raise
             return None
-        item = answer.get("Item")
-        return None if item is None else str(item["topicId"]["S"])
+        return answer.get("Item")
 
 
 class _Archive:
-    """The hints in the bucket, which hold a partition's topic id."""
+    """The hints in the bucket, which hold a partition's topic id, and the lists of epochs."""
 
-    def __init__(self, target: Target, client: "S3Client") -> None:
-        self._bucket = target.archive_bucket
-        self._client = client
+    def __init__(self, bucket: S3Bucket) -> None:
+        self._bucket = bucket
 
-    def look(self, topic: str, topic_id: str, partitions: int, ends: Iterable[int]) -> SinkTopic:
-        published = list(ends)
-        hints = [self._hint(topic, p) for p in range(max(partitions, len(published)))]
-        known = [hint for hint in hints if hint is not None]
-        if not known:
-            return SinkTopic(ARCHIVE, topic, "empty")
-        if all(hint.topic_id == topic_id for hint in known):
-            return SinkTopic(ARCHIVE, topic, "same")
-        lost = sum(
-            max(0, end - (0 if hint is None else hint.next))
-            for hint, end in zip(hints, published, strict=False)
-        )
-        told = (
-            f"{lost} offsets of the old topic were published but not archived: they are lost"
-            if published
-            else "how far the old topic was published is not known any more"
-        )
-        return SinkTopic(ARCHIVE, topic, "stopped", told)
-
-    def _hint(self, topic: str, partition: int) -> _Hint | None:
+    def epochs(self, life: NewLife) -> tuple[TopicEpoch, ...]:
+        """The lives that the archive knows, oldest first; none if it holds nothing of the topic."""
         try:
-            answer = self._client.get_object(
-                Bucket=self._bucket, Key=f"{HINTS}/{topic}/{partition}"
+            with self._bucket.open(epochs_key(life.topic)) as content:
+                text = b"".join(content.chunks(CHUNK_BYTES))
+        except KeyError:
+            # The old topic may have had more partitions than the new one.
+            count = max(life.partitions, len(life.ends))
+            ids = [self._hinted(Place(life.topic, number), 0)[0] for number in range(count)]
+            known = {topic_id for topic_id in ids if topic_id}
+            old = next(iter(known - {life.id}), None) or next(iter(known), None)
+            return () if old is None else (TopicEpoch(0, old, count),)
+        return msgspec.json.decode(text, type=TopicEpochs).epochs
+
+    def positions(self, topic: str, epoch: TopicEpoch) -> list[int]:
+        """How far the chains of an epoch have come."""
+        places = (Place(topic, number) for number in range(epoch.partitions))
+        return [self._hinted(place, epoch.epoch)[1] for place in places]
+
+    def begin(self, life: NewLife, epochs: tuple[TopicEpoch, ...]) -> None:
+        """Open a further epoch."""
+        try:
+            self._bucket.client.put_object(
+                Bucket=self._bucket.name,
+                Key=epochs_key(life.topic),
+                Body=msgspec.json.encode(TopicEpochs(epochs)),
+                ContentType="application/json",
             )
         except ClientError as error:
             if _code(error) not in _ABSENT:
                 raise
-            return None
-        return msgspec.json.decode(answer["Body"].read(), type=_Hint)
+
+    def _hinted(self, place: Place, epoch: int) -> tuple[str, int]:
+        """Topic id and position of a hint; an empty id where there is none."""
+        try:
+            hint = read_hint(self._bucket, place, epoch)
+        except Damaged:
+            return "", 0
+        return ("", 0) if hint is None else (hint.topic_id, hint.next)
+
+
+def _epochs_of(noted: Item) -> tuple[TopicEpoch, ...]:
+    earlier = tuple(_epoch_of(one["M"]) for one in noted.get("earlier", {"L": ()})["L"])
+    epoch = int(noted.get("epoch", {"N": "0"})["N"])
+    present = TopicEpoch(epoch, noted["topicId"]["S"], int(noted["partitions"]["N"]))
+    return (*earlier, present)
+
+
+def _epoch_of(item: Item) -> TopicEpoch:
+    return TopicEpoch(int(item["epoch"]["N"]), item["topicId"]["S"], int(item["partitions"]["N"]))
+
+
+def _epoch_item(one: TopicEpoch) -> dict[str, Any]:
+    return {
+        "epoch": {"N": str(one.epoch)},
+        "topicId": {"S": one.topic_id},
+        "partitions": {"N": str(one.partitions)},
+    }
 
 
 def _code(error: ClientError) -> str:

@@ -13,9 +13,10 @@ import msgspec
 from shopstream_shared.archive.bucket import S3Bucket
 from shopstream_shared.archive.keys import Damaged, ObjectKey, topic_prefix
 from shopstream_shared.archive.lines import read_line
-from shopstream_shared.archive.reader import Fault, Walk, link_of, read_hint
+from shopstream_shared.archive.reader import Fault, Walk, generations, link_of, read_hint
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
+from shopstream_stack.verify.lives import Lives, real_place
 from shopstream_stack.verify.log import Place, Record
 from shopstream_stack.verify.report import Invariant, Violation
 from shopstream_stack.verify.spool import Spool
@@ -34,6 +35,7 @@ class Archive:
     def __init__(self, target: Target, client: "S3Client") -> None:
         self.endpoint = target.minio_endpoint
         self.bucket = S3Bucket(client, target.archive_bucket, self.away)
+        self.lives = Lives()
 
     def exists(self) -> bool:
         """Whether there is a bucket."""
@@ -41,15 +43,15 @@ class Archive:
 
     def reached(self, place: Place) -> int:
         """How far the chain has come: the position after its last object, 0 without any."""
+        real, epoch = real_place(place), self.lives.epoch(place)
         try:
-            hint = read_hint(self.bucket, place)
+            hint = read_hint(self.bucket, real, epoch)
         except Damaged:
             hint = None
         following, after = (hint.next, hint.key) if hint is not None else (0, "")
         # The hint is written after the object, and not at all by a writer that died in between.
-        last = max(
-            (one for one in self._keys(place.topic, after) if one.place == place), default=None
-        )
+        found = (one for one in self._keys(real.topic, epoch, after) if one.place == real)
+        last = max(found, default=None)
         if last is not None:
             try:
                 following = max(following, link_of(self.bucket.head(str(last))).next)
@@ -61,18 +63,20 @@ class Archive:
         """Fill the table ``objects`` with the keys of the chains."""
         columns = {"topic": "VARCHAR", "part": "BIGINT", "first": "BIGINT", "key": "VARCHAR"}
         with spool.table("objects", columns) as table:
-            for topic in topics:
-                for key in self._keys(topic, ""):
-                    table.add((*key.place, key.first, str(key)))
-                    table.checkpoint()
+            for epoch in generations(self.bucket):
+                for topic in topics:
+                    for key in self._keys(topic, epoch, ""):
+                        place = self.lives.place(topic, epoch, key.partition)
+                        table.add((*place, key.first, str(key)))
+                        table.checkpoint()
 
     def away(self, error: Exception) -> StackError:
         return StackError(
             f"The archive {self.bucket.name} at {self.endpoint} cannot be read: {error}"
         )
 
-    def _keys(self, topic: str, after: str) -> Iterator[ObjectKey]:
-        for stored in self.bucket.list(topic_prefix(topic), after):
+    def _keys(self, topic: str, epoch: int, after: str) -> Iterator[ObjectKey]:
+        for stored in self.bucket.list(topic_prefix(topic, epoch), after):
             try:
                 yield ObjectKey.read(stored.key)
             except Damaged:
@@ -111,7 +115,9 @@ class Chain:
         keys = spool.stream(
             "SELECT key FROM objects WHERE topic = ? AND part = ? ORDER BY first, key", self.place
         )
-        self._walk = walk = Walk(self.archive.bucket, self.place, self.topic_id, self._fault)
+        self._walk = walk = Walk(
+            self.archive.bucket, real_place(self.place), self.topic_id, self._fault
+        )
         for (key,) in keys:
             try:
                 for some in walk.object(key, end):
@@ -135,7 +141,7 @@ class Chain:
         """What a line says. Raises Damaged."""
         if line == self._line and self._ahead is not None:
             return self._ahead
-        return read_line(line, self.place)
+        return read_line(line, real_place(self.place))
 
     def _fault(self, fault: Fault) -> None:
         kind, expected, seen, key = fault

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 from shopstream_shared.boundaries import Boundary
+from shopstream_stack.verify.lives import SPAN
 from shopstream_stack.verify.log import Place
 
 #: The offsets [begun, ended) of a partition; generations count from 0, a topic at a time.
@@ -26,6 +27,11 @@ def generations(
 ) -> Iterator[tuple[str, int, int, int, int]]:
     """The rows of `GENERATIONS`: each offset of each place is in one of them."""
     for topic, part in places:
+        if part >= SPAN:
+            # An earlier life of the topic, over before anything of the present one; boundaries are
+            # kept of the present one only.
+            yield topic, part, 0, _OPEN, part // SPAN - _OPEN
+            continue
         # A partition that a boundary does not name was made after it: all in it lies above.
         ends = sorted(
             boundary.ends[part] if part < len(boundary.ends) else 0

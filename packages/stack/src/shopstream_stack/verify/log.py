@@ -118,8 +118,8 @@ class Log:
             back *= LOOK_BACK_FACTOR
         return None
 
-    def letters(self) -> Iterator[tuple[str, int, int]]:
-        """Topic, partition and offset of each dead-lettered record."""
+    def letters(self) -> Iterator[tuple[str, int, int, int]]:
+        """Topic, epoch, partition and offset of each dead-lettered record."""
         try:
             known = self._admin.list_topics(DEAD_LETTER, timeout=METADATA_TIMEOUT_SECONDS).topics
         except KafkaException as error:
@@ -130,12 +130,14 @@ class Log:
             for record in self.read(place, starts[place], ends[place]):
                 # The record's own headers come first; of a repeated name ours is the last.
                 headers = dict(record.headers)
-                topic, number, offset = (
+                topic, number, offset, epoch = (
                     (headers.get(f"dlq_{name}") or b"").decode(errors="replace")
-                    for name in ("topic", "partition", "offset")
+                    for name in ("topic", "partition", "offset", "epoch")
                 )
                 if number.isdecimal() and offset.isdecimal():
-                    yield topic, int(number), int(offset)
+                    # Only a topic that was made again has an epoch in its letters.
+                    life = int(epoch) if epoch.isdecimal() else 0
+                    yield topic, life, int(number), int(offset)
 
     def read(
         self, place: Place, start: int, end: int, removed: Callable[[int], None] | None = None

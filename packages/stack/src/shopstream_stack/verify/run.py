@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +29,7 @@ from shopstream_stack.verify.cut import Cut, Cutter, await_all
 from shopstream_stack.verify.database import Database, Snapshot
 from shopstream_stack.verify.generations import GENERATIONS, generations
 from shopstream_stack.verify.journals import Journals
+from shopstream_stack.verify.lives import Lives, real_place
 from shopstream_stack.verify.log import Log, Place
 from shopstream_stack.verify.report import TITLES, Invariant, PartitionCut, Report
 from shopstream_stack.verify.scan import Range, Scan
@@ -122,11 +122,16 @@ class Check:
         with self.reporter.step("Looking for the components"):
             # All of them before any wait: what is away is said at once.
             topic_ids, missing, bucket = log.topic_ids(), tables.missing(), archive.exists()
+            if bucket:
+                archive.lives = Lives.read(archive.bucket, topic_ids)
         journals = self._journals(paths)
         cut = self._cut(log, journals)
-        sinks = self._sinks(tables, missing, topic_ids, cut)
+        earlier = dict(archive.lives.earlier())
+        ids = {place: topic_ids[place.topic] for place in cut.e1} | earlier
+        sinks = self._sinks(tables, missing, archive.lives, ids, cut)
         ranges = self._ranges(log, archive if bucket else None, cut)
-        chains = self._scan(log, archive if bucket else None, topic_ids, ranges)
+        ranges |= self._bygone(archive, earlier, cut)
+        chains = self._scan(log, archive if bucket else None, ids, ranges)
         self._judge(log, cut, sinks, chains, journals)
         return Report(
             at=at,
@@ -178,7 +183,12 @@ class Check:
             snapshot.copy_into(self.spool)
 
     def _sinks(
-        self, tables: Tables, missing: list[str], topic_ids: Mapping[str, str], cut: Cut
+        self,
+        tables: Tables,
+        missing: list[str],
+        lives: Lives,
+        ids: Mapping[Place, str],
+        cut: Cut,
     ) -> Sinks:
         sinks = Sinks()
         if missing:
@@ -189,14 +199,19 @@ class Check:
             (4, AGGREGATES, sinks.checkpoints),
             (5, RECENT, sinks.recent),
         ):
-            at = partial(tables.checkpoint, consumer, topic_ids)
+
+            def at(place: Place, consumer: str = consumer) -> int:
+                return tables.checkpoint(consumer, ids[place], real_place(place))
+
             with self.reporter.step(f"Waiting for {consumer}"):
                 late = await_all(self.waits, cut.needed, at)
             if late:
                 self.rows[number].unchecked.append(f"{consumer} did not come: {', '.join(late)}")
-            reached.update({place: at(place) for place in cut.needed})
+            reached.update({place: at(place) for place in ids})
         with self.reporter.step("Reading the aggregates"):
-            tables.items_into(self.spool)
+            if not tables.items_into(self.spool, lives):
+                why = "the aggregates were swapped meanwhile; call verify again"
+                self.rows[4].unchecked.append(why)
         with self.reporter.step("Reading RecentEvents"):
             sinks.read_at = epoch_ms(self.clock.now()) * 1_000
             tables.recent_into(self.spool)
@@ -225,6 +240,15 @@ class Check:
             self._unarchived(f"analytics-archive did not come: {', '.join(late)}")
         return ranges
 
+    def _bygone(
+        self, archive: Archive, earlier: Mapping[Place, str], cut: Cut
+    ) -> dict[Place, Range]:
+        """Lives of topics that are over: all of what is archived, and nothing on the log."""
+        ends = {place: archive.reached(place) for place in earlier}
+        cut.e0 = {**cut.e0, **ends}
+        cut.e1.update(ends)
+        return {place: Range(end, end) for place, end in ends.items()}
+
     def _unarchived(self, why: str) -> None:
         for number in (3, 4):
             self.rows[number].unchecked.append(why)
@@ -233,22 +257,23 @@ class Check:
         self,
         log: Log,
         archive: Archive | None,
-        topic_ids: Mapping[str, str],
+        ids: Mapping[Place, str],
         ranges: Mapping[Place, Range],
     ) -> dict[Place, Chain]:
         row = self.rows[3]
         row.look_for("missing", "duplicate", "phantom", "altered", "gap", "damaged", "foreign")
         if archive is not None:
             archive.list_into(self.spool, STREAM_TOPICS)
+        lives = Lives() if archive is None else archive.lives
         total = sum(within.end - within.start for within in ranges.values())
         with self.reporter.bar("Reading log and archive side by side", total) as advance:
-            scan = Scan(self.spool, log, archive, topic_ids, row, advance)
+            scan = Scan(self.spool, log, archive, ids, row, advance)
             chains = scan.run(ranges)
         row.counted["objects"] = sum(chain.objects for chain in chains.values())
         row.counted["records"] = self.spool.number("SELECT count(*) FROM log WHERE archived")
         with self.spool.table("letters", LETTERS) as letters:
-            for letter in log.letters():
-                letters.add(letter)
+            for topic, epoch, number, offset in log.letters():
+                letters.add((*lives.place(topic, epoch, number), offset))
                 letters.checkpoint()
         return chains
 

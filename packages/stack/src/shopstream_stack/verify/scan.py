@@ -103,7 +103,7 @@ class Scan:
     spool: Spool
     log: Log
     archive: Archive | None
-    topic_ids: Mapping[str, str]
+    topic_ids: Mapping[Place, str]
     row: Invariant
     advance: Callable[[int], None]
     records: int = 0
@@ -122,7 +122,7 @@ class Scan:
             for place, within in ranges.items():
                 chain = None
                 if self.archive is not None:
-                    chain = Chain(self.archive, place, self.topic_ids[place.topic], self.row)
+                    chain = Chain(self.archive, place, self.topic_ids[place], self.row)
                     chains[place] = chain
                 self._place(place, within, chain, tables)
         self.advance(self.records % ADVANCE_RECORDS)

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shopstream_shared.generations import POINTER, consumer_of, table_of
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
+from shopstream_stack.verify.lives import Lives, item_key
 from shopstream_stack.verify.log import Place
 from shopstream_stack.verify.spool import Spool, Table
 
@@ -52,31 +54,41 @@ class Tables:
     def missing(self) -> list[str]:
         """The tables that are not there: their worker has never run."""
         target = self._target
-        names = (target.recent_events_table, target.aggregates_table, target.checkpoints_table)
+        if not self._exists(target.checkpoints_table):
+            return [target.checkpoints_table]
+        aggregates = table_of(target.aggregates_table, self.generation())
+        names = (target.recent_events_table, aggregates)
         return [name for name in names if not self._exists(name)]
 
-    def checkpoint(self, consumer: str, topic_ids: Mapping[str, str], place: Place) -> int:
-        """The next offset of a consumer in a partition, 0 before its first."""
-        key = f"{consumer}#{place.topic}#{topic_ids[place.topic]}#{place.partition}"
-        try:
-            answer = self._client.get_item(
-                TableName=self._target.checkpoints_table,
-                Key={"pk": {"S": key}},
-                ConsistentRead=True,
-            )
-        except (BotoCoreError, ClientError) as error:
-            raise self._away(error) from error
-        return int(answer["Item"]["next"]["N"]) if "Item" in answer else 0
+    def generation(self) -> int:
+        """Which generation of the aggregates is in use (docs/analytics.md, Rebuild)."""
+        item = self._get(POINTER)
+        return 0 if item is None else int(item["generation"]["N"])
 
-    def items_into(self, spool: Spool) -> None:
-        """Fill the tables ``items`` and ``counters``."""
+    def checkpoint(self, consumer: str, topic_id: str, place: Place) -> int:
+        """The next offset of a consumer in a partition, as the archive names it; 0 before its
+        first."""
+        if consumer == AGGREGATES:
+            consumer = consumer_of(consumer, self.generation())
+        item = self._get(f"{consumer}#{place.topic}#{topic_id}#{place.partition}")
+        return 0 if item is None else int(item["next"]["N"])
+
+    def items_into(self, spool: Spool, lives: Lives) -> bool:
+        """Fill the tables ``items`` and ``counters``; False when the workers moved meanwhile."""
+        generation = self.generation()
+        table = table_of(self._target.aggregates_table, generation)
+        names = lives.names()
         with spool.table("items", ITEMS) as items, spool.table("counters", COUNTERS) as counters:
-            for item in self._scan(self._target.aggregates_table):
-                key = f"{_text(item, 'pk')}|{_text(item, 'sk')}"
+            for item in self._scan(table):
+                partition = _text(item, "pk")
+                if names:
+                    partition = item_key(names, partition)
+                key = f"{partition}|{_text(item, 'sk')}"
                 values = {name: _number(item, name, 0) for name in item.keys() - _KEYS}
                 add_item(items, counters, key, _number(item, "upto", -1), values)
                 items.checkpoint()
                 counters.checkpoint()
+        return self.generation() == generation
 
     def recent_into(self, spool: Spool) -> None:
         """Fill the table ``recent``."""
@@ -87,6 +99,17 @@ class Tables:
                 digest = hashlib.sha256(data).hexdigest()[:32]
                 recent.add((*(_text(item, n) for n in names), _number(item, "ttl", 0), digest))
                 recent.checkpoint()
+
+    def _get(self, key: str) -> Item | None:
+        try:
+            answer = self._client.get_item(
+                TableName=self._target.checkpoints_table,
+                Key={"pk": {"S": key}},
+                ConsistentRead=True,
+            )
+        except (BotoCoreError, ClientError) as error:
+            raise self._away(error) from error
+        return answer.get("Item")
 
     def _scan(self, table: str) -> Iterator[Item]:
         try:
