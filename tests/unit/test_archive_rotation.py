@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,6 +21,7 @@ from shopstream_analytics.archive.sink import (
 from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.sink import LogRange, SinkUnavailable, TopicState
 from shopstream_shared.crash import CrashPoints
+from shopstream_shared.generations import TopicEpoch
 
 SOURCE = Source("shop.inventory", 0)
 HOUR_MS = 3_600_000
@@ -44,11 +46,14 @@ class Stored:
         self.bodies.append(body)
         return None
 
-    async def read_hint(self, source: Source) -> Hint | None:
+    async def read_hint(self, source: Source, epoch: int = 0) -> Hint | None:
         return self.hints[-1] if self.hints else None
 
-    async def write_hint(self, source: Source, hint: Hint) -> None:
+    async def write_hint(self, source: Source, hint: Hint, epoch: int = 0) -> None:
         self.hints.append(hint)
+
+    async def read_epochs(self, topic: str) -> Sequence[TopicEpoch]:
+        return ()
 
     @property
     def counts(self) -> list[int]:
