@@ -1,6 +1,7 @@
 """What a store's answer means, and which of them are worth the same call again."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
 import aiohttp
@@ -17,6 +18,7 @@ from botocore.exceptions import (
 from shopstream_analytics.calls import TRY_SECONDS_MAX
 from shopstream_analytics.dynamo import CALL_TRIES_MAX, as_unavailable, error_code
 from shopstream_analytics.faults import kind_of
+from shopstream_analytics.identity import identity_of
 from shopstream_analytics.sink import FAULT_KINDS, FaultKind, SinkUnavailable, StoreRefused
 
 
@@ -134,6 +136,16 @@ def test_a_cancelled_wait_is_no_fault_of_the_store() -> None:
 def test_two_tries_and_the_pause_between_them_end_before_health_has_to_tell() -> None:
     # botocore's standard mode waits a random part of a second after the first.
     assert CALL_TRIES_MAX * TRY_SECONDS_MAX + 1 < 60
+
+
+def test_a_table_without_an_id_is_known_by_when_it_was_made_in_any_time_zone() -> None:
+    made = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    elsewhere = made.astimezone(timezone(timedelta(hours=2)))
+    assert identity_of({"CreationDateTime": made}) == identity_of({"CreationDateTime": elsewhere})
+    later = {"CreationDateTime": made + timedelta(milliseconds=1)}
+    assert identity_of(later) != identity_of({"CreationDateTime": made})
+    assert identity_of({"CreationDateTime": made, "TableId": "id"}) == "id"
+    assert identity_of(None) is None
 
 
 def test_every_kind_has_a_place_in_the_metrics() -> None:

@@ -6,6 +6,7 @@ table beside its checkpoints; a table that is gone, or another one under the sam
 (ADR 0034). Without a note, which is how every table begins, the table is made and noted.
 """
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -48,7 +49,9 @@ def identity_of(description: dict[str, Any] | None) -> str | None:
     """The table's id, or where the store gives none (DynamoDB Local) when it was made."""
     if description is None:
         return None
-    return str(description.get("TableId") or description["CreationDateTime"].isoformat())
+    # In UTC: the client gives the time in this machine's zone, which may change.
+    made = description["CreationDateTime"].astimezone(UTC).isoformat()
+    return str(description.get("TableId") or made)
 
 
 def lost(name: str, what: str) -> StoreLost:
