@@ -172,6 +172,13 @@ def name_it_wrongly(command: ArchiveCommand, keys: list[str]) -> None:
     command.client.delete_object(Bucket=command.bucket, Key=keys[2])
 
 
+def put_a_later_generation_s_hint_ahead(command: ArchiveCommand, keys: list[str]) -> None:
+    command.archived.add(records(0), generation=2, topic_id="later")
+    command.archived.into.put(
+        "_positions/epoch=2/shop.inventory/0", b'{"next":3,"topicId":"later"}', {}
+    )
+
+
 def expire_objects(command: ArchiveCommand, keys: list[str]) -> None:
     rule = {"ID": "tidy", "Status": "Enabled", "Filter": {"Prefix": "events/"}}
     command.client.put_bucket_lifecycle_configuration(
@@ -191,6 +198,11 @@ def expire_objects(command: ArchiveCommand, keys: list[str]) -> None:
         pytest.param(put_the_hint_ahead, "its chain ends at 3", id="a hint ahead"),
         pytest.param(break_the_hint, "_positions/shop.inventory/0", id="a broken hint"),
         pytest.param(name_it_wrongly, "the key of its first record", id="another name"),
+        pytest.param(
+            put_a_later_generation_s_hint_ahead,
+            "_positions/epoch=2/shop.inventory/0 says 3, its chain ends at 1",
+            id="a later hint ahead",
+        ),
         pytest.param(expire_objects, "lifecycle rule tidy", id="a rule that expires"),
     ],
 )

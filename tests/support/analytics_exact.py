@@ -5,11 +5,14 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
-from tests.support.analytics import Analytics, log_ranges, read_log, wait_until
+from tests.support.analytics import Analytics, log_ranges, read_log, s3_client, wait_until
 from tests.support.analytics_events import Counts, Shop, naive_sums
 
 from shopstream_analytics.archive.line import value_of
+from shopstream_shared.archive.bucket import S3Bucket
 from shopstream_shared.events.codec import EncodedEvent, EventRejected, decode
+from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_stack.archive.check import Check
 
 
 def lives(seed: int) -> Iterator[list[EncodedEvent]]:
@@ -60,6 +63,13 @@ def archive_exact(analytics: Analytics) -> None:
         assert [value_of(line) for line in lines] == [record.value for record in mine]
         if mine:
             assert mine[-1].offset < int(chain[-1].metadata["next"]) <= end
+    # What `shopstream archive verify` says of it, which asks nobody but the bucket.
+    bucket = S3Bucket(
+        s3_client(analytics.environ), analytics.environ["ARCHIVE_BUCKET_NAME"], RuntimeError
+    )
+    report = Check(bucket, STREAM_TOPICS, []).run(lambda _: None)
+    assert report.holds, report
+    assert sum(chain.records for chain in report.chains) == len(log)
 
 
 EXACT: dict[str, Callable[[Analytics], None]] = {

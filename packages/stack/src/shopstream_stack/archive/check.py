@@ -3,16 +3,24 @@
 Needs nothing but the bucket. That the chains hold what the log held is `shopstream verify`'s.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from shopstream_shared.archive.keys import HINTS, Damaged, ObjectKey, Place, hour_of
 from shopstream_shared.archive.lines import Record, read_line
-from shopstream_shared.archive.reader import Bucket, Fault, Hint, Walk, index_of, read_hint
+from shopstream_shared.archive.reader import Bucket, Fault, Hint, Walk, index_of
 
 #: Of each chain; all are counted.
 SHOWN_MAX: Final = 10
+#: A hint is a line of JSON.
+HINT_BYTES_MAX: Final = 65_536
+_HINT: Final = re.compile(
+    rf"{HINTS}/(?:epoch=[1-9][0-9]*/)?(?P<topic>[A-Za-z0-9._-]+)/(?P<partition>[0-9]+)"
+)
 
 
 @dataclass(slots=True)
@@ -61,7 +69,7 @@ class Check:
         self._bucket = bucket
         self._report = Report(rules=list(rules))
         # Before the listing, so that what a hint names must be in it.
-        self._hints = dict(self._read_hints(topics))
+        self._hints = list(self._read_hints(topics))
         self._index = index_of(bucket, topics)
 
     def __len__(self) -> int:
@@ -75,8 +83,8 @@ class Check:
         for generation, place in self._index.chains():
             report.chains.append(self._chain(generation, place, advance))
         ends = {(one.place, one.topic_id): one for one in report.chains}
-        for place, hint in self._hints.items():
-            self._hint(place, hint, ends.get((place, hint.topic_id)))
+        for key, place, hint in self._hints:
+            self._hint(key, hint, ends.get((place, hint.topic_id)))
         return report
 
     def _chain(self, generation: int, place: Place, advance: Callable[[int], None]) -> Checked:
@@ -100,29 +108,29 @@ class Check:
         checked.start, checked.next, checked.topic_id = walk.start, walk.next, walk.topic_id or ""
         return checked
 
-    def _read_hints(self, topics: Sequence[str]) -> Iterator[tuple[Place, Hint]]:
-        for topic in topics:
-            for stored in self._bucket.list(f"{HINTS}/{topic}/"):
-                partition = stored.key.rpartition("/")[2]
-                if not partition.isdecimal():
-                    self._report.strange.append(stored.key)
-                    continue
-                place = Place(topic, int(partition))
+    def _read_hints(self, topics: Sequence[str]) -> Iterator[tuple[str, Place, Hint]]:
+        """Key, partition and hint, of every generation."""
+        for stored in self._bucket.list(f"{HINTS}/"):
+            found = _HINT.fullmatch(stored.key)
+            if found is None:
+                self._report.strange.append(stored.key)
+            elif found["topic"] in topics:
                 try:
-                    hint = read_hint(self._bucket, place)
-                except Damaged as error:
-                    self._report.hints.append(str(error))
-                    continue
-                if hint is not None:
-                    yield place, hint
+                    with self._bucket.open(stored.key) as content:
+                        body = b"".join(content.chunks(HINT_BYTES_MAX))
+                    hint = msgspec.json.decode(body, type=Hint)
+                except (KeyError, msgspec.MsgspecError) as error:
+                    self._report.hints.append(f"{stored.key} cannot be read: {error}")
+                else:
+                    yield stored.key, Place(found["topic"], int(found["partition"])), hint
 
-    def _hint(self, place: Place, hint: Hint, chain: Checked | None) -> None:
+    def _hint(self, key: str, hint: Hint, chain: Checked | None) -> None:
         """A hint is written after the object that it names, and never ahead of it."""
         if hint.key and not self._index.has(hint.key):
-            self._report.hints.append(f"the hint of {place} names {hint.key}, which is not there")
+            self._report.hints.append(f"the hint {key} names {hint.key}, which is not there")
         if chain is not None and hint.next > chain.next:
             self._report.hints.append(
-                f"the hint of {place} says {hint.next}, its chain ends at {chain.next}"
+                f"the hint {key} says {hint.next}, its chain ends at {chain.next}"
             )
 
 
