@@ -14,13 +14,19 @@ from tests.support.components import LocalComponents
 from tests.support.faulted import Faulted, faulted, items_of, one_partition
 from tests.support.store_faults import Fault, adds_conflicts, says
 
+from shopstream_analytics.aggregates.generations import Generations
 from shopstream_analytics.archive.chain import Link
 from shopstream_analytics.archive.line import value_of
 from shopstream_analytics.archive.store import open_chain
 from shopstream_analytics.consumer.batch import Batch, Source
+from shopstream_analytics.dynamo import open_dynamo
+from shopstream_analytics.identity import ensure_tables
+from shopstream_analytics.rebuild.tables import Tables
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import LogRange, SinkUnavailable, StoreLost, StoreRefused
+from shopstream_analytics.tables import aggregates_table
 from shopstream_analytics.worker.sinks import WORKERS, WorkerName
+from shopstream_shared.generations import table_of
 from shopstream_shared.topics import ORDERS
 
 FOR_EVER: Final = 1_000_000_000
@@ -192,3 +198,24 @@ def test_an_object_of_somebody_else_at_the_chain_s_key_halts_the_archive(stores:
                 await chain.create("k", b"body", Link(0, 1, 0, 0, 1, "sha", "id"))
 
     stores.run("archive", use)
+
+
+def test_the_number_of_a_rebuild_that_was_dropped_can_be_used_again(stores: Stores) -> None:
+    tables = Tables.of(stores.settings)
+    client = dynamo_client(stores.analytics.environ)
+
+    async def prepared(number: int) -> None:
+        async with open_dynamo(stores.settings) as dynamo:
+            base = stores.settings.aggregates_table, stores.settings.checkpoints_table
+            generation = Generations(dynamo, *base).of(number)
+            await ensure_tables(dynamo, aggregates_table(generation.table), generation.checkpoints)
+
+    number = tables.begin()
+    asyncio.run(prepared(number))
+    tables.drop(number)
+    assert tables.begin() == number
+    asyncio.run(prepared(number))
+    # Deleted by somebody else it is missed.
+    client.delete_table(TableName=table_of(stores.settings.aggregates_table, number))
+    with pytest.raises(StoreLost, match="was deleted"):
+        asyncio.run(prepared(number))

@@ -89,5 +89,10 @@ async def _note(client: "DynamoDBClient", name: str, checkpoints: Checkpoints) -
             raise lost(name, "was made again") from error
 
 
+def note_key(consumer: str, table: str) -> str:
+    """Under which key a consumer notes its table's id in the checkpoints table."""
+    return f"{consumer}#table#{table}"
+
+
 def _key(name: str, checkpoints: Checkpoints) -> dict[str, Any]:
-    return {"pk": {"S": f"{checkpoints.consumer}#table#{name}"}}
+    return {"pk": {"S": note_key(checkpoints.consumer, name)}}

@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from shopstream_analytics.aggregates.generations import GROUP
 from shopstream_analytics.checkpoints import Noted, noted_item, noted_of
 from shopstream_analytics.dynamo import CONNECT_SECONDS, READ_SECONDS, error_code
+from shopstream_analytics.identity import note_key
 from shopstream_analytics.rebuild.errors import RebuildFailed
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.tables import Table, aggregates_table, checkpoints_table
@@ -106,6 +107,10 @@ class Tables:
         while not self._make(aggregates_table(table_of(self.base, number))):
             number += 1
         self._make(checkpoints_table(self.checkpoints))
+        # A table of this number that was dropped is not missed by who takes over the new one.
+        key = note_key(consumer_of(GROUP, number), table_of(self.base, number))
+        with answering():
+            self.client.delete_item(TableName=self.checkpoints, Key={"pk": {"S": key}})
         return number
 
     def noted(self, generation: int, topic: str) -> Noted | None:
