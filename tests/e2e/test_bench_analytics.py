@@ -20,6 +20,7 @@ def test_a_quick_run_measures_every_row_and_leaves_nothing_behind(tmp_path: Path
         "Commit to readable, 100 events/s",
         "RecentEvents: 150 items",
         "Archive: 3,000 events, beside Quix Streams",
+        "Rebuild of the aggregates from 3,000",
         "Archive: 1 times SIGKILL",
         "Archive: one of two workers killed",
         "The same in threes, 20 ms a write",

@@ -56,6 +56,8 @@ class Bench:
     topic_ids: Mapping[str, str] = field(init=False)
     places: tuple[Place, ...] = field(init=False)
     stack: ExitStack = field(default_factory=ExitStack)
+    #: What the archive row has stored, and where.
+    archive: tuple[Stores, Backlog] | None = None
     _alone: Alone | None = None
 
     def __post_init__(self) -> None:

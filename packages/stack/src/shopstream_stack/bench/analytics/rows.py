@@ -1,18 +1,17 @@
 """The rows: each starts what it needs, measures, judges, and fails alone."""
 
 from collections.abc import Callable
-from typing import Final
+from functools import partial
 
 from botocore.exceptions import BotoCoreError, ClientError
 from confluent_kafka import KafkaException
 
 from shopstream_stack.bench.analytics.bench import Bench
+from shopstream_stack.bench.analytics.rebuilding import rebuild
 from shopstream_stack.bench.analytics.throughput import Throughput
 from shopstream_stack.bench.analytics.timing import Timing
 from shopstream_stack.bench.result import Row
 from shopstream_stack.errors import StackError
-
-WORKERS: Final = ("aggregates", "recent", "archive")
 
 
 def measure_analytics(bench: Bench) -> None:
@@ -30,6 +29,7 @@ def measure_analytics(bench: Bench) -> None:
         (f"Commit to readable, {plan.pace:,} events/s", timing.paced),
         (f"RecentEvents: {plan.recent_events:,} items", through.recent),
         (f"Archive: {plan.archive_events:,} events, beside Quix Streams", through.archive),
+        (f"Rebuild of the aggregates from {plan.archive_events:,}", partial(rebuild, bench)),
         (f"Archive: {plan.kills} times SIGKILL in a backlog", timing.kills),
         ("Archive: one of two workers killed, s until the other has its events", timing.takeover),
         (f"The same in threes, {delay} a write", timing.slow_sink),

@@ -97,6 +97,7 @@ class Throughput:
             events = Shop(plan.products).stock(plan.archive_events)
             backlog = self._bench.feed.send(events, spread_over=self._bench.stock_partitions)
             ours = stored(process, self._bench.hints(stores), backlog, used)
+        self._bench.archive = stores, backlog
         faults = archived.faults_of(stores, backlog) + archived.chain_faults(stores)
         quix = Quix(self._place, tuple(backlog.ends))
         with quix.running(
@@ -167,7 +168,9 @@ class Throughput:
             FilterExpression="begins_with(pk, :all) AND begins_with(sk, :hour)",
             ExpressionAttributeValues={":all": {"S": "all#"}, ":hour": {"S": "hour#"}},
         )
-        return sum(int(item["events"]["N"]) for page in pages for item in page["Items"])
+        return sum(
+            int(item.get("events", {"N": "0"})["N"]) for page in pages for item in page["Items"]
+        )
 
     def _items(self, stores: Stores, table: str) -> int:
         pages = stores.dynamo.get_paginator("scan").paginate(

@@ -28,10 +28,10 @@ LATENCY_SECONDS_MAX: Final = 120.0
 LOOK_SECONDS: Final = 0.01
 #: Of the events, the first ones: connections and code are new.
 FIRST_PART: Final = 0.1
-#: While it is killed on purpose: how long a dead worker's partitions wait. Kafka's least.
-KILLED_SESSION_SECONDS: Final = 1
 #: Of a backlog, where the last kill comes at the latest.
 KILL_PART_MAX: Final = 0.95
+#: From when that point is seen to the kill; a file takes about as long.
+KILL_LATER_SECONDS_MAX: Final = 0.3
 SEED: Final = 1
 
 
@@ -112,15 +112,14 @@ class Timing:
         variables = {
             "SHOPSTREAM_ARCHIVE_FILE_RECORDS": str(plan.killed_file_records),
             "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1",
-            "SHOPSTREAM_KAFKA_SESSION_TIMEOUT_SECONDS": str(KILLED_SESSION_SECONDS),
         }
         events = Shop(plan.products).stock(plan.archive_events)
         backlog = self._bench.feed.send(events, spread_over=self._bench.stock_partitions)
         points = sorted(chance.random() * KILL_PART_MAX * backlog.events for _ in range(plan.kills))
         positions = self._bench.hints(stores)
         runner = self._place.system.runner
-        for number, point in enumerate((*points, None)):
-            label = f"{LABEL}killed-{number}"
+        label = f"{LABEL}killed"
+        for point in (*points, None):
             self._place.start_worker("archive", stores, label, members=1, **variables)
             try:
                 if point is None:
@@ -129,6 +128,8 @@ class Timing:
                     in_time = deadline(SETTLE_SECONDS_MAX, f"{point:,.0f} events are stored")
                     while backlog.done(positions.read()) < point:
                         in_time()
+                    # Not only right after a file: also while the next one is read, or stored.
+                    time.sleep(chance.uniform(0, KILL_LATER_SECONDS_MAX))
                     runner.kill(label)
             finally:
                 runner.stop(label)
