@@ -4,22 +4,33 @@
     python -m tests.endurance churn --connects 100000     connections that come and go, RST included
     python -m tests.endurance cuts --cuts 1000 --seed 1   cuts, kills, more partitions
     python -m tests.endurance engine --records 300000     an event's cost in analytics, a slow sink
+    python -m tests.endurance analytics --events 1000000 --kills 20 --seed 1
+                                                          workers killed, all recounted twice
+    python -m tests.endurance outage --minutes 60 --speed 60
+                                                          an hour without each store
 
-Each starts a broker and the service itself, prints what it has seen as one line of JSON, and ends
-with exit code 1 when a bound does not hold.
+Each starts the components and the service itself, prints what it has seen as one line of JSON, and
+ends with exit code 1 when a bound does not hold.
 """
 
 import asyncio
 import json
 import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from tests.endurance import churn as churning
+from tests.endurance import counted
 from tests.endurance import cuts as cutting
 from tests.endurance import engine as engines
+from tests.endurance import outage as outages
 from tests.endurance import rolling as rolls
+from tests.support.analytics import log_folder
 from tests.support.components import LocalComponents
 
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -77,6 +88,40 @@ def engine(
     with LocalComponents() as components:
         seen = engines.run(components.kafka_brokers, records)
     _end({**asdict(seen), "holds": seen.holds}, holds=seen.holds)
+
+
+@app.command()
+def analytics(
+    *,
+    events: Annotated[int, typer.Option(min=10, help="Events that are committed")] = 1_000_000,
+    kills: Annotated[int, typer.Option(min=0, help="Workers killed and started again")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the events and of who is killed when")] = 1,
+) -> None:
+    """Kill workers under load; recount by SQL over PostgreSQL and by DuckDB over the archive."""
+    with LocalComponents() as components, _logs() as logs:
+        scene = counted.Scene(components, logs, events=events, kills=kills, seed=seed)
+        seen = scene.play()
+    _end({**asdict(seen), "holds": seen.holds}, holds=seen.holds)
+
+
+@app.command()
+def outage(
+    *,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Of absence, of each store")] = 60.0,
+    speed: Annotated[float, typer.Option(min=1, help="How much shorter the clock is")] = 60.0,
+) -> None:
+    """DynamoDB away, then MinIO: the other worker goes on, and catching up beats arrival."""
+    with LocalComponents() as components, _logs() as logs:
+        seen = outages.Scene(components, logs, minutes=minutes, speed=speed).play()
+    _end({**asdict(seen), "holds": seen.holds}, holds=seen.holds)
+
+
+@contextmanager
+def _logs() -> Iterator[Path]:
+    """Where workers write; kept when the run fails, because it says why."""
+    folder = log_folder()
+    yield folder
+    shutil.rmtree(folder)
 
 
 def _end(seen: dict[str, Any], *, holds: bool) -> None:
