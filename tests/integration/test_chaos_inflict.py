@@ -1,6 +1,7 @@
 """A fault that cannot be made spoils the verdict and nothing else; what cannot be asked is said."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from shopstream_shared.clock import SystemClock
 from shopstream_stack.chaos import probe
 from shopstream_stack.chaos.inflict import Inflict
-from shopstream_stack.chaos.place import RELAYS, Place, chaos_settings
-from shopstream_stack.chaos.probe import PUBLISHED, Probe
+from shopstream_stack.chaos.place import OWN_PORTS, RELAYS, Place, chaos_settings
+from shopstream_stack.chaos.probe import PUBLISHED, STORED, Probe
 from shopstream_stack.chaos.recovery import Recovery
 from shopstream_stack.chaos.schedule import Fault
 from shopstream_stack.chaos.storm import missing
@@ -27,8 +28,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     """Nothing of it is started: nobody listens on its ports."""
     with reserved_ports() as ports:
         settings = StackSettings.load({"SHOPSTREAM_DATA_DIR": str(tmp_path), "PATH": "/bin"})
-        own = [f"{name}-{part}" for name in RELAYS for part in ("postgres", "kafka", "door")]
-        numbers = {name: ports.take() for name in ("api-2", "relay", *own)}
+        numbers = {name: ports.take() for name in OWN_PORTS}
         yield Place(System(chaos_settings(settings, ports)), numbers)
 
 
@@ -75,6 +75,8 @@ def test_with_nobody_publishing_no_leader_is_named(place: Place) -> None:
         (Fault(1.0, "stop", "leader"), "no relay published"),
         (Fault(1.0, "stop", "relay"), "no relay published"),
         (Fault(1.0, "database-terminate", "postgres"), "connection"),
+        (Fault(1.0, "worker-kill", "archive"), "analytics has no worker archive"),
+        (Fault(1.0, "worker-stop", "recent"), "analytics has no worker recent"),
     ],
     ids=lambda value: f"{value.kind} {value.target}" if isinstance(value, Fault) else "",
 )
@@ -91,3 +93,33 @@ def test_what_is_missing_is_asked_again_when_the_database_does_not_answer(place:
     tail = Tail(place.brokers, SystemClock())
     told = asyncio.run(missing(place, tail, []))
     assert told.startswith("the database does not tell")
+
+
+def test_a_worker_stores_again_once_its_own_counter_has_grown_after_it_began_anew(
+    place: Place,
+) -> None:
+    """Between death and first report it has no series; another's growth says nothing of it."""
+    told = [("archive", 40), ("recent", 41), ("archive", 3), ("archive", 3), ("archive", 4)]
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        worker, count = told[len(asked) - 1]
+        line = f'{STORED}{{worker="{worker}"}} {count}'
+        return httpx.Response(200, text=f"# TYPE {STORED} counter\n{line}\n")
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    looking = Probe(place, Tail(place.brokers, SystemClock()), client, SystemClock())
+    assert asyncio.run(looking.stores("archive", time.monotonic(), 60.0)) is not None
+    assert len(asked) == len(told)
+    assert asked[0] == f"{place.url('analytics')}/metrics"
+
+
+def test_analytics_reaches_its_stores_over_links_and_everyone_else_directly(place: Place) -> None:
+    ports = place.ports
+    analytics = place.spec("analytics").environ
+    assert analytics["DYNAMO_ENDPOINT"].endswith(f":{ports['analytics-dynamodb']}")
+    assert analytics["MINIO_ENDPOINT"].endswith(f":{ports['analytics-minio']}")
+    settings = place.system.settings
+    assert place.links["analytics-dynamodb"].server_port == settings.dynamodb_port
+    assert place.links["analytics-minio"].server_port == settings.minio_port

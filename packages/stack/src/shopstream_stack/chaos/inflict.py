@@ -1,6 +1,7 @@
 """Makes one fault, ends it, and measures how long the system took to be as before."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -16,7 +17,7 @@ from shopstream_stack.chaos.link import Link
 from shopstream_stack.chaos.place import APIS, RELAYS, Place
 from shopstream_stack.chaos.probe import Probe, log_bytes
 from shopstream_stack.chaos.recovery import Measure, Recovery
-from shopstream_stack.chaos.schedule import FAULTS, Fault
+from shopstream_stack.chaos.schedule import FAULTS, FILLED_BY, Fault
 from shopstream_stack.demo.crowd import until
 from shopstream_stack.errors import StackError
 
@@ -54,6 +55,9 @@ class Inflict:
             "cut": self._cut,
             "half-open": self._half_open,
             "answer-lost": self._answer_lost,
+            "worker-kill": self._worker_kill,
+            "worker-stop": self._worker_stop,
+            "sink-cut": self._sink_cut,
         }
         unmade = FAULTS.keys() ^ self._makers.keys()
         if unmade:
@@ -155,12 +159,15 @@ class Inflict:
         await self._back(found, time.monotonic())
 
     async def _cut(self, found: Recovery) -> None:
+        await self._reset_connections(found)
+        await self._back(found, time.monotonic())
+
+    async def _reset_connections(self, found: Recovery) -> None:
         parameters = found.fault.parameters
         with self._bad(found) as link:
             before = link.cuts
             link.cut_after(int(parameters["bytes"]), int(parameters["times"]))
             await self._until_happened(found, lambda: link.cuts - before, "connections cut")
-        await self._back(found, time.monotonic())
 
     async def _answer_lost(self, found: Recovery) -> None:
         with self._bad(found) as link:
@@ -168,6 +175,44 @@ class Inflict:
             link.lose_answers(int(found.fault.parameters["times"]))
             await self._until_happened(found, lambda: link.lost - before, "answers lost")
         await self._back(found, time.monotonic())
+
+    async def _worker_kill(self, found: Recovery) -> None:
+        pid = await asyncio.to_thread(self._place.worker, found.target)
+        since = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        await self._store(found, since, (found.target,), recovery.STORES_SECONDS_MAX)
+
+    async def _worker_stop(self, found: Recovery) -> None:
+        pid = await asyncio.to_thread(self._place.worker, found.target)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(found.fault.seconds)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # its parent may have lost patience
+                os.kill(pid, signal.SIGCONT)
+        await self._store(found, time.monotonic(), (found.target,))
+
+    async def _sink_cut(self, found: Recovery) -> None:
+        await self._reset_connections(found)
+        await self._store(found, time.monotonic(), FILLED_BY[found.target])
+
+    async def _store(
+        self,
+        found: Recovery,
+        since: float,
+        workers: tuple[str, ...],
+        bar: float = recovery.OTHERS_SECONDS_MAX,
+    ) -> None:
+        """Measure until these workers take records in; the rest of the system never stopped."""
+        most = recovery.WAIT_SECONDS_MAX
+        for worker, seconds in zip(
+            workers,
+            await asyncio.gather(*(self._probe.stores(one, since, most) for one in workers)),
+            strict=True,
+        ):
+            self._note(found, f"{worker} stores", seconds, bar)
+        found.wrong += await self._probe.healthy(("analytics",))
+        await self._back(found, since)
 
     async def _until_happened(self, found: Recovery, count: Callable[[], int], what: str) -> None:
         """Wait until it happened as often as planned, at most as long as planned."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+import psutil
 import psycopg
 
 from shopstream_stack import health
@@ -35,6 +36,14 @@ APIS: Final = ("api", "api-2")
 #: Whom the faults concern: healthy before the next one comes.
 HIT: Final = (*APIS, "relay")
 RELAYS: Final = ("api", "relay")
+#: What analytics fills, each over a link, and the variable that says where it is.
+SINKS: Final = {"dynamodb": "DYNAMO_ENDPOINT", "minio": "MINIO_ENDPOINT"}
+#: What needs a port of its own here.
+OWN_PORTS: Final = (
+    *("api-2", "relay"),
+    *(f"{name}-{part}" for name in RELAYS for part in ("postgres", "kafka", "door")),
+    *(f"analytics-{sink}" for sink in SINKS),
+)
 #: Of the caller's variables these are taken over; with others it would be another system.
 _TAKEN: Final = (
     *COMPONENT_VARIABLES,
@@ -71,7 +80,7 @@ class Place:
 
     system: System
     ports: Mapping[str, int]
-    #: By process and server: ``api-kafka``, ``relay-postgres``.
+    #: By process and server: ``api-kafka``, ``relay-postgres``, ``analytics-minio``.
     links: Mapping[str, Link] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +98,12 @@ class Place:
                     self.ports[f"{name}-kafka"], self.ports[f"{name}-door"], KafkaConversation
                 )
                 for name in RELAYS
+            },
+            **{
+                f"analytics-{sink}": Link(
+                    self.ports[f"analytics-{sink}"], getattr(self.system.settings, f"{sink}_port")
+                )
+                for sink in SINKS
             },
         }
 
@@ -115,6 +130,9 @@ class Place:
         if name == "relay":
             relay = self._second(name, "SHOPSTREAM_RELAY_PORT", {})
             return self._linked(replace(relay, argv=(*relay.argv, "relay")), name)
+        if name == "analytics":
+            analytics = self.system.spec(name)
+            return replace(analytics, environ={**analytics.environ, **self._sinks()})
         return self.system.spec(name)
 
     def start(self, name: str) -> None:
@@ -140,6 +158,16 @@ class Place:
 
     def log_path(self, name: str) -> Path:
         return self.system.runner.log_path(name)
+
+    def worker(self, name: str) -> int:
+        """The pid of a worker of analytics. Raises StackError when there is none now."""
+        record = self.system.runner.living("analytics")
+        if record is not None:
+            for child in psutil.Process(record.pid).children():
+                with contextlib.suppress(psutil.Error):
+                    if name in child.cmdline():
+                        return int(child.pid)
+        raise StackError(f"analytics has no worker {name}")
 
     def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
         """A connection past all links. Raises psycopg.Error."""
@@ -168,6 +196,12 @@ class Place:
         }
         return replace(spec, environ={**spec.environ, **own})
 
+    def _sinks(self) -> Mapping[str, str]:
+        return {
+            variable: f"http://{LOOPBACK}:{self.ports[f'analytics-{sink}']}"
+            for sink, variable in SINKS.items()
+        }
+
     def _doors(self) -> list[Door]:
         return [
             Door(name.upper(), self.ports[f"{name}-door"], self.ports[f"{name}-kafka"])
@@ -178,8 +212,7 @@ class Place:
 @contextmanager
 def running(system: System, ports: PortReservations) -> Iterator[Place]:
     """The place on an empty folder, nothing started yet; at the end nothing of it is left."""
-    own = ("api-2", "relay", *(f"{n}-{p}" for n in RELAYS for p in ("postgres", "kafka", "door")))
-    place = Place(system, {name: ports.take() for name in own})
+    place = Place(system, {name: ports.take() for name in OWN_PORTS})
     _forget(place)  # a run that was killed may have left processes and data
     system.prepare(COMPONENTS)
     system.settings.data.mkdir(parents=True)

@@ -24,6 +24,8 @@ LOOK_SECONDS: Final = 0.5
 LEADER_SECONDS_MAX: Final = 15.0
 HEALTHY_SECONDS_MAX: Final = 60.0
 PUBLISHED: Final = "shopstream_relay_events_total"
+#: Records that a worker of analytics has taken into its sink.
+STORED: Final = "shopstream_analytics_records_total"
 #: What a relay logs when its term was ended by somebody else.
 TERM_ENDED: Final = "relay begins again"
 
@@ -58,14 +60,7 @@ class Probe:
 
     async def _published_by(self, name: str) -> float | None:
         text = await self._get(f"{self._place.url(name)}/metrics")
-        if text is None:
-            return None
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == PUBLISHED
-        )
+        return None if text is None else sum(_samples(text, PUBLISHED))
 
     async def _get(self, url: str) -> str | None:
         try:
@@ -91,6 +86,22 @@ class Probe:
             return self._tail.newest_ms > at_ms
 
         return await _when(seen, since, seconds_max)
+
+    async def stores(self, worker: str, since: float, seconds_max: float) -> float | None:
+        """How long after ``since`` a worker of analytics takes records in: seen twice, the later
+        time with more of them."""
+        before: float | None = None
+
+        async def more() -> bool:
+            nonlocal before
+            text = await self._get(f"{self._place.url('analytics')}/metrics")
+            # A worker that has not reported yet has no series.
+            now = [] if text is None else _samples(text, STORED, worker=worker)
+            grown = before is not None and bool(now) and now[0] > before
+            before = now[0] if now else None
+            return grown
+
+        return await _when(more, since, seconds_max)
 
     async def gone(self, name: str, since: float, seconds_max: float) -> float | None:
         """How long after ``since`` the process has ended."""
@@ -128,6 +139,16 @@ class Probe:
 
         await _when(all_well, time.monotonic(), HEALTHY_SECONDS_MAX)
         return [f"{name}: {reason}" for name, reason in sick.items()]
+
+
+def _samples(text: str, name: str, **labels: str) -> list[float]:
+    """The values of a series in what /metrics answers."""
+    return [
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
 
 
 def log_bytes(place: Place, name: str) -> int:

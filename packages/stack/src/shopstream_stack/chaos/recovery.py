@@ -13,6 +13,8 @@ TAKEOVER_SECONDS_MAX: Final = 15.0
 FENCED_SECONDS_MAX: Final = 15.0
 #: A service promises to end within 10 s of SIGTERM.
 ENDS_SECONDS_MAX: Final = 10.0
+#: After SIGKILL of a worker of analytics.
+STORES_SECONDS_MAX: Final = 20.0
 #: No bar is promised for the other faults; from their end, this is what we call recovered.
 OTHERS_SECONDS_MAX: Final = 30.0
 #: As long a recovery is waited for, so that the table can tell by how much a bar was missed.

@@ -96,8 +96,14 @@ def _answer_lost(random: Random) -> Mapping[str, float]:
 
 _PROCESSES: Final = ("leader", "api", "relay")
 _LINKS: Final = ("leader-kafka", "api-postgres", "leader-postgres")
+#: Of analytics, and whom each of its stores concerns.
+WORKERS: Final = ("aggregates", "recent", "archive")
+FILLED_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "analytics-dynamodb": ("aggregates", "recent"),
+    "analytics-minio": ("archive",),
+}
 
-#: Every kind by name. Those of notifications, analytics and the sinks will be further rows.
+#: Every kind by name.
 FAULTS: Final[Mapping[str, Kind]] = {
     "kill": Kind(_PROCESSES, lambda _: {}),
     "terminate": Kind(_PROCESSES, lambda _: {}),
@@ -111,6 +117,10 @@ FAULTS: Final[Mapping[str, Kind]] = {
     "cut": Kind(_LINKS, _cut),
     "half-open": Kind(_LINKS, _seconds(5, 10)),
     "answer-lost": Kind(_LINKS, _answer_lost),
+    "worker-kill": Kind(WORKERS, lambda _: {}),
+    # Around the ten seconds after which Kafka gives a silent worker's partitions away.
+    "worker-stop": Kind(WORKERS, _seconds(4, 14)),
+    "sink-cut": Kind(tuple(FILLED_BY), _cut),
 }
 
 
