@@ -3,28 +3,37 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 from uuid import uuid4
 
-from tests.support.analytics_events import Shop, naive_sums
+from tests.support.analytics_events import (
+    DAY,
+    Shop,
+    event,
+    inventory_body,
+    naive_counts,
+    naive_sums,
+    record_of,
+)
 from tests.support.components import LocalComponents
 
 from shopstream_analytics.aggregates.derived import ProductSales, TopBy
 from shopstream_analytics.aggregates.generations import Generations
 from shopstream_analytics.aggregates.merge import Round, merge
 from shopstream_analytics.aggregates.reader import AggregatesReader, Window
-from shopstream_analytics.aggregates.sink import GROUP
+from shopstream_analytics.aggregates.sink import GROUP, AggregatesSink
 from shopstream_analytics.aggregates.store import DynamoAggregates
 from shopstream_analytics.aggregates.timeliness import PartitionTime, mark
 from shopstream_analytics.checkpoints import Checkpoints
-from shopstream_analytics.consumer.batch import Source
+from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.dynamo import open_dynamo
 from shopstream_analytics.settings import AnalyticsSettings
-from shopstream_analytics.sink import TopicState
+from shopstream_analytics.sink import LogRange, TopicState
 from shopstream_analytics.tables import aggregates_table, checkpoints_table, ensure_table
+from shopstream_shared.crash import CrashPoints
 from shopstream_shared.events.codec import decode
-from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_shared.topics import INVENTORY, STREAM_TOPICS
 
 PARTITIONS = 3
 BY: tuple[tuple[TopBy, str | None], ...] = (("units", None), ("revenue", "USD"))
@@ -121,3 +130,50 @@ def test_top_products_funnel_order_value_and_timeliness_are_what_the_events_add_
         assert too_long.products == []
 
     asyncio.run(written(settings_of(components), log, read))
+
+
+def test_a_worker_that_goes_on_finds_late_what_its_forerunner_would_have(
+    components: LocalComponents,
+) -> None:
+    settings, source = settings_of(components), Source(INVENTORY, 0)
+    # The third is ahead, which the fourth shows; the fifth is late by what the fourth said.
+    minutes = (0, 50, 1_500, 100, 10)
+    made = [
+        event(
+            "inventory.updated",
+            inventory_body("p", "s", 1),
+            subject="p",
+            seller="s",
+            at=DAY + timedelta(minutes=minute),
+        )
+        for minute in minutes
+    ]
+
+    async def run() -> dict[str, dict[str, Any]]:
+        async with open_dynamo(settings) as client:
+            sink = AggregatesSink(
+                client=client,
+                generations=Generations(
+                    client, settings.aggregates_table, settings.checkpoints_table
+                ),
+                letters_of=lambda _, __: None,  # type: ignore[arg-type, return-value]  # none is sent
+                crash=CrashPoints(None),
+                topics={},
+            )
+            await sink.prepare({INVENTORY: TopicState("id", 1)})
+            for number, one in enumerate(made):
+                worker = await sink.open(source, LogRange(0, len(made)))
+                await worker.write(Batch(source, number, number + 1, [record_of(one, number)]))
+            return {
+                item["sk"]["S"]: item
+                for item in (await client.scan(TableName=settings.aggregates_table))["Items"]
+                if item["pk"]["S"].startswith("all#")
+            }
+
+    items = asyncio.run(run())
+    naive = naive_counts(one.value for one in made)
+    assert naive["all", "event-types", "day", "2026-11-21T00:00:00Z"]["lateEvents"] == 1
+    for key, counters in naive.items():
+        if key[0] == "all":
+            item = items[f"{key[2]}#{key[3]}"]
+            assert {name: int(item[name]["N"]) for name in counters} == counters

@@ -18,13 +18,15 @@ from typing import Final, Protocol
 from shopstream_analytics.aggregates.fold import Folded, Gain, ItemKey, fold
 from shopstream_analytics.aggregates.timeliness import Marks
 from shopstream_analytics.consumer.batch import Source
+from shopstream_analytics.sink import StoreRefused
 from shopstream_shared.events.codec import DecodedEvent
 from shopstream_shared.events.payloads import Order
 
 #: DynamoDB's limit of actions in a transaction.
 TRANSACTION_ITEMS_MAX: Final = 100
-#: Carriers of one round at a time; the client's connections bound those of all partitions.
-CARRIERS_MAX: Final = 4
+#: Carriers of one round at a time: one is made ready while the other is written. More would only
+#: wait for DynamoDB Local's one lock (docs/adr/0029); those of all partitions share connections.
+CARRIERS_MAX: Final = 2
 #: Each try trims at least one item for good, unless somebody else writes this partition at the
 #: same time; then a few more tries settle it, because ``upto`` only grows.
 TRIES_MAX: Final = 1_000
@@ -40,6 +42,17 @@ class ItemUpdate:
     delta: Mapping[str, int]
 
 
+class ItemsInvalid(Exception):
+    """The store will never take an update of these items; which, it may not have said.
+
+    ``items``: what is wrong, by item; empty when one or more of the call's items are meant.
+    """
+
+    def __init__(self, items: Mapping[ItemKey, str], detail: str) -> None:
+        super().__init__(detail)
+        self.items = items
+
+
 class AggregateStore(Protocol):
     """The port to the items of the aggregates."""
 
@@ -47,7 +60,7 @@ class AggregateStore(Protocol):
         """Apply all updates or none.
 
         Returns nothing when all are applied; else, for each refused item, its ``upto``.
-        Raises SinkUnavailable.
+        Raises SinkUnavailable or ItemsInvalid.
         """
         ...
 
@@ -73,9 +86,17 @@ class Round:
 
         Of its series' events alone: a crash leaves many items to ask for, each in its own place.
         """
-        events = self._of_series().get(("all", "") if key.dimension == "all" else key[:2], ())
-        beyond = [one for one in events if one[0] > upto]
+        beyond = [one for one in self._touching_events(key) if one[0] > upto]
         return fold(beyond, self.marks.after(upto)).get(key)
+
+    def offsets_of(self, key: ItemKey) -> list[int]:
+        """The events that add to an item."""
+        return [
+            offset for offset, event in self._touching_events(key) if key in fold([(offset, event)])
+        ]
+
+    def _touching_events(self, key: ItemKey) -> Sequence[tuple[int, DecodedEvent]]:
+        return self._of_series().get(("all", "") if key.dimension == "all" else key[:2], ())
 
     def _of_series(self) -> dict[tuple[str, str], list[tuple[int, DecodedEvent]]]:
         if self._touching is None:
@@ -92,14 +113,20 @@ async def merge(
     round_: Round,
     *,
     carrier_items_max: int = TRANSACTION_ITEMS_MAX,
-) -> None:
-    """Put all of a round into its items. Raises SinkUnavailable; then merge again."""
-    chunks = _chunks(round_.fold(), carrier_items_max)
+) -> Mapping[ItemKey, str]:
+    """Put all of a round into its items; what is wrong with those that the store never takes.
+
+    Raises SinkUnavailable; then merge again. Raises StoreRefused when it takes none at all: then
+    no event is at fault, but the table or we are.
+    """
+    folded = round_.fold()
+    chunks = _chunks(folded, carrier_items_max)
+    invalid: dict[ItemKey, str] = {}
 
     async def carry() -> None:
         # All carriers take from the same chunks.
         for chunk in chunks:
-            await _merge_chunk(store, source, round_, chunk)
+            await _merge_chunk(store, source, round_, chunk, invalid)
 
     carriers = [asyncio.create_task(carry()) for _ in range(CARRIERS_MAX)]
     try:
@@ -109,10 +136,17 @@ async def merge(
         for carrier in carriers:
             carrier.cancel()
         await asyncio.gather(*carriers, return_exceptions=True)
+    if invalid and len(invalid) == len(folded):
+        raise StoreRefused(f"dynamodb: every item is refused: {next(iter(invalid.values()))}")
+    return invalid
 
 
 async def _merge_chunk(
-    store: AggregateStore, source: Source, round_: Round, chunk: dict[ItemKey, Gain]
+    store: AggregateStore,
+    source: Source,
+    round_: Round,
+    chunk: dict[ItemKey, Gain],
+    invalid: dict[ItemKey, str],
 ) -> None:
     for _ in range(TRIES_MAX):
         if not chunk:
@@ -120,7 +154,17 @@ async def _merge_chunk(
         updates = [
             ItemUpdate(key, gain.first, gain.last, gain.delta) for key, gain in chunk.items()
         ]
-        refused = await store.apply(source, updates)
+        try:
+            refused = await store.apply(source, updates)
+        except ItemsInvalid as error:
+            named = error.items or (dict.fromkeys(chunk, str(error)) if len(chunk) == 1 else {})
+            if not named:
+                for part in _chunks(chunk, (len(chunk) + 1) // 2):
+                    await _merge_chunk(store, source, round_, part, invalid)
+                return
+            invalid.update(named)
+            chunk = {key: gain for key, gain in chunk.items() if key not in named}
+            continue
         if not refused:
             return
         for key, upto in refused.items():

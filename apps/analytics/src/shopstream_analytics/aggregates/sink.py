@@ -4,10 +4,11 @@ A crash between any two steps repeats the batch from the checkpoint, perhaps wit
 letters already sent are found on the dead-letter topic, items already merged refuse by ``upto``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from shopstream_analytics.aggregates.fold import ItemKey
 from shopstream_analytics.aggregates.generations import GROUP, Generation, Generations
 from shopstream_analytics.aggregates.merge import AggregateStore, Round, merge
 from shopstream_analytics.aggregates.store import DynamoAggregates
@@ -19,12 +20,16 @@ from shopstream_analytics.identity import check_table, ensure_tables
 from shopstream_analytics.sink import LogRange, SinkMoved, Topics, check_range
 from shopstream_analytics.tables import aggregates_table
 from shopstream_shared.crash import CrashPoints
+from shopstream_shared.events.codec import InvalidData
 from shopstream_shared.generations import source_name
+from shopstream_shared.logs import get_logger
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
 __all__ = ["GROUP", "AggregatesSink", "Letter", "Letters", "PartitionAggregates", "judge"]
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,10 @@ class PartitionAggregates:
             await self.letters.send(letters, since=self.durable)
             self.crash.reach("aggregates.after_letters")
         marks, time = mark(events, self.time)
-        await merge(self.store, self.items, Round(events, marks))
+        round_ = Round(events, marks)
+        invalid = await merge(self.store, self.items, round_)
+        if invalid:
+            await self._set_apart(batch, round_, invalid)
         self.crash.reach("aggregates.after_write")
         self.crash.reach("aggregates.before_checkpoint")
         await self.checkpoints.move(
@@ -89,6 +97,23 @@ class PartitionAggregates:
         )
         self.crash.reach("aggregates.after_checkpoint")
         self.durable, self.time = batch.next, time
+
+    async def _set_apart(self, batch: Batch, round_: Round, invalid: Mapping[ItemKey, str]) -> None:
+        """Events of items that DynamoDB never takes become letters (protocol rule 21).
+
+        An event's other items have counted it: verify names the difference, a rebuild ends it.
+        """
+        details: dict[int, str] = {}
+        for key, detail in invalid.items():
+            log.error("item refused", key=key, source=str(self.source), detail=detail)
+            for offset in round_.offsets_of(key):
+                details.setdefault(offset, f"aggregate {' '.join(key)}: {detail}")
+        letters = [
+            Letter(record, InvalidData.reason, details[record.offset])
+            for record in batch.records
+            if record.offset in details
+        ]
+        await self.letters.send(letters, since=self.durable)
 
     def due_in(self) -> float | None:
         return None

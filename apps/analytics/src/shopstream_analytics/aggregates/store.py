@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from shopstream_analytics.aggregates.fold import ItemKey
 from shopstream_analytics.aggregates.keys import keys_of
-from shopstream_analytics.aggregates.merge import ItemUpdate
+from shopstream_analytics.aggregates.merge import ItemsInvalid, ItemUpdate
 from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.dynamo import as_unavailable, error_code
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
 _REFUSED = "ConditionalCheckFailed"
+#: Of a whole call: an expression or a key that DynamoDB cannot take, it does not say whose.
+_INVALID = "ValidationException"
+#: Of one item: too large by this update, or a number that is too long.
+_ITEM_INVALID = frozenset({"ValidationError", "ItemCollectionSizeLimitExceeded"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,13 @@ class DynamoAggregates:
                     ClientRequestToken=str(uuid4()),
                 )
             except ClientError as error:
-                if error_code(error) != "TransactionCanceledException":
+                code = error_code(error)
+                if code == _INVALID:
+                    raise ItemsInvalid({}, str(error)) from error
+                if code != "TransactionCanceledException":
                     raise
+                if invalid := _invalid(error, updates):
+                    raise ItemsInvalid(invalid, str(error)) from error
                 refused = _refused(error, updates)
                 if not refused:
                     # Cancelled by a conflict or a throttle alone: come again.
@@ -63,6 +72,15 @@ class DynamoAggregates:
             },
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
+
+
+def _invalid(error: ClientError, updates: Sequence[ItemUpdate]) -> dict[ItemKey, str]:
+    reasons: Sequence[Mapping[str, Any]] = error.response.get("CancellationReasons", ())
+    return {
+        update.key: str(reason.get("Message", ""))
+        for update, reason in zip(updates, reasons, strict=False)
+        if reason.get("Code") in _ITEM_INVALID
+    }
 
 
 def _refused(error: ClientError, updates: Sequence[ItemUpdate]) -> dict[ItemKey, int]:
