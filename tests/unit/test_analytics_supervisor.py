@@ -1,5 +1,7 @@
 """The parent: how long it waits for a word of a worker, and what it does without one."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from shopstream_analytics.supervisor import (
     WorkerProcess,
 )
 from shopstream_analytics.worker.report import Report
+from shopstream_shared.children import Child
 
 REPORT = Report(state="running", reason=None, trouble=None, lags=[], counters={})
 
@@ -34,6 +37,24 @@ def test_a_worker_may_take_longer_for_its_first_word_than_between_two() -> None:
     assert worker.patience == START_SECONDS_MAX
     worker.report = REPORT
     assert worker.patience == SILENT_SECONDS_MAX < START_SECONDS_MAX
+
+
+def test_a_worker_that_cannot_be_started_ends_neither_the_others_nor_the_trying(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starts: list[str] = []
+
+    async def refused(argv: Sequence[str], _environ: object = None) -> Child:
+        starts.append(argv[0])
+        if starts.count("recent") == 2:
+            supervisor.stop()
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(Child, "start", refused)
+    supervisor = Supervisor([WorkerProcess(name, (name,)) for name in ("archive", "recent")])
+    asyncio.run(supervisor.run())
+    assert set(starts) == {"archive", "recent"}
+    assert starts.count("recent") == 2
 
 
 def members(found: Supervisor) -> list[Any]:

@@ -44,6 +44,11 @@ def price_written(digits: bytes) -> bytes:
         pytest.param(changed(PRODUCT, specversion="0.3"), Malformed, id="other version"),
         pytest.param(changed(PRODUCT, time="2026-11-21"), Malformed, id="date for a time"),
         pytest.param(
+            changed(PRODUCT, time=f"2026-11-21T05:00:00.{'0' * 1_100}Z"),
+            Malformed,
+            id="endless time",
+        ),
+        pytest.param(
             changed(PRODUCT, time="0001-01-01T00:00:00+23:59"), Malformed, id="time before year 1"
         ),
         pytest.param(changed(PRODUCT, sequence="0"), Malformed, id="sequence 0"),

@@ -56,11 +56,17 @@ class WorkerProcess:
         pauses = Pauses()
         while not self._stopping.is_set():
             born = time.monotonic()
-            code = await self._live()
-            if self._stopping.is_set():
-                return
-            pause = pauses.after(time.monotonic() - born)
-            log.warning("worker ended", worker=self.name, code=code, pause_seconds=pause)
+            try:
+                code = await self._live()
+            except OSError as error:
+                # No memory, no descriptor: the other workers go on, and so does the trying.
+                log.error("worker not started", worker=self.name, error=type(error).__name__)  # noqa: TRY400 - no trace to show
+                pause = pauses.after(0.0)
+            else:
+                if self._stopping.is_set():
+                    return
+                pause = pauses.after(time.monotonic() - born)
+                log.warning("worker ended", worker=self.name, code=code, pause_seconds=pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()

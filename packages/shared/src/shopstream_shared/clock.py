@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 import uuid_utils
+
+#: The standard library reads any number of digits after the second, and a text of a kilobyte is
+#: no sort key of DynamoDB any more. Ours have 27.
+TIME_CHARACTERS_MAX: Final = 64
 
 
 class Clock(Protocol):
@@ -66,9 +70,12 @@ def format_time(moment: datetime) -> str:
 def parse_time(text: str) -> datetime:
     """Read an RFC 3339 moment with its offset.
 
-    Raises ValueError when the text is not a moment, names no offset or falls outside the years
-    1 to 9999 in UTC.
+    Raises ValueError when the text is not a moment, names no offset, falls outside the years
+    1 to 9999 in UTC or has more than TIME_CHARACTERS_MAX characters.
     """
+    if len(text) > TIME_CHARACTERS_MAX:
+        msg = f"a time has at most {TIME_CHARACTERS_MAX} characters; six decimals are enough"
+        raise ValueError(msg)
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         msg = f"{text!r} names no offset from UTC; add Z"
