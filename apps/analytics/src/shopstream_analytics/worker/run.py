@@ -82,7 +82,30 @@ class Worker:
         except Halted as error:
             log.error("halted", reason=error.reason, detail=str(error))  # noqa: TRY400 - a state
             self._state, self._reason = "halted", f"{error.reason}: {error}"
-            await self.stop.wait()
+            await self._wait_for_a_remedy(sink)
+
+    async def _wait_for_a_remedy(self, sink: Sink) -> None:
+        """Until asked to stop, the data has moved elsewhere, or what halted us is put right.
+
+        The process then ends, and its successor starts anew. What only opening a partition finds,
+        such as a log that has lost records, is not looked at again: that needs a restart.
+        """
+        found = False
+        while not self.stop.is_set():
+            try:
+                await self._prepare(sink)
+            except SinkMoved as error:
+                log.info("moved", detail=str(error))
+                return
+            except Halted:
+                found = True
+            except (BrokerUnavailable, SinkUnavailable) as error:
+                log.debug("still halted", detail=str(error))
+            else:
+                if found:
+                    log.info("put right")
+                    return
+            await self._pause(WATCH_SECONDS)
 
     async def _wait_until_ready(self, sink: Sink) -> bool:
         """True when broker, topics and store are there; False when asked to stop before."""

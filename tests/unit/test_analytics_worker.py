@@ -1,0 +1,105 @@
+"""A halted worker: what it waits for."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from shopstream_analytics.settings import AnalyticsSettings
+from shopstream_analytics.sink import (
+    LogRange,
+    OffsetOutOfRange,
+    PartitionSink,
+    SinkMoved,
+    SinkUnavailable,
+    StoreLost,
+    Topics,
+)
+from shopstream_analytics.worker import run
+from shopstream_analytics.worker.run import Worker
+
+SETTINGS = AnalyticsSettings.model_validate(
+    {
+        "AWS_ACCESS_KEY_ID": "fake",
+        "AWS_SECRET_ACCESS_KEY": "fake",
+        "MINIO_ACCESS_KEY": "minio",
+        "MINIO_SECRET_KEY": "minio123",
+    }
+)
+LOST = StoreLost("the table is gone")
+
+
+class Answers:
+    """A sink whose store gives these answers in turn; the last one for ever."""
+
+    def __init__(self, answers: list[Exception | None], then: Callable[[], None]) -> None:
+        self.asked = 0
+        self._answers: Iterator[Exception | None] = iter(answers)
+        self._then = then
+
+    async def prepare(self, _topics: Topics) -> None:
+        self.asked += 1
+        try:
+            answer = next(self._answers)
+        except StopIteration:
+            self._then()
+            return
+        if answer is not None:
+            raise answer
+
+    async def open(self, _source: object, _log: LogRange) -> PartitionSink:
+        raise NotImplementedError
+
+    async def ping(self) -> None:
+        raise NotImplementedError
+
+
+def ended(
+    monkeypatch: pytest.MonkeyPatch, *answers: Exception | None, consuming: Exception | None = None
+) -> tuple[Worker, int]:
+    """The worker after its end; how often it looked. It is told to stop after the last answer."""
+
+    async def no_topics(*_: Any) -> Topics:
+        return {}
+
+    async def consume(_worker: Worker, _sink: object) -> None:
+        if consuming is not None:
+            raise consuming
+
+    monkeypatch.setattr(run, "describe", no_topics)
+    monkeypatch.setattr(run, "WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(Worker, "_consume", consume)
+    worker = Worker("aggregates", SETTINGS, None, None)
+    sink = Answers(list(answers), worker.stop.set)
+
+    async def live() -> None:
+        await asyncio.wait_for(worker._run_with(sink), 10)
+
+    asyncio.run(live())
+    return worker, sink.asked
+
+
+def test_a_halted_worker_ends_when_the_data_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, asked = ended(monkeypatch, LOST, LOST, SinkMoved("elsewhere"))
+    assert (worker.stop.is_set(), asked) == (False, 3)
+    # Whatever had halted it: this is the way out of a log that has lost records, too.
+    out = OffsetOutOfRange("lost")
+    worker, asked = ended(monkeypatch, None, None, SinkMoved("elsewhere"), consuming=out)
+    assert (worker.stop.is_set(), asked) == (False, 3)
+
+
+def test_a_halted_worker_ends_when_what_halted_it_is_put_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker, asked = ended(monkeypatch, LOST, LOST, SinkUnavailable("away"), LOST, None)
+    assert (worker.stop.is_set(), asked) == (False, 5)
+
+
+def test_what_only_opening_finds_keeps_it_halted_until_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = OffsetOutOfRange("lost")
+    worker, asked = ended(monkeypatch, None, None, None, consuming=out)
+    assert (worker.stop.is_set(), asked) == (True, 4)
+    assert worker._report().state == "halted"
