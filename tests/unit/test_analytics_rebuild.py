@@ -4,14 +4,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from tests.support.analytics_events import LogRecord, Shop, naive_counts, record_of
 
 from shopstream_analytics.aggregates.fold import ItemKey
 from shopstream_analytics.aggregates.keys import keys_of
+from shopstream_analytics.aggregates.sink import Letter
 from shopstream_analytics.archive.line import line_of
 from shopstream_analytics.consumer.batch import Source
+from shopstream_analytics.dead_letters import headers_of, offset_sent
 from shopstream_analytics.rebuild import source as source_module
 from shopstream_analytics.rebuild import spill as spill_module
 from shopstream_analytics.rebuild.compare import differences
@@ -215,3 +218,23 @@ def test_a_live_item_is_held_against_what_was_folded_up_to_its_own_upto(
 
 def test_what_is_only_above_the_checkpoint_may_be_missing_in_the_live_table() -> None:
     assert list(differences([], [item("a", (source_module.OPEN, 9, 1))])) == []
+
+
+class Sent:
+    """A letter as it comes back from the dead-letter topic."""
+
+    def __init__(self, record: LogRecord, epoch: int) -> None:
+        self._headers = headers_of(Letter(record, "malformed", "no json"), epoch)
+
+    def headers(self) -> list[tuple[str, bytes | str | None]]:
+        return self._headers
+
+
+def test_a_letter_of_an_earlier_life_of_the_topic_does_not_stand_for_a_record_of_this_one() -> None:
+    record = LogRecord(SOURCE.topic, SOURCE.partition, 7, 0, b"k", b"no json", [])
+    for epoch, other in ((0, 1), (1, 0), (2, 1)):
+        sent: Any = Sent(record, epoch)
+        assert offset_sent(sent, SOURCE, epoch) == 7
+        assert offset_sent(sent, SOURCE, other) is None
+    names = [name for name, _ in Sent(record, 0).headers()]
+    assert "dlq_epoch" not in names

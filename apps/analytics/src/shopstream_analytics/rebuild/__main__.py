@@ -17,8 +17,6 @@ from typing import Final
 import msgspec
 
 from shopstream_analytics.rebuild.errors import RebuildFailed
-from shopstream_analytics.rebuild.job import open_bucket
-from shopstream_analytics.rebuild.lives import read_lives
 from shopstream_analytics.rebuild.run import Rebuild, Report, Wanted
 from shopstream_analytics.rebuild.swap import swap
 from shopstream_analytics.rebuild.tables import Tables
@@ -107,7 +105,7 @@ def _use(settings: AnalyticsSettings, generation: int) -> Used:
         raise RebuildFailed(f"generation {generation} is in use already")
     if generation and generation not in tables.numbers():
         raise RebuildFailed(f"there is no table of generation {generation}")
-    swap(tables, generation, current, read_lives(settings, open_bucket(settings), tables, current))
+    swap(settings, tables, generation, current)
     return Used(generation, current)
 
 

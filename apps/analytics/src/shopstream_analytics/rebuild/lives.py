@@ -15,19 +15,18 @@ from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_shared.archive.reader import CHUNK_BYTES, Bucket
 from shopstream_shared.generations import TopicEpoch, TopicEpochs, epochs_key, source_name
 from shopstream_shared.kafka import KafkaConnection, topic_states
-from shopstream_shared.log_range import EARLIEST, log_ends, log_offsets
-from shopstream_shared.topics import STREAM_TOPICS
+from shopstream_shared.log_range import EARLIEST, Part, log_ends, log_offsets
+from shopstream_shared.topics import STREAM_TOPICS, TopicState
 
 
 @dataclass(frozen=True, slots=True)
 class Lives:
-    """One topic. ``checkpoints``: by epoch and partition, as far as there are any; ``first`` and
-    ``ends``: what the log holds of each partition now."""
+    """One topic. ``checkpoints``: by epoch and partition, as far as there are any; ``first``: where
+    the log began in each partition."""
 
     topic: str
     epochs: tuple[TopicEpoch, ...]
     first: Mapping[int, int]
-    ends: Mapping[int, int]
     checkpoints: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     @property
@@ -53,21 +52,35 @@ class Lives:
         return max(checkpoint, self.first.get(partition, 0))
 
 
-def read_lives(
-    settings: AnalyticsSettings, bucket: Bucket, tables: Tables, current: int
-) -> dict[str, Lives]:
-    """All stream topics, by name. Raises RebuildFailed, also when a topic has yet to be adopted."""
+@dataclass(frozen=True, slots=True)
+class LogNow:
+    """The stream topics, and what the log holds of each partition: first offset and end."""
+
+    topics: Mapping[str, TopicState]
+    first: Mapping[Part, int]
+    ends: Mapping[Part, int]
+
+
+def read_log(settings: AnalyticsSettings) -> LogNow:
+    """As it is at this moment. Raises RebuildFailed."""
     admin = AdminClient(KafkaConnection(settings.kafka_brokers, "shopstream-rebuild").admin())
     try:
         states = topic_states(admin, STREAM_TOPICS)
         if missing := [topic for topic in STREAM_TOPICS if topic not in states]:
             raise RebuildFailed(f"the broker has no topic {', '.join(missing)}")
         parts = [(topic, n) for topic, state in states.items() for n in range(state.partitions)]
-        first, ends = log_offsets(admin, parts, EARLIEST), log_ends(admin, parts)
+        return LogNow(states, log_offsets(admin, parts, EARLIEST), log_ends(admin, parts))
     except KafkaException as error:
         raise RebuildFailed(f"broker at {settings.kafka_brokers}: {error.args[0].str()}") from error
+
+
+def read_lives(
+    settings: AnalyticsSettings, bucket: Bucket, tables: Tables, current: int
+) -> dict[str, Lives]:
+    """All stream topics, by name. Raises RebuildFailed, also when a topic has yet to be adopted."""
+    log = read_log(settings)
     lives = {}
-    for topic, state in states.items():
+    for topic, state in log.topics.items():
         epochs = _epochs(bucket, tables, current, topic)
         if epochs and epochs[-1].topic_id != state.id:
             raise RebuildFailed(f"{topic} was made again: call `shopstream topics adopt` first")
@@ -77,8 +90,7 @@ def read_lives(
         lives[topic] = Lives(
             topic,
             known,
-            {n: first[topic, n] for n in range(state.partitions)},
-            {n: ends[topic, n] for n in range(state.partitions)},
+            {n: log.first[topic, n] for n in range(state.partitions)},
             _checkpoints(tables, current, topic, known),
         )
     return lives

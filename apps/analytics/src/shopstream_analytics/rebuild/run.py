@@ -100,7 +100,7 @@ class Rebuild:
         self.crash.reach("rebuild.after_items")
         self._place(tables, generation, zip(jobs, done, strict=True))
         if self.wanted.swap:
-            swap(tables, generation, current, self.lives)
+            swap(self.settings, tables, generation, current)
             self.crash.reach("rebuild.after_swap")
         return Report(
             generation=generation,
