@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from shopstream_analytics.rebuild.errors import RebuildFailed
+from shopstream_analytics.rebuild.pool import collect_seldom
 from shopstream_analytics.rebuild.run import Rebuild, Report, Wanted
 from shopstream_analytics.rebuild.swap import swap
 from shopstream_analytics.rebuild.tables import Tables
@@ -139,4 +140,5 @@ def _moment(text: str) -> datetime:
 
 
 if __name__ == "__main__":
+    collect_seldom()
     raise SystemExit(main(sys.argv[1:]))
