@@ -5,20 +5,33 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from confluent_kafka import Producer
 from tests.support.analytics import Analytics, ensure_topics, producer, send, wait_until
-from tests.support.analytics_events import LogRecord, event, inventory_body
-from tests.support.analytics_reads import Reading, reading
+from tests.support.analytics_events import (
+    LogRecord,
+    Shop,
+    event,
+    inventory_body,
+    naive_counts,
+    record_of,
+)
+from tests.support.analytics_reads import PARTITIONS, Reading, reading
 from tests.support.components import LocalComponents
 
+from shopstream_analytics.admin.replay import _settled_marker, _Target
+from shopstream_analytics.aggregates.fold import fold
 from shopstream_analytics.aggregates.sink import Letter
-from shopstream_analytics.consumer.batch import Source
+from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.dead_letters import PartitionLetters
+from shopstream_analytics.events import read_event
 from shopstream_analytics.progress import Progress
+from shopstream_analytics.sink import LogRange
+from shopstream_shared.events.codec import EncodedEvent
 from shopstream_shared.kafka import KafkaConnection
-from shopstream_shared.topics import DEAD_LETTER
+from shopstream_shared.topics import DEAD_LETTER, ORDERS
 
 TOKEN = "a-token-of-operators"
 SOURCE = Source("shop.orders", 1)
@@ -92,6 +105,101 @@ def test_wrong_parameters_of_the_letters_are_problems(api: Reading) -> None:
         assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
 
 
+def aside(api: Reading, made: EncodedEvent, offset: int, partition: int = 0) -> str:
+    """Let a letter lie of a record that an earlier version could not read; its replay's path."""
+    kafka = KafkaConnection(api.settings.kafka_brokers, "tests")
+    source = Source(made.topic, partition)
+    letters = PartitionLetters(kafka, source, Progress())
+    letter = Letter(record_of(made, offset, partition), "unknown_type", "not known")
+    asyncio.run(letters.send([letter], since=offset))
+    return f"/admin/dead-letters/{source.topic}/{partition}/{offset}/replay"
+
+
+def test_a_letter_that_can_be_read_now_is_taken_in_once_however_often_it_is_replayed(
+    api: Reading,
+) -> None:
+    shop = Shop(seed=31)
+    lives = [one for _ in range(6) for one in shop.order_life()]
+    missed = next(one for one in lives if one.type == "order.paid")
+    source = Source(ORDERS, crc32(missed.subject.encode()) % PARTITIONS)
+    others = [one for one in lives if one is not missed]
+    before = [one for one in others if one.time <= missed.time]
+    api.feed(before)
+    offset = api.ends[source]
+    api.ends[source] += 1
+    # The worker passes the letter, and what comes later is counted.
+    lane = api.run(lambda: api.sinks[0].open(source, LogRange(0, 10**9)))
+    api.run(lambda: lane.write(Batch(source, offset, offset + 1, [])))
+    api.open.pop((0, source), None)
+    lane = api.run(lambda: api.sinks[1].open(source, LogRange(0, 10**9)))
+    api.run(lambda: lane.write(Batch(source, offset, offset + 1, [])))
+    api.open.pop((1, source), None)
+    api.feed([one for one in others if one.time > missed.time])
+    path = aside(api, missed, offset, source.partition)
+    api.get(f"/aggregates/sellers/{missed.seller_id}")
+
+    first = api.request("POST", path)
+    assert first.status_code == 200, first.text
+    assert first.json()["eventId"] == missed.id
+    assert first.json()["items"] > 5
+    for _ in range(2):
+        assert api.request("POST", path).json()["items"] == 0
+    naive = naive_counts(one.value for one in lives)
+    for key, counters in naive.items():
+        dimension, name, granularity, start = key[:4]
+        if dimension not in {"seller", "product"}:
+            continue
+        answer = api.get(f"/aggregates/{dimension}s/{name}?granularity={granularity}").json()
+        bucket = next(one for one in answer["buckets"] if one["start"] == start)
+        assert bucket["events"] == counters["events"]
+        assert bucket["revenueMinor"].get("USD", 0) == counters.get("revenueMinor#USD", 0)
+    page = api.get(f"/events/recent?subject={missed.subject}&limit=500").json()
+    assert [one["eventId"] for one in page["data"]].count(missed.id) == 1
+
+
+def test_a_replay_that_was_cut_short_goes_on_where_it_stopped(api: Reading) -> None:
+    made = event("inventory.updated", inventory_body("p", "cut", 1), subject="p", seller="cut")
+    source = Source(made.topic, 0)
+    lane = api.run(lambda: api.sinks[0].open(source, LogRange(0, 10**9)))
+    api.run(lambda: lane.write(Batch(source, 0, 6, [])))
+    path = aside(api, made, 5)
+    generation = api.run(api.resources.replays.generations.current)
+    marker = api.run(lambda: _settled_marker(generation.checkpoints, source, 5))
+    client, markers = api.resources.replays.client, generation.checkpoints.table
+    target = _Target(client, generation.table, markers, marker)
+    gains = fold([(5, read_event(made.value))])
+    for key, gain in list(gains.items())[:3]:
+        assert api.run(lambda key=key, gain=gain: target.add(source, key, gain))  # type: ignore[misc]  # bound by default
+    rest = api.request("POST", path).json()
+    assert rest["items"] == len(gains) - 3
+    for granularity in ("hour", "day"):
+        answer = api.get(f"/aggregates/sellers/cut?granularity={granularity}").json()
+        assert answer["totals"]["events"] == 1
+
+
+def test_a_replay_is_refused_while_it_would_be_wrong(api: Reading) -> None:
+    set_aside(api, 3_000)
+    unreadable = api.request("POST", "/admin/dead-letters/shop.orders/1/3000/replay")
+    assert (unreadable.status_code, unreadable.json()["code"]) == (409, "still_unreadable")
+    assert "malformed" in unreadable.json()["detail"]
+    for place in ("shop.orders/1/2999", "shop.users/0/1", "shop.orders/x/1", "shop.orders/1/-1"):
+        missing = api.request("POST", f"/admin/dead-letters/{place}/replay")
+        assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+
+    made = event("inventory.updated", inventory_body("p", "s", 1), subject="p", seller="s")
+    source = Source(made.topic, 1)
+    early = aside(api, made, 0, partition=1)
+    assert api.request("POST", early).json()["code"] == "not_settled"
+    # The worker meets the record after all, with a version that can read it.
+    lane = api.run(lambda: api.sinks[0].open(source, LogRange(0, 10**9)))
+    api.run(lambda: lane.write(Batch(source, 0, 1, [record_of(made, 0, 1)])))
+    assert api.request("POST", early).json()["code"] == "already_counted"
+    assert api.get("/aggregates/sellers/s").json()["totals"]["events"] == 1
+
+    elsewhere = api.request("POST", early, headers={"sec-fetch-site": "cross-site"})
+    assert (elsewhere.status_code, elsewhere.json()["code"]) == (403, "forbidden")
+
+
 def test_with_the_broker_away_letters_are_503_and_the_overview_is_still_answered(
     components: LocalComponents,
 ) -> None:
@@ -120,7 +228,8 @@ def test_with_a_token_in_the_settings_every_operators_route_wants_it(
         assert len(paths) >= 3
         for path in paths:
             for sent in ({}, {"authorization": "Bearer x"}, {"authorization": f"Basic {TOKEN}"}):
-                refused = api.get(path, headers=sent)
+                method = "POST" if path.endswith("replay") else "GET"
+                refused = api.request(method, path, headers=sent)
                 assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
                 assert refused.headers["www-authenticate"] == "Bearer"
         known = api.get("/admin/verify", headers={"authorization": f"bearer {TOKEN}"})

@@ -127,6 +127,45 @@ def test_an_answer_is_kept_until_something_is_counted_also_in_an_hour_long_past(
         assert cached.hits == before + 1
 
 
+def test_what_is_worked_out_agrees_with_the_counters_it_is_made_of(shared: Reading) -> None:
+    for path in ("/aggregates/sellers/seller-1", "/aggregates"):
+        whole = "/aggregates/event-types" if path == "/aggregates" else path
+        totals = shared.get(f"{whole}?granularity=day").json()["totals"]
+        funnel = shared.get(f"{path}/funnel?granularity=day")
+        assert funnel.headers["etag"]
+        reached = funnel.json()["totals"]["orders"]
+        assert (reached["pending"], reached["cancelled"]) == (totals["orders"], totals["cancelled"])
+        values = shared.get(f"{path}/order-values").json()["totals"]["currencies"]["USD"]
+        assert values["paidMinor"] - values["refundedMinor"] == totals["revenueMinor"]["USD"]
+        assert values["paidOrders"] == totals["byType"]["order.paid"]
+        assert shared.get(f"{path}/timeliness").json()["totals"]["events"] == totals["events"]
+
+
+def test_the_best_sold_products_of_a_day_are_ranked_and_add_up(shared: Reading) -> None:
+    days = shared.get("/aggregates/sellers/seller-1?granularity=day").json()["buckets"]
+    path = "/aggregates/sellers/seller-1/top-products"
+    for bucket in days:
+        day = bucket["start"][:10]
+        units = shared.get(f"{path}?day={day}&by=units&limit=100").json()["products"]
+        assert sum(one["units"] for one in units) == bucket["units"]
+        assert [one["units"] for one in units] == sorted((u["units"] for u in units), reverse=True)
+        money = shared.get(f"{path}?day={day}&currency=USD&limit=100").json()["products"]
+        taken = sum(one["revenueMinor"]["USD"] for one in money)
+        assert taken == bucket["revenueMinor"].get("USD", 0)
+    for query in (
+        "",
+        "day=2026-11-21",
+        "day=x&by=units",
+        "day=2026-11-21&by=price",
+        "day=2026-11-21&by=units&currency=USD",
+        "day=2026-11-21&by=units&limit=0",
+        "day=2026-13-41&by=units",
+        "day=2026-11-21&currency=usd",
+    ):
+        refused = shared.get(f"{path}?{query}")
+        assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed"), query
+
+
 def test_a_csv_file_holds_the_numbers_of_the_answer(shared: Reading) -> None:
     body = shared.get("/aggregates/sellers/seller-1").json()
     answer = shared.get("/aggregates/sellers/seller-1", headers={"accept": "text/csv"})

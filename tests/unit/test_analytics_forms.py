@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -13,8 +13,9 @@ from starlette.requests import Request
 
 from shopstream_analytics.aggregates import cache
 from shopstream_analytics.aggregates.cache import CachedAggregates
+from shopstream_analytics.aggregates.derived import TopBy
 from shopstream_analytics.aggregates.fold import Dimension, Granularity
-from shopstream_analytics.aggregates.reader import Series, Window
+from shopstream_analytics.aggregates.reader import Series, TopProducts, Window
 from shopstream_analytics.sink import SinkUnavailable
 from shopstream_analytics.web.forms import form_of, matches
 from shopstream_analytics.web.problems import InvalidRequest
@@ -47,6 +48,11 @@ class Items:
             raise SinkUnavailable("away")
         found = {f"{HOUR}{n}": Counter(events=self.events) for n in range(self.buckets)}
         return Series(granularity, found)
+
+    async def top_products(
+        self, seller: str, day: date, by: TopBy, currency: str | None, limit: int
+    ) -> TopProducts:
+        return TopProducts(day, by, currency, [])
 
 
 async def ask(cached: CachedAggregates, name: str = "s") -> int:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from shopstream_analytics.admin.guard import Guard
 from shopstream_analytics.admin.letters import LetterBox
 from shopstream_analytics.admin.overview import Freshness, Overview
+from shopstream_analytics.admin.replay import Replays
 from shopstream_analytics.aggregates.cache import CachedAggregates
 from shopstream_analytics.aggregates.generations import Generations
 from shopstream_analytics.aggregates.reader import AggregatesReader
@@ -36,6 +37,7 @@ class Resources:
     freshness: Freshness
     overview: Overview
     letters: LetterBox
+    replays: Replays
     verify_report: Path | None
     guard: Guard
 
@@ -49,6 +51,7 @@ async def open_resources(settings: AnalyticsSettings) -> AsyncIterator[Resources
     PlatformCollector(registry=registry)
     registry.register(WorkerCollector(supervisor))
     kafka = KafkaConnection(settings.kafka_brokers, settings.kafka_client_id)
+    letters = LetterBox(kafka)
     freshness = Freshness(supervisor.workers)
     async with open_dynamo(settings) as client:
         generations = Generations(client, settings.aggregates_table, settings.checkpoints_table)
@@ -64,7 +67,14 @@ async def open_resources(settings: AnalyticsSettings) -> AsyncIterator[Resources
             registry=registry,
             freshness=freshness,
             overview=Overview(settings.services, supervisor, freshness, kafka),
-            letters=LetterBox(kafka),
+            letters=letters,
+            replays=Replays(
+                letters=letters,
+                client=client,
+                generations=generations,
+                recent_table=settings.recent_events_table,
+                indexes=RecentIndexes(settings.recent_shards),
+            ),
             verify_report=settings.verify_report,
             guard=Guard(settings.admin_token),
         )

@@ -48,6 +48,8 @@ class DeadLetter:
     detail: str
     at: int
     place: tuple[int, int]
+    #: Of the topic: an offset stands for another record in each.
+    epoch: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """A row, as the contract spells it; a key that is no text has its bytes replaced."""
@@ -87,6 +89,7 @@ def letter_of(message: Message) -> DeadLetter | None:
             detail=said["dlq_detail"].decode(errors="replace"),
             at=message.timestamp()[1],
             place=(message.partition() or 0, message.offset() or 0),
+            epoch=int(said.get("dlq_epoch", b"0")),
         )
     except (KeyError, ValueError):
         return None
@@ -107,9 +110,9 @@ class LetterBox:
         below = None if cursor is None else _decode(cursor)
         return _answered(lambda: self._page(limit, below))
 
-    def find(self, source: Source, offset: int) -> DeadLetter | None:
+    def find(self, source: Source, offset: int, epoch: int) -> DeadLetter | None:
         """The newest letter of this record; None when there is none. Raises SinkUnavailable."""
-        return _answered(lambda: self._find(source, offset))
+        return _answered(lambda: self._find(source, offset, epoch))
 
     def _page(self, limit: int, below: Mapping[int, int] | None) -> LetterPage:
         starts, ends = self._range()
@@ -138,11 +141,11 @@ class LetterBox:
             end, window = begin, window * 2
         return found[:wanted]
 
-    def _find(self, source: Source, offset: int) -> DeadLetter | None:
+    def _find(self, source: Source, offset: int, epoch: int) -> DeadLetter | None:
         newest: DeadLetter | None = None
         starts, ends = self._range()
         for letter in self._letters(starts, ends):
-            mine = (letter.source, letter.offset) == (source, offset)
+            mine = (letter.source, letter.offset, letter.epoch) == (source, offset, epoch)
             if mine and (newest is None or letter.at >= newest.at):
                 newest = letter
         return newest

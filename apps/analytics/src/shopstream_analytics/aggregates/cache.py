@@ -11,10 +11,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Final, NamedTuple, Protocol
 
+from shopstream_analytics.aggregates.derived import TopBy
 from shopstream_analytics.aggregates.fold import Dimension, Granularity
-from shopstream_analytics.aggregates.reader import Series, Window
+from shopstream_analytics.aggregates.reader import Series, TopProducts, Window
 
 ANSWERS_MAX: Final = 256
 #: Over all answers; a bucket takes some 2 KB here. A larger answer is not kept.
@@ -33,6 +35,10 @@ class Counted(Protocol):
     async def read(
         self, dimension: Dimension, series: str, granularity: Granularity, window: Window
     ) -> Series: ...
+
+    async def top_products(
+        self, seller: str, day: date, by: TopBy, currency: str | None, limit: int
+    ) -> TopProducts: ...
 
 
 class _Kept(NamedTuple):
@@ -62,6 +68,17 @@ class CachedAggregates:
             self.hits += 1
             return kept.series
         return await self._shared(question, version)
+
+    async def top_products(
+        self, seller: str, day: date, by: TopBy, currency: str | None, limit: int
+    ) -> TopProducts:
+        """See AggregatesReader.top_products; read each time."""
+        return await self.source.top_products(seller, day, by, currency, limit)
+
+    def clear(self) -> None:
+        """Forget all answers: something was counted that no checkpoint tells of."""
+        self._kept.clear()
+        self._buckets = 0
 
     async def _shared(self, question: Question, version: Hashable) -> Series:
         """One read for all who ask the same of the same version."""

@@ -30,6 +30,8 @@ def create_app(resources: Resources, cors_origins: Sequence[str]) -> FastAPI:
         overview=resources.overview,
         letters=resources.letters,
         health=checks,
+        replays=resources.replays,
+        on_replay=resources.cached.clear,
         report=resources.verify_report,
         guard=resources.guard,
     )
@@ -40,7 +42,7 @@ def create_app(resources: Resources, cors_origins: Sequence[str]) -> FastAPI:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=cors_origins,
-        allow_methods=["GET", "HEAD", "OPTIONS"],
+        allow_methods=["GET", "HEAD", "OPTIONS", "POST"],
         allow_headers=["*"],
         expose_headers=["Content-Disposition", "ETag", "Retry-After", "X-Request-Id"],
     )

@@ -116,6 +116,15 @@ async def answer(request: Request, content: Content) -> Response:
     return Response(packed, headers=headers, media_type=media_type)
 
 
+def tagged(request: Request, body: object) -> Response:
+    """The body as JSON; 304 if the caller has it."""
+    content = msgspec.json.encode(body)
+    headers = {"etag": _tag(content, "json"), "cache-control": "no-cache"}
+    if matches(request.headers.get("if-none-match"), headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=MEDIA_TYPES["json"])
+
+
 def matches(sent: str | None, tag: str) -> bool:
     """RFC 9110 13.1.2, by the weak comparison."""
     if sent is None:

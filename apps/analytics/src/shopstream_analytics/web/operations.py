@@ -61,7 +61,10 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One route. ``answer`` is the name of a schema; ``forms``: it can be had as a file too."""
+    """One route; ``answer`` is the name of a schema.
+
+    ``forms``: it can be had as a file too. ``tagged``: it carries an ETag, as a file does.
+    """
 
     name: str
     path: str
@@ -73,6 +76,7 @@ class Operation:
     tag: str = "reads"
     method: str = "GET"
     forms: bool = False
+    tagged: bool = False
     description: str = ""
 
 
@@ -152,7 +156,8 @@ def _answers(operation: Operation) -> dict[int | str, dict[str, Any]]:
             content[MEDIA_TYPES[form]] = {"schema": kind} | (
                 {"examples": {"file": {"value": example}}} if example else {}
             )
-        names = ("ETag", "Content-Disposition")
+    if operation.forms or operation.tagged:
+        names = ("ETag", *(("Content-Disposition",) if operation.forms else ()))
         found[200]["headers"] = {name: {"$ref": _HEADER.format(name)} for name in names}
         tag = {"ETag": {"$ref": _HEADER.format("ETag")}}
         found[304] = {"description": "The caller holds this answer.", "headers": tag}

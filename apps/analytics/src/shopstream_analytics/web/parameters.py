@@ -1,10 +1,13 @@
 """The routes' parameters, parsed in one place, so that every fault has one form."""
 
+import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
+from shopstream_analytics.aggregates.derived import TOP_BY, TopBy
 from shopstream_analytics.aggregates.fold import GRANULARITIES, Granularity
 from shopstream_analytics.aggregates.reader import Window
 from shopstream_analytics.recent_reader import Filters
@@ -14,6 +17,10 @@ from shopstream_shared.events.registry import EVENT_TYPES
 
 LIMIT_DEFAULT: Final = 50
 LIMIT_MAX: Final = 500
+TOP_DEFAULT: Final = 10
+TOP_MAX: Final = 100
+DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+CURRENCY: Final = re.compile(r"[A-Z]{3}")
 
 Query = Mapping[str, str]
 
@@ -33,6 +40,14 @@ class Faults:
         except (ValueError, OverflowError):
             self.found.append(Fault(name, "is not a moment such as 2026-11-21T05:00:00Z"))
             return None
+
+    def day(self, name: str, text: str | None) -> date:
+        """Any day when it is a fault."""
+        if text is not None and DAY.fullmatch(text):
+            with contextlib.suppress(ValueError):
+                return date.fromisoformat(text)
+        self.found.append(Fault(name, "is not a day such as 2026-11-21"))
+        return date.min
 
     def number(self, name: str, text: str | None, least: int, most: int, default: int) -> int:
         """The default too when it is a fault."""
@@ -65,6 +80,24 @@ def parse_range(
         faults.found.append(Fault("from", "is later than to"))
     faults.raise_any()
     return step or "hour", window
+
+
+def parse_top(query: Query) -> tuple[date, TopBy, str | None, int]:
+    """Day, what ranks, its currency (None by units) and how many. Raises InvalidRequest."""
+    faults = Faults()
+    day = faults.day("day", query.get("day"))
+    wanted = query.get("by", TOP_BY[0])
+    by = next((known for known in TOP_BY if known == wanted), None)
+    if by is None:
+        faults.found.append(Fault("by", f"is none of {', '.join(TOP_BY)}"))
+    currency = query.get("currency")
+    if by == "revenue" and (currency is None or not CURRENCY.fullmatch(currency)):
+        faults.found.append(Fault("currency", "is needed to rank by revenue, such as USD"))
+    if by == "units" and currency is not None:
+        faults.found.append(Fault("currency", "does not go with by=units"))
+    limit = faults.number("limit", query.get("limit"), 1, TOP_MAX, TOP_DEFAULT)
+    faults.raise_any()
+    return day, by or TOP_BY[0], currency, limit
 
 
 def parse_recent(filters: Filters, limit: str | None) -> int:

@@ -1,27 +1,33 @@
 """The read API's routes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from typing import Final, Protocol
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from shopstream_analytics.aggregates.derived import TOP_BY, TopBy
 from shopstream_analytics.aggregates.fold import (
     ALL_ID,
     GRANULARITIES,
     Dimension,
     Granularity,
 )
-from shopstream_analytics.aggregates.reader import Series, Window
+from shopstream_analytics.aggregates.reader import Series, TopProducts, Window
 from shopstream_analytics.recent_reader import Filters, Page, RecentReader, parse_cursor
-from shopstream_analytics.web.forms import MEDIA_TYPES, Content, answer, form_of
+from shopstream_analytics.web.forms import MEDIA_TYPES, Content, answer, form_of, tagged
 from shopstream_analytics.web.operations import Operation, Parameter
 from shopstream_analytics.web.parameters import (
+    CURRENCY,
     LIMIT_DEFAULT,
     LIMIT_MAX,
+    TOP_DEFAULT,
+    TOP_MAX,
     parse_range,
     parse_recent,
+    parse_top,
 )
 from shopstream_shared.events.registry import EVENT_TYPES
 
@@ -73,8 +79,43 @@ _RECENT: Final = (
 )
 
 
+#: A number worked out from the counters: its schema, the path's last word, what it is.
+_WORKED_OUT: Final[Mapping[str, tuple[str, str, Callable[[Series], dict[str, object]]]]] = {
+    "Funnel": ("funnel", "How many orders reached each state", Series.funnel_json),
+    "OrderValues": ("order-values", "What paid orders were worth", Series.order_values_json),
+    "Timeliness": ("timeliness", "How many events came late or ahead", Series.timeliness_json),
+}
+_TOP: Final = (
+    Parameter("day", "The UTC day.", {"type": "string", "format": "date"}, "2026-11-21"),
+    Parameter(
+        "by",
+        "What ranks them.",
+        {"type": "string", "enum": list(TOP_BY), "default": TOP_BY[0]},
+        "revenue",
+    ),
+    Parameter(
+        "currency",
+        "Of the revenue; only with by=revenue.",
+        {"type": "string", "pattern": f"^{CURRENCY.pattern}$"},
+        "USD",
+    ),
+    Parameter(
+        "limit",
+        "How many at most.",
+        {"type": "integer", "minimum": 1, "maximum": TOP_MAX, "default": TOP_DEFAULT},
+        10,
+    ),
+)
+
+
 class Aggregates(Protocol):
     """Where series are read."""
+
+    async def top_products(
+        self, seller: str, day: date, by: TopBy, currency: str | None, limit: int
+    ) -> TopProducts:
+        """Raises TooManyBuckets or SinkUnavailable."""
+        ...
 
     async def read(
         self, dimension: Dimension, series: str, granularity: Granularity, window: Window
@@ -93,6 +134,17 @@ class Reads:
     def operations(self) -> Sequence[Operation]:
         """All read routes."""
         return (
+            *(one for schema in _WORKED_OUT for one in self._worked_out(schema)),
+            Operation(
+                name="topProducts",
+                path="/aggregates/sellers/{sellerId}/top-products",
+                handler=self._top_products,
+                summary="A seller's best sold products of a day",
+                answer="TopProducts",
+                parameters=(SELLER, *_TOP),
+                codes=_REFUSALS,
+                tagged=True,
+            ),
             Operation(
                 name="sellerAggregates",
                 path="/aggregates/sellers/{sellerId}",
@@ -137,6 +189,38 @@ class Reads:
             ),
         )
 
+    def _worked_out(self, schema: str) -> Iterator[Operation]:
+        """Of one seller, and of all."""
+        word, summary, body = _WORKED_OUT[schema]
+
+        async def of_seller(request: Request) -> Response:
+            seller = request.path_params["sellerId"]
+            return tagged(request, body(await self._read(request, "seller", seller)))
+
+        async def of_all(request: Request) -> Response:
+            return tagged(request, body(await self._read(request, "all", ALL_ID)))
+
+        for path, handler, whose, own in (
+            (f"/aggregates/sellers/{{sellerId}}/{word}", of_seller, "Seller", (SELLER,)),
+            (f"/aggregates/{word}", of_all, "All", ()),
+        ):
+            yield Operation(
+                name=f"{schema[0].lower()}{schema[1:]}Of{whose}",
+                path=path,
+                handler=handler,
+                summary=summary,
+                answer=schema,
+                parameters=(*own, *RANGE[:-1]),
+                codes=_REFUSALS,
+                tagged=True,
+            )
+
+    async def _top_products(self, request: Request) -> Response:
+        day, by, currency, limit = parse_top(request.query_params)
+        seller = request.path_params["sellerId"]
+        found = await self._aggregates.top_products(seller, day, by, currency, limit)
+        return tagged(request, found.as_json())
+
     async def _sellers(self, request: Request) -> Response:
         seller = request.path_params["sellerId"]
         return await self._series(request, "seller", seller, f"seller-{seller}")
@@ -151,14 +235,17 @@ class Reads:
     async def _series(
         self, request: Request, dimension: Dimension, series: str, name: str
     ) -> Response:
+        # Before anything is read for it.
+        form_of(request)
+        found = await self._read(request, dimension, series)
+        return await answer(request, Content.of_series(found, name))
+
+    async def _read(self, request: Request, dimension: Dimension, series: str) -> Series:
         query = request.query_params
         granularity, window = parse_range(
             query.get("from"), query.get("to"), query.get("granularity")
         )
-        # Before anything is read for it.
-        form_of(request)
-        found = await self._aggregates.read(dimension, series, granularity, window)
-        return await answer(request, Content.of_series(found, name))
+        return await self._aggregates.read(dimension, series, granularity, window)
 
     async def _events(self, request: Request) -> Response:
         query = request.query_params

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from shopstream_analytics.aggregates.derived import TOP_BY
 from shopstream_analytics.web.forms import Form
 from shopstream_shared.events.registry import EVENT_TYPES
 
@@ -37,6 +38,22 @@ def _page(name: str) -> Schema:
             "nextCursor": _CURSOR,
             "prevCursor": _CURSOR,
         }
+    )
+
+
+def _by_name(schema: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": schema}
+
+
+def _series(description: str, members: Mapping[str, Schema]) -> Schema:
+    """Buckets of these members, and their totals."""
+    return _object(
+        {
+            "granularity": {"type": "string", "enum": ["hour", "day"]},
+            "buckets": {"type": "array", "items": _object({"start": _TIME, **members})},
+            "totals": _object(members),
+        },
+        description=description,
     )
 
 
@@ -79,6 +96,45 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     ),
     "Bucket": _object({"start": {**_TIME, "description": "In UTC."}, **_COUNTERS}),
     "Totals": _object(_COUNTERS),
+    "Funnel": _series("Orders that reached each state.", {"orders": _by_name(_COUNT)}),
+    "OrderValues": _series(
+        "What paid orders were worth, by currency.",
+        {
+            "currencies": _by_name(
+                _object(
+                    {
+                        "paidOrders": _COUNT,
+                        "paidMinor": {"type": "integer"},
+                        "refundedMinor": {"type": "integer"},
+                        "averageMinor": {"type": ["integer", "null"]},
+                        "averageNetMinor": {"type": ["integer", "null"]},
+                    }
+                )
+            )
+        },
+    ),
+    "Timeliness": _series(
+        "Events that came late, or were ahead of their time.",
+        {"events": _COUNT, "lateEvents": _COUNT, "aheadEvents": _COUNT},
+    ),
+    "TopProducts": _object(
+        {
+            "day": {"type": "string", "format": "date"},
+            "by": {"type": "string", "enum": list(TOP_BY)},
+            "currency": {"type": ["string", "null"]},
+            "products": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "productId": _TEXT,
+                        "orders": _COUNT,
+                        "units": _COUNT,
+                        "revenueMinor": _by_name({"type": "integer"}),
+                    }
+                ),
+            },
+        }
+    ),
     "RecentEvent": _object(_EVENT),
     "RecentEventPage": _page("RecentEvent"),
     "Overview": _object(
@@ -140,6 +196,19 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         }
     ),
     "DeadLetterPage": _page("DeadLetter"),
+    "Replayed": _object(
+        {
+            "topic": _TEXT,
+            "partition": _COUNT,
+            "offset": _COUNT,
+            "eventId": _TEXT,
+            "eventType": _TEXT,
+            "items": {
+                **_COUNT,
+                "description": "Aggregate items that took it in now; 0 when all had it already.",
+            },
+        }
+    ),
     "VerifyReport": {
         "type": "object",
         "properties": {
@@ -209,6 +278,11 @@ _LETTER: Final = {
 }
 
 
+def _series_of(members: Mapping[str, object]) -> dict[str, object]:
+    bucket = {"start": "2026-11-21T09:00:00Z", **members}
+    return {"granularity": "hour", "buckets": [bucket], "totals": dict(members)}
+
+
 def _page_of(row: object, cursor: str) -> dict[str, object]:
     return {"data": [row], "hasMore": True, "nextCursor": cursor, "prevCursor": None}
 
@@ -218,6 +292,34 @@ EXAMPLES: Final[Mapping[str, object]] = {
     "Series": {"granularity": "hour", "buckets": [_BUCKET], "totals": _AMOUNTS},
     "Bucket": _BUCKET,
     "Totals": _AMOUNTS,
+    "Funnel": _series_of({"orders": {"pending": 3, "paid": 2, "cancelled": 1}}),
+    "OrderValues": _series_of(
+        {
+            "currencies": {
+                "USD": {
+                    "paidOrders": 2,
+                    "paidMinor": 30_001,
+                    "refundedMinor": 500,
+                    "averageMinor": 15_001,
+                    "averageNetMinor": 14_751,
+                }
+            }
+        }
+    ),
+    "Timeliness": _series_of({"events": 4, "lateEvents": 1, "aheadEvents": 0}),
+    "TopProducts": {
+        "day": "2026-11-21",
+        "by": "revenue",
+        "currency": "USD",
+        "products": [
+            {
+                "productId": "0192f5c1-7a10-7c3e-9a57-3f1b6f0d2a11",
+                "orders": 1,
+                "units": 2,
+                "revenueMinor": {"USD": 19_998},
+            }
+        ],
+    },
     "RecentEvent": _RECENT,
     "RecentEventPage": _page_of(_RECENT, "WyIyMDI2LTExLTIxVDA5OjMwOjAwLjAwMDAwMFoiXQ"),
     "Overview": {
@@ -244,6 +346,14 @@ EXAMPLES: Final[Mapping[str, object]] = {
     },
     "DeadLetter": _LETTER,
     "DeadLetterPage": _page_of(_LETTER, "eyIwIjoxMn0"),
+    "Replayed": {
+        "topic": "shop.orders",
+        "partition": 1,
+        "offset": 41,
+        "eventId": "0192f5c7-3c15-7d60-b6f1-2a9c04e8b713",
+        "eventType": "order.paid",
+        "items": 7,
+    },
     "VerifyReport": {
         "at": "2026-11-21T09:31:07.250000Z",
         "seconds": 12.5,
