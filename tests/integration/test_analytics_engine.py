@@ -10,10 +10,16 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Producer
 from tests.support.analytics import producer
-from tests.support.analytics_engine import NotingSink, engine, group_lag, new_topic
+from tests.support.analytics_engine import (
+    NotingSink,
+    engine,
+    group_lag,
+    more_partitions,
+    new_topic,
+)
 from tests.support.components import LocalComponents
 
-from shopstream_analytics.consumer import driver
+from shopstream_analytics.consumer import app, driver
 from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.consumer.lane import FAULT_TRIES_MAX
 from shopstream_analytics.sink import LogRange
@@ -145,9 +151,9 @@ def test_partitions_move_between_two_workers_and_back_without_a_doubled_or_lost_
         offsets: dict[Source, list[int]] = {}
         sink = NotingSink(seconds=0.01, offsets=offsets)
         sent = 0
-        async with engine(brokers, (topic,), sink, group, "one") as first:
+        async with engine(brokers, (topic,), sink, group, instance="one") as first:
             await first.until(lambda: len(first.lanes.sources()) == 4, "all partitions")
-            async with engine(brokers, (topic,), sink, group, "two") as second:
+            async with engine(brokers, (topic,), sink, group, instance="two") as second:
                 deadline = time.monotonic() + 60
                 while not (len(first.lanes.sources()) == len(second.lanes.sources()) == 2):
                     transaction(made, topic, [0, 1, 2, 3])
@@ -161,6 +167,29 @@ def test_partitions_move_between_two_workers_and_back_without_a_doubled_or_lost_
             await first.until(lambda: sink.records == sent, "all records")
         for read in offsets.values():
             assert read == sorted(set(read))
+
+    run(test)
+
+
+def test_new_partitions_are_found_also_by_a_member_that_came_back_to_its_place(
+    brokers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "METADATA_SECONDS", 1.0)
+
+    async def test() -> None:
+        topic, group = new_topic(brokers, 1), f"g-{uuid4()}"
+        made = await asyncio.to_thread(producer, brokers)
+        sink = NotingSink()
+        async with engine(brokers, (topic,), sink, group, instance="one", leaves=False) as first:
+            await first.until(lambda: len(first.lanes.sources()) == 1, "its partition")
+        # The broker gives it its place back without telling it that it leads the group.
+        async with engine(brokers, (topic,), sink, group, instance="one") as second:
+            await second.until(lambda: len(second.lanes.sources()) == 1, "its partition")
+            await asyncio.to_thread(more_partitions, brokers, topic, 2)
+            await second.app.batches.rejoin()
+            await second.until(lambda: len(second.lanes.sources()) == 2, "the new partition")
+            transaction(made, topic, [0, 1])
+            await second.until(lambda: sink.records == 2, "all records")
 
     run(test)
 

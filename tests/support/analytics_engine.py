@@ -10,8 +10,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
-from tests.support.analytics import all_led, wait_until
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from tests.support.analytics import all_led, log_ranges, wait_until
 
 from shopstream_analytics.consumer.app import BatchApp, make_app
 from shopstream_analytics.consumer.batch import Batch, Source
@@ -114,9 +114,18 @@ class Engine:
 
 @contextlib.asynccontextmanager
 async def engine(
-    brokers: str, topics: tuple[str, ...], sink: NotingSink, group: str, instance: str | None = None
+    brokers: str,
+    topics: tuple[str, ...],
+    sink: NotingSink,
+    group: str,
+    *,
+    instance: str | None = None,
+    leaves: bool = True,
 ) -> AsyncIterator[Engine]:
-    """The engine as `worker.run` builds it, without a parent and without waiting for anything."""
+    """The engine as `worker.run` builds it, without a parent and without waiting for anything.
+
+    ``leaves`` the group at its end, or keeps its place as one that was killed.
+    """
     progress = Progress()
     lanes = Lanes(sink, progress)
     with tempfile.TemporaryDirectory(prefix="shopstream-faust-") as data_dir:
@@ -131,14 +140,14 @@ async def engine(
             lanes=lanes,
             make_record=packed,
         )
-        # Faust waits so long for agents that a program might still add.
         await app.start()
         try:
             yield Engine(app, lanes, progress)
         finally:
             app.consumer.stop_flow()
             await lanes.settle(timeout_seconds=1)
-            await app.batches.leave_at_stop()
+            if leaves:
+                await app.batches.leave_at_stop()
             await app.stop()
 
 
@@ -153,6 +162,16 @@ def new_topic(brokers: str, partitions: int, config: Mapping[str, str] | None = 
     # Made is not led: a partition answers only when its leader has taken over.
     wait_until(lambda: all_led(brokers, (name,)), "every partition has its leader")
     return name
+
+
+def more_partitions(brokers: str, topic: str, partitions: int) -> None:
+    """Until the topic has so many, all led."""
+    admin = AdminClient(KafkaConnection(brokers, "tests").admin())
+    admin.create_partitions([NewPartitions(topic, partitions)])[topic].result()
+    wait_until(
+        lambda: all_led(brokers, (topic,)) and len(log_ranges(brokers, (topic,))) == partitions,
+        "every partition has its leader",
+    )
 
 
 def group_lag(brokers: str, group: str, topic: str, partitions: int) -> int | None:
