@@ -17,15 +17,16 @@ from shopstream_analytics.progress import Progress
 from shopstream_analytics.sink import LogRange, PartitionSink, Sink, SinkUnavailable
 from shopstream_shared.logs import get_logger
 
-#: Of all lanes together, as `records.size_of` counts.
-HELD_BYTES_MAX: Final = 50_331_648
+#: Of all lanes together, as `records.size_of` counts; with what aiokafka has fetched and the
+#: allocator keeps, a worker grows by nearly twice as much (docs/analytics.md).
+HELD_BYTES_MAX: Final = 33_554_432
 #: Tries to open a partition while the sink is away; then the worker ends and waits outside of the
 #: group until it is back.
 OPEN_TRIES_MAX: Final = 4
 OPEN_RETRY_SECONDS_MAX: Final = 1.0
 #: A call of the sink that neither ends nor fails by then hangs: each of its steps has a shorter
 #: bound of its own, and after a round of more than ROUND_SECONDS_MAX come smaller ones.
-CALL_SECONDS_MAX: Final = 300.0
+CALL_SECONDS_MAX: Final = 600.0
 #: Through Faust, from the fetch into the lane: a matter of milliseconds.
 HANDED_SECONDS_MAX: Final = 30.0
 

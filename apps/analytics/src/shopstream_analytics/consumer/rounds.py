@@ -12,11 +12,14 @@ from typing import Final
 ROUND_BYTES_FIRST: Final = 262_144
 #: The largest: of events of 450 bytes some 16,000 records.
 ROUND_BYTES_MAX: Final = 16_777_216
-#: No growth beyond a round that takes so long; what takes longest is often the number of items,
-#: which does not fall with the number of records, so it is no reason yet to shrink.
-GOOD_SECONDS_MAX: Final = 5.0
+#: How fast the bound grows: from the first to the largest in three rounds.
+_GROWTH: Final = 4
+#: No growth beyond a round that takes so long. Generous: what takes long in a round is its number
+#: of items, which hardly grows with the number of records. Without growth a store of 300 items a
+#: second took 40 records a second, in rounds of 320.
+GOOD_SECONDS_MAX: Final = 30.0
 #: Too long for what a repetition costs, and for the watchdog.
-ROUND_SECONDS_MAX: Final = 30.0
+ROUND_SECONDS_MAX: Final = 120.0
 #: A round below this part of the bound says that so much is not needed now.
 _SMALL_PART: Final = 8
 
@@ -34,7 +37,7 @@ class RoundSize:
         if seconds > ROUND_SECONDS_MAX or size_bytes * _SMALL_PART < self.bytes_max:
             self.bytes_max = max(ROUND_BYTES_FIRST, self.bytes_max // 2)
         elif size_bytes * 2 >= self.bytes_max and seconds <= GOOD_SECONDS_MAX:
-            self.bytes_max = min(ROUND_BYTES_MAX, self.bytes_max * 2)
+            self.bytes_max = min(ROUND_BYTES_MAX, self.bytes_max * _GROWTH)
 
     def refused(self) -> None:
         """The sink is away."""
