@@ -69,6 +69,7 @@ def read_back(oracle: Oracle) -> Readback:
         archive_faults=(),
         sellers={OURS: oracle.sellers[OURS].as_json()},
         products={name: tally.as_json() for name, tally in oracle.per_product.items()},
+        selling={OURS: oracle.selling[OURS].as_json()},
         # Another seller's creation came in between.
         types_grown=Counter(event.type for event in events) + Counter({"product.created": 1}),
         stocks={"p": 4, "g": 8},
@@ -171,6 +172,15 @@ def test_an_aggregate_off_by_one_is_named(kind: str, member: str) -> None:
     spoilt = {**getattr(good, kind), name: {**totals, member: totals[member] + 1}}
     found = faults_of(changed(good, **{kind: spoilt}))
     assert f"{member} is {totals[member] + 1}, not {totals[member]}" in next(iter(found.values()))
+
+
+@pytest.mark.parametrize("member", ["funnel", "orderValues"])
+def test_a_funnel_or_an_order_value_that_is_off_is_named(member: str) -> None:
+    good = read_back(a_story())
+    (seller, selling), *_ = good.selling.items()
+    spoilt = {seller: {**selling, member: {**selling[member], "off": 1}}}
+    found = faults_of(changed(good, selling=spoilt))
+    assert f"seller {seller}: {member} is" in found["Read API: funnel and order value of 1 sellers"]
 
 
 def test_an_aggregate_that_is_missing_is_named() -> None:

@@ -225,6 +225,11 @@ def test_revenue_comes_with_the_payment_and_a_full_refund_takes_all_of_it_back()
     for action in ("confirm", "pay"):
         shop.send(f"POST /orders/o/{action}")
     assert shop.oracle.sellers["s1"].revenue_minor == {"USD": 300}
+    assert shop.oracle.selling["s1"].as_json()["funnel"] == {
+        "confirmed": 1,
+        "paid": 1,
+        "pending": 1,
+    }
     # 100 of 300 refunded: thirds of the lines are 33 and 66, the remainder falls to the first.
     shop.send("POST /orders/o/refunds", {"amountMinor": 100})
     assert shop.oracle.per_product["p"].revenue_minor == {"USD": 66}
@@ -236,6 +241,17 @@ def test_revenue_comes_with_the_payment_and_a_full_refund_takes_all_of_it_back()
         ("shop.inventory", "q", 2, "inventory.released"),
     ]
     assert shop.oracle.orders["o"].status == "refunded"
+    selling = shop.oracle.selling["s1"].as_json()
+    assert selling["funnel"]["refunded"] == 1
+    assert selling["orderValues"] == {
+        "USD": {
+            "paidOrders": 1,
+            "paidMinor": 300,
+            "refundedMinor": 300,
+            "averageMinor": 300,
+            "averageNetMinor": 0,
+        }
+    }
     for tally in (shop.oracle.sellers["s1"], *shop.oracle.per_product.values()):
         assert tally.as_json()["revenueMinor"] == {}
 

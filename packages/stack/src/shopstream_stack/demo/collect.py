@@ -110,6 +110,7 @@ class Collector:
             archive_faults=archive.faults,
             sellers=await self.readers.api.totals("sellers", own),
             products=await self.readers.api.totals("products", self.oracle.products),
+            selling=await self.readers.api.selling(own),
             types_grown=await self.readers.api.type_counts() - self.beginning.type_counts,
             stocks=await self.readers.api.stocks(self.oracle.products),
             watchers=tuple(

@@ -102,6 +102,8 @@ class Readback:
     archive_faults: tuple[str, ...]
     sellers: Mapping[str, Mapping[str, Any]]
     products: Mapping[str, Mapping[str, Any]]
+    #: Funnel and order values, by seller.
+    selling: Mapping[str, Mapping[str, Any]]
     #: By how much each event type's count grew; others may have added to it.
     types_grown: Mapping[str, int]
     #: What GET /products/{id} shows as stock; None where it answers 404.

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from shopstream_stack.demo.evidence import Key, Readback, SeenEvent, WatcherReading
 from shopstream_stack.demo.oracle import ExpectedEvent, Oracle
+from shopstream_stack.demo.tally import Selling
 
 #: So many faults of one row are spelled out.
 FAULTS_SHOWN_MAX: Final = 10
@@ -45,6 +46,7 @@ def judge(oracle: Oracle, readback: Readback, shared: frozenset[str] = frozenset
         table_row(oracle.events, readback.recent, bodies),
         listed_row(readback.log, readback.recent_listed),
         *totals_rows(oracle, readback, shared),
+        selling_row(oracle, readback, shared),
         types_row(oracle.events, readback.types_grown),
         archive_row(oracle.events, readback, bodies),
     ]
@@ -146,6 +148,34 @@ def totals_rows(oracle: Oracle, readback: Readback, shared: frozenset[str]) -> I
             _totals_text(seen.values()),
             tuple(faults),
         )
+
+
+def selling_row(oracle: Oracle, readback: Readback, shared: frozenset[str]) -> Row:
+    """How many orders reached each state, and what paid orders were worth, to the cent."""
+    wanted = {
+        seller: selling.as_json()
+        for seller, selling in oracle.selling.items()
+        if seller not in shared
+    }
+    nothing = Selling().as_json()
+    faults = [
+        f"seller {seller}: {member} is {theirs[member]}, not {ours[member]}"
+        for seller in sorted(wanted.keys() | readback.selling.keys())
+        for ours, theirs in [
+            (wanted.get(seller, nothing), readback.selling.get(seller, nothing)),
+        ]
+        for member in nothing
+        if ours[member] != theirs[member]
+    ]
+    step = f"Read API: funnel and order value of {len(wanted)} sellers"
+    return Row(step, _reached(wanted.values()), _reached(readback.selling.values()), tuple(faults))
+
+
+def _reached(many: Iterable[Mapping[str, Any]]) -> str:
+    reached = Counter[str]()
+    for one in many:
+        reached.update(one["funnel"])
+    return f"{reached['paid']} paid, {reached['shipped']} shipped, {reached['refunded']} refunded"
 
 
 def types_row(expected: Sequence[ExpectedEvent], grown: Mapping[str, int]) -> Row:

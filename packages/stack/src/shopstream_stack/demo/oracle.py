@@ -22,7 +22,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Final
 
-from shopstream_stack.demo.tally import Tally
+from shopstream_stack.demo.tally import Selling, Tally
 
 PRODUCTS: Final = "shop.products"
 ORDERS: Final = "shop.orders"
@@ -128,6 +128,7 @@ class Oracle:
     orders: dict[str, Order] = field(default_factory=dict)
     events: list[ExpectedEvent] = field(default_factory=list)
     sellers: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    selling: defaultdict[str, Selling] = field(default_factory=lambda: defaultdict(Selling))
     per_product: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     surprises: list[str] = field(default_factory=list)
 
@@ -273,6 +274,7 @@ class Oracle:
             },
         )
         self.orders[order.id] = order
+        self.selling[order.seller_id].reached[order.status] += 1
         self._order_event("order.created", order)
         for product in bought:
             self._move(product, -quantities[product.id], "inventory.reserved")
@@ -282,6 +284,11 @@ class Oracle:
         order = self.orders[parts[1]]
         order.status, event_type = ACTIONS[parts[2]]
         order.version += 1
+        selling = self.selling[order.seller_id]
+        selling.reached[order.status] += 1
+        if event_type == "order.paid":
+            selling.paid_orders[order.currency] += 1
+            selling.paid_minor[order.currency] += order.total_minor
         earned = {product: total for product, (_, total) in order.lines.items()}
         self._order_event(event_type, order, earned if event_type == "order.paid" else {})
         if event_type == "order.cancelled":
@@ -301,8 +308,11 @@ class Oracle:
         unshipped = order.status == "paid"
         order.refunded_minor += amount
         order.version += 1
+        selling = self.selling[order.seller_id]
+        selling.refunded_minor[order.currency] += amount
         if amount == left:
             order.status = "refunded"
+            selling.reached[order.status] += 1
         self._order_event("order.refunded", order, changes)
         if amount == left and unshipped:
             self._give_back(order)

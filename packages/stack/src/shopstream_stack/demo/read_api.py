@@ -42,6 +42,20 @@ class ReadApi:
                 return {**totals, f"sum of {granularity}s": sums}
         return totals
 
+    async def selling(self, sellers: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """What the routes of funnel and order values say in total, by seller."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for seller in sellers:
+            own = f"{self._analytics}/aggregates/sellers/{seller}"
+            funnel = await self._get(f"{own}/funnel", {})
+            values = await self._get(f"{own}/order-values", {})
+            reached = funnel["totals"]["orders"]
+            found[seller] = {
+                "funnel": {state: count for state, count in reached.items() if count},
+                "orderValues": values["totals"]["currencies"],
+            }
+        return found
+
     async def type_counts(self) -> Counter[str]:
         """How many events of each type the whole system has counted so far."""
         answer = await self._get(f"{self._analytics}/aggregates/event-types", {})

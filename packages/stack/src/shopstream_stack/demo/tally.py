@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 
@@ -48,6 +49,39 @@ class Tally:
                 "outOfStock": self.out_of_stock,
             }
         )
+
+
+@dataclass(slots=True)
+class Selling:
+    """How far a seller's orders came, and what the paid ones were worth, by currency."""
+
+    reached: Counter[str] = field(default_factory=Counter)
+    paid_orders: Counter[str] = field(default_factory=Counter)
+    paid_minor: Counter[str] = field(default_factory=Counter)
+    refunded_minor: Counter[str] = field(default_factory=Counter)
+
+    def as_json(self) -> dict[str, Any]:
+        """What funnel and order values say in total; states that nobody reached left out."""
+        return {
+            "funnel": {state: count for state, count in sorted(self.reached.items()) if count},
+            "orderValues": {
+                currency: {
+                    "paidOrders": count,
+                    "paidMinor": self.paid_minor[currency],
+                    "refundedMinor": self.refunded_minor[currency],
+                    "averageMinor": _average(self.paid_minor[currency], count),
+                    "averageNetMinor": _average(
+                        self.paid_minor[currency] - self.refunded_minor[currency], count
+                    ),
+                }
+                for currency, count in sorted(self.paid_orders.items())
+            },
+        }
+
+
+def _average(amount_minor: int, count: int) -> int:
+    exact = Decimal(amount_minor) / count
+    return int(exact.quantize(Decimal(1), rounding=ROUND_HALF_UP))
 
 
 def normal(totals: Mapping[str, Any]) -> dict[str, Any]:
