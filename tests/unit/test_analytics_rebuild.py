@@ -90,7 +90,7 @@ def fold_all(folder: Path, given: Sequence[LogRecord], borders: Borders) -> Sour
     left = list(given)
     random = Random(2)
     while left and folded.wants_more:
-        size = random.randrange(1, 40)
+        size = random.randrange(1, 8)
         piece, left = left[:size], left[size:]
         folded.take(Lines([r.offset for r in piece], [line_of(r)[:-1] for r in piece]))
     folded.finish()
