@@ -15,6 +15,7 @@ from tests.support.faulted import Faulted, faulted, items_of, one_partition
 from tests.support.store_faults import Fault, adds_conflicts, says
 
 from shopstream_analytics.aggregates.generations import Generations
+from shopstream_analytics.aggregates.merge import TRANSACTION_ITEMS_MAX
 from shopstream_analytics.archive.chain import Link
 from shopstream_analytics.archive.line import value_of
 from shopstream_analytics.archive.store import open_chain
@@ -159,8 +160,10 @@ def test_a_request_that_can_never_be_taken_halts_the_sink_and_is_not_repeated(
         failure = await sink.feed(source, orders(1))
         assert isinstance(failure, StoreRefused)
         assert code in str(failure)
-        assert fault.hits == 1
-        assert sink.counted("refused") == 1
+        # The aggregates look for the item that is refused: once all together, then each alone.
+        tries_max = 1 if name == "archive" else 1 + TRANSACTION_ITEMS_MAX
+        assert fault.hits <= tries_max
+        assert sink.counted("refused") == fault.hits
 
     stores.run(name, use)
 
