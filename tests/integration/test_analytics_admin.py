@@ -4,12 +4,20 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
 import pytest
 from confluent_kafka import Producer
-from tests.support.analytics import Analytics, ensure_topics, producer, send, wait_until
+from tests.support.analytics import (
+    Analytics,
+    dynamo_client,
+    ensure_topics,
+    producer,
+    send,
+    wait_until,
+)
 from tests.support.analytics_events import (
     LogRecord,
     Shop,
@@ -32,6 +40,7 @@ from shopstream_analytics.sink import LogRange
 from shopstream_shared.events.codec import EncodedEvent
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topics import DEAD_LETTER, ORDERS
+from shopstream_stack.verify.tables import Tables
 
 TOKEN = "a-token-of-operators"
 SOURCE = Source("shop.orders", 1)
@@ -157,6 +166,22 @@ def test_a_letter_that_can_be_read_now_is_taken_in_once_however_often_it_is_repl
     assert [one["eventId"] for one in page["data"]].count(missed.id) == 1
 
 
+def replayed(api: Reading, source: Source) -> set[tuple[str, int, int]]:
+    """What verify takes for replayed: the letters that are whole."""
+    settings = api.settings
+    target: Any = SimpleNamespace(checkpoints_table=settings.checkpoints_table)
+    client = dynamo_client(
+        {
+            "DYNAMO_ENDPOINT": str(settings.dynamo_endpoint),
+            "AWS_ACCESS_KEY_ID": settings.aws_access_key_id.get_secret_value(),
+            "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key.get_secret_value(),
+        }
+    )
+    tables = Tables(target, client)
+    assert tables.replayed({source.topic: "of another life"}) == set()
+    return tables.replayed({source.topic: f"id-of-{source.topic}"})
+
+
 def test_a_replay_that_was_cut_short_goes_on_where_it_stopped(api: Reading) -> None:
     made = event("inventory.updated", inventory_body("p", "cut", 1), subject="p", seller="cut")
     source = Source(made.topic, 0)
@@ -170,8 +195,10 @@ def test_a_replay_that_was_cut_short_goes_on_where_it_stopped(api: Reading) -> N
     gains = fold([(5, read_event(made.value))])
     for key, gain in list(gains.items())[:3]:
         assert api.run(lambda key=key, gain=gain: target.add(source, key, gain))  # type: ignore[misc]  # bound by default
+    assert replayed(api, source) == set()
     rest = api.request("POST", path).json()
     assert rest["items"] == len(gains) - 3
+    assert replayed(api, source) == {(source.topic, 0, 5)}
     for granularity in ("hour", "day"):
         answer = api.get(f"/aggregates/sellers/cut?granularity={granularity}").json()
         assert answer["totals"]["events"] == 1

@@ -107,6 +107,8 @@ class Check:
         default_factory=lambda: {number: Invariant(number) for number in TITLES}
     )
     notes: list[str] = field(default_factory=list)
+    #: Dead letters that were replayed.
+    replayed: set[tuple[str, int, int]] = field(default_factory=set)
 
     def run(self, paths: Sequence[Path]) -> Report:
         """Everything, once."""
@@ -129,6 +131,8 @@ class Check:
         earlier = dict(archive.lives.earlier())
         ids = {place: topic_ids[place.topic] for place in cut.e1} | earlier
         sinks = self._sinks(tables, missing, archive.lives, ids, cut)
+        if not missing:
+            self.replayed = tables.replayed(topic_ids)
         ranges = self._ranges(log, archive if bucket else None, cut)
         ranges |= self._bygone(archive, earlier, cut)
         chains = self._scan(log, archive if bucket else None, ids, ranges)
@@ -273,8 +277,11 @@ class Check:
         row.counted["records"] = self.spool.number("SELECT count(*) FROM log WHERE archived")
         with self.spool.table("letters", LETTERS) as letters:
             for topic, epoch, number, offset in log.letters():
-                letters.add((*lives.place(topic, epoch, number), offset))
-                letters.checkpoint()
+                letter = (*lives.place(topic, epoch, number), offset)
+                # One that was taken in after all counts as any other event.
+                if letter not in self.replayed:
+                    letters.add(letter)
+                    letters.checkpoint()
         return chains
 
     def _judge(

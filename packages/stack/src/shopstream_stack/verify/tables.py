@@ -39,6 +39,8 @@ RECENT_EVENTS: Final = {
     "ttl": "BIGINT",
     "digest": "UUID",
 }
+#: Topic, its id, partition, offset; an item's own marker has a fifth.
+_REPLAYED_PARTS: Final = 4
 _KEYS: Final = frozenset({"pk", "sk", "upto"})
 
 Item = Mapping[str, Any]
@@ -72,6 +74,24 @@ class Tables:
             consumer = consumer_of(consumer, self.generation())
         item = self._get(f"{consumer}#{place.topic}#{topic_id}#{place.partition}")
         return 0 if item is None else int(item["next"]["N"])
+
+    def replayed(self, topic_ids: Mapping[str, str]) -> set[tuple[str, int, int]]:
+        """Topic, partition and offset of each dead letter that was taken in after all.
+
+        Of the topics' present epochs, into the aggregates in use. A replay that was cut short is
+        none: its marker comes last.
+        """
+        begin = f"{consumer_of(AGGREGATES, self.generation())}#replayed#"
+        found = set()
+        for item in self._scan(self._target.checkpoints_table):
+            key = _text(item, "pk")
+            parts = key.removeprefix(begin).split("#")
+            if not key.startswith(begin) or len(parts) != _REPLAYED_PARTS:
+                continue
+            topic, topic_id, partition, offset = parts
+            if topic_ids.get(topic) == topic_id:
+                found.add((topic, int(partition), int(offset)))
+        return found
 
     def items_into(self, spool: Spool, lives: Lives) -> bool:
         """Fill the tables ``items`` and ``counters``; False when the workers moved meanwhile."""
