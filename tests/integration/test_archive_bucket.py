@@ -15,12 +15,19 @@ from tests.support.archive import ArchiveCommand
 from tests.support.components import LocalComponents
 
 from shopstream_analytics.archive.chain import Hint, Link
-from shopstream_analytics.archive.sink import Held, PartitionArchive, Rotation
+from shopstream_analytics.archive.sink import ArchiveSink, Held, PartitionArchive, Rotation
 from shopstream_analytics.archive.store import BucketAtMinio, S3Chain, open_chain
 from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.settings import AnalyticsSettings
-from shopstream_analytics.sink import SinkUnavailable
-from shopstream_shared.archive.keys import HINTS
+from shopstream_analytics.sink import (
+    LogRange,
+    OffsetOutOfRange,
+    SinkUnavailable,
+    StoreLost,
+    TopicRecreated,
+    TopicState,
+)
+from shopstream_shared.archive.keys import HINTS, Place
 from shopstream_shared.crash import CrashPoints
 
 SOURCE = Source("shop.inventory", 0)
@@ -267,3 +274,68 @@ def test_16_racing_writers_with_borders_of_their_own_leave_one_whole_chain(
     assert [json.loads(line)["offset"] for line in lines] == [record.offset for record in log]
     assert one["start"] == 0
     assert log[-1].offset < one["next"] <= end
+
+
+def opened(command: ArchiveCommand, log: LogRange) -> int:
+    """From which position a worker would go on with the source."""
+
+    async def nothing_to_set_up() -> None:
+        """The bucket is there."""
+
+    async def opening() -> int:
+        async with open_chain(settings_of(command)) as chain:
+            sink = ArchiveSink(
+                store=chain,
+                set_up=nothing_to_set_up,
+                rotation=Rotation(bytes=10**9, records=10**6, seconds=3_600),
+                crash=CrashPoints(),
+                topics={SOURCE.topic: TopicState("id", 1)},
+            )
+            return (await sink.open(SOURCE, log)).durable
+
+    return asyncio.run(opening())
+
+
+def stored_after(command: ArchiveCommand, start: int, following: int, *, hours: int = 0) -> str:
+    """The next object of the chain, its hint not yet written."""
+    record = record_of(EVENT, start)
+    moved = record._replace(timestamp=record.timestamp + hours * 3_600_000)
+    return command.archived.add([moved], following=following)
+
+
+@pytest.mark.parametrize("hours", [0, 1, -2], ids=["same hour", "later", "clock went back"])
+def test_a_writer_that_died_before_its_hint_lost_nothing_when_the_log_has_gone_on(
+    command: ArchiveCommand, hours: int
+) -> None:
+    key = stored_after(command, 0, 100)
+    hint = {"next": 100, "topicId": "id", "key": key}
+    command.archived.hint(Place(*SOURCE), json.dumps(hint).encode())
+    stored_after(command, 100, 200, hours=hours)
+    # The log still has what comes after the chain: no record twice, and nothing to skip.
+    assert opened(command, LogRange(150, 300)) == 200
+    # While the log has all, the hint is enough: the store says what is there already (rule 23).
+    assert opened(command, LogRange(100, 300)) == 100
+    with pytest.raises(OffsetOutOfRange, match="checkpoint 200"):
+        opened(command, LogRange(250, 300))
+
+
+def test_a_chain_without_any_hint_is_gone_on_with_where_the_log_begins_later(
+    command: ArchiveCommand,
+) -> None:
+    assert opened(command, LogRange(50, 300)) == 50
+    stored_after(command, 0, 100)
+    assert opened(command, LogRange(50, 300)) == 100
+    with pytest.raises(OffsetOutOfRange, match="checkpoint 100"):
+        opened(command, LogRange(101, 300))
+
+
+def test_a_chain_that_is_not_the_topic_s_or_says_nothing_of_itself_halts(
+    command: ArchiveCommand,
+) -> None:
+    command.archived.add([record_of(EVENT, 0)], topic_id="another")
+    with pytest.raises(TopicRecreated, match="another"):
+        opened(command, LogRange(50, 300))
+    key = stored_after(command, 7, 9)
+    command.client.put_object(Bucket=command.bucket, Key=key, Body=b"")
+    with pytest.raises(StoreLost, match=r"no object of a chain"):
+        opened(command, LogRange(50, 300))

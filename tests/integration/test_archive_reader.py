@@ -9,6 +9,7 @@ from tests.support.analytics_events import LogRecord, event, inventory_body, rec
 from tests.support.archive import Archived, in_memory, in_minio
 from tests.support.components import LocalComponents
 
+from shopstream_shared.archive.end import chain_end
 from shopstream_shared.archive.keys import Damaged, Place
 from shopstream_shared.archive.lines import event_in, read_line
 from shopstream_shared.archive.reader import (
@@ -190,3 +191,36 @@ def test_a_hint_is_read_as_the_writer_wrote_it_and_a_broken_one_is_said(
     archived.hint(PLACE, b"{")
     with pytest.raises(Damaged, match="_positions"):
         read_hint(archived.bucket, PLACE)
+
+
+def test_a_chain_ends_behind_its_last_object_wherever_the_hint_and_the_clock_are(
+    archived: Archived,
+) -> None:
+    assert chain_end(archived.bucket, PLACE) == 0
+    key = archived.add(records(0, 1), following=3)
+    assert chain_end(archived.bucket, PLACE) == 3
+    archived.hint(PLACE, f'{{"next":3,"topicId":"id","key":"{key}"}}'.encode())
+    archived.add(records(3, hours=-2), following=6)
+    archived.add(records(20, partition=1))
+    archived.add(records(30), generation=1)
+    assert chain_end(archived.bucket, PLACE) == 6
+    assert chain_end(archived.bucket, PLACE, 1) == 31
+
+
+def test_where_the_hint_reaches_far_enough_nothing_is_listed(archived: Archived) -> None:
+    key = archived.add(records(0, 1))
+    archived.hint(PLACE, f'{{"next":2,"topicId":"id","key":"{key}"}}'.encode())
+    archived.add(records(2, hours=1))
+    archived.add(records(3, hours=-1))
+    assert [chain_end(archived.bucket, PLACE, enough=at) for at in (2, 3, 4, 5)] == [2, 3, 4, 4]
+
+
+@pytest.mark.parametrize("hint", [b"no hint", None])
+def test_a_damaged_object_at_the_end_does_not_hide_how_far_the_hint_says(
+    archived: Archived, hint: bytes | None
+) -> None:
+    archived.hint(PLACE, hint or b'{"next":7,"topicId":"id","key":""}')
+    key = archived.add(records(7))
+    assert chain_end(archived.bucket, PLACE) == 8
+    archived.into.put(key, b"", {})
+    assert chain_end(archived.bucket, PLACE) == (7 if hint is None else 0)

@@ -21,6 +21,7 @@ from tests.support.analytics import (
 from tests.support.analytics_events import Shop
 from tests.support.components import LocalComponents
 
+from shopstream_shared.archive.keys import Link, Place, object_key
 from shopstream_stack import sinks
 from shopstream_stack.errors import StackError
 from shopstream_stack.sinks import Partition, SinkName
@@ -67,6 +68,16 @@ class Behind:
         values = {name: {"N": str(number)} for name, number in numbers.items()}
         self.dynamo.put_item(
             TableName=self.target.checkpoints_table, Item={"pk": {"S": key}, **values}
+        )
+
+    def archived(self, start: int, following: int, *, hour: int = 0) -> None:
+        """An object of the archive's chain, its hint left as it is."""
+        part = self.partition
+        link = Link(start, following, start, following - 1, 1, "0" * 64, part.topic_id)
+        self.s3.put_object(
+            Bucket=self.target.archive_bucket,
+            Key=object_key(Place(part.topic, part.number), start, (500_000 + hour) * 3_600_000),
+            Metadata=link.metadata(),
         )
 
     def stands(self, sink: SinkName) -> int | None:
@@ -142,3 +153,25 @@ def test_a_partition_without_a_checkpoint_has_lost_nothing() -> None:
     assert sinks.Standing(partition, None).lost == 0
     assert sinks.Standing(partition, 7).lost == 0
     assert sinks.Standing(partition, 5).lost == 2
+
+
+@pytest.mark.parametrize("hour", [0, -1], ids=["same hour", "clock went back"])
+def test_what_a_writer_stored_before_it_died_is_neither_lost_nor_archived_twice(
+    behind: Behind, hour: int
+) -> None:
+    first = behind.partition.first
+    behind.archived(0, first - 1)
+    behind.archived(first - 1, first + 2, hour=hour)
+    assert behind.stands("archive") == first + 2
+    assert sinks.skip(behind.target, "archive", behind.console) == 0
+    assert "nowhere behind" in behind.console.export_text()
+
+
+def test_a_chain_without_a_hint_that_the_log_has_left_behind_is_skipped(behind: Behind) -> None:
+    first = behind.partition.first
+    behind.s3.delete_object(Bucket=behind.target.archive_bucket, Key=behind.hint)
+    assert behind.stands("archive") is None
+    behind.archived(0, first - 1)
+    assert behind.stands("archive") == first - 1
+    assert sinks.skip(behind.target, "archive", behind.console) == 1
+    assert behind.stands("archive") == first

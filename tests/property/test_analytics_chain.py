@@ -40,6 +40,10 @@ class MemoryChain:
             raise SinkUnavailable("after")
         return None if there[0] is body else there[1]
 
+    async def last(self, source: Source, epoch: int = 0) -> Link | None:
+        links = (link for _, link in self.objects.values())
+        return max(links, key=lambda link: link.first, default=None)
+
     async def read_hint(self, source: Source, epoch: int = 0) -> Hint | None:
         return self.hints.get(source)
 

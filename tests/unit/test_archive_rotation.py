@@ -46,6 +46,9 @@ class Stored:
         self.bodies.append(body)
         return None
 
+    async def last(self, source: Source, epoch: int = 0) -> Link | None:
+        return self.links[-1] if self.links else None
+
     async def read_hint(self, source: Source, epoch: int = 0) -> Hint | None:
         return self.hints[-1] if self.hints else None
 

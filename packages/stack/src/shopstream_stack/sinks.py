@@ -16,6 +16,9 @@ from confluent_kafka.admin import AdminClient
 from rich.console import Console
 from rich.table import Table
 
+from shopstream_shared.archive.bucket import S3Bucket
+from shopstream_shared.archive.end import last_link
+from shopstream_shared.archive.keys import Damaged, Place
 from shopstream_shared.generations import (
     POINTER,
     TopicEpochs,
@@ -83,7 +86,7 @@ class Store:
     def standing(self, sink: SinkName, partition: Partition) -> Standing:
         """Raises what botocore raises."""
         if sink == "archive":
-            return self._hint(partition)
+            return self._archived(partition)
         item = self._item(_checkpoint(self._consumer(sink), partition))
         return Standing(partition, None if item is None else int(item["next"]["N"]))
 
@@ -126,8 +129,8 @@ class Store:
         item = self._item(POINTER)
         return 0 if item is None else int(item["generation"]["N"])
 
-    def _hint_key(self, partition: Partition) -> str:
-        """The hint of a partition in the present life of its topic."""
+    def _epoch(self, partition: Partition) -> int:
+        """The present life of a partition's topic."""
         try:
             found = self._s3.get_object(
                 Bucket=self._target.archive_bucket, Key=epochs_key(partition.topic)
@@ -135,9 +138,8 @@ class Store:
         except ClientError as error:
             if _code(error) not in _ABSENT:
                 raise
-            return hint_key(partition.topic, partition.number, 0)
-        epochs = msgspec.json.decode(found["Body"].read(), type=TopicEpochs).epochs
-        return hint_key(partition.topic, partition.number, epochs[-1].epoch)
+            return 0
+        return msgspec.json.decode(found["Body"].read(), type=TopicEpochs).epochs[-1].epoch
 
     def _item(self, key: str) -> Mapping[str, Any] | None:
         try:
@@ -152,28 +154,51 @@ class Store:
             return None
         return found.get("Item")
 
-    def _hint(self, partition: Partition) -> Standing:
+    def _archived(self, partition: Partition) -> Standing:
+        """Where the chain ends; the hint may say less, after a crash between object and hint.
+
+        As long as the log has what the hint names next, the worker finds its way by itself.
+        """
+        epoch = self._epoch(partition)
+        hint, tag = self._hint(partition, epoch)
+        if hint is not None and hint.topic_id != partition.topic_id:
+            # Of another life of the topic: nothing of this one is stored.
+            return Standing(partition, None, tag)
+        position = None if hint is None else hint.next
+        if (position or 0) < partition.first:
+            bucket = S3Bucket(self._s3, self._target.archive_bucket, _away)
+            place = Place(partition.topic, partition.number)
+            try:
+                last = last_link(bucket, place, epoch)
+            except Damaged as error:
+                raise StackError(
+                    f"The chain of {place} ends in an object of none: {error}; see "
+                    "`shopstream archive verify`"
+                ) from error
+            if last is not None and last.topic_id == partition.topic_id:
+                position = max(position or 0, last.next)
+        return Standing(partition, position, tag)
+
+    def _hint(self, partition: Partition, epoch: int) -> tuple[_Hint | None, str]:
+        """The hint and its ETag."""
+        key = hint_key(partition.topic, partition.number, epoch)
         try:
-            found = self._s3.get_object(
-                Bucket=self._target.archive_bucket, Key=self._hint_key(partition)
-            )
+            found = self._s3.get_object(Bucket=self._target.archive_bucket, Key=key)
         except ClientError as error:
             if _code(error) not in _ABSENT:
                 raise
-            return Standing(partition, None)
-        hint = msgspec.json.decode(found["Body"].read(), type=_Hint)
-        # Of another life of the topic: nothing of this one is stored.
-        position = hint.next if hint.topic_id == partition.topic_id else None
-        return Standing(partition, position, found["ETag"])
+            return None, ""
+        return msgspec.json.decode(found["Body"].read(), type=_Hint), found["ETag"]
 
     def _move_hint(self, standing: Standing) -> None:
         partition = standing.partition
+        unmoved: Any = {"IfMatch": standing.tag} if standing.tag else {"IfNoneMatch": "*"}
         self._s3.put_object(
             Bucket=self._target.archive_bucket,
-            Key=self._hint_key(partition),
+            Key=hint_key(partition.topic, partition.number, self._epoch(partition)),
             Body=msgspec.json.encode(_Hint(partition.first, partition.topic_id)),
             ContentType="application/json",
-            IfMatch=standing.tag,
+            **unmoved,
         )
 
 
@@ -262,7 +287,11 @@ def _opened(target: Target) -> Iterator[Store]:
         with closing(dynamodb_client(target)) as dynamo, closing(s3_client(target)) as s3:
             yield Store(target, dynamo, s3)
     except (BotoCoreError, ClientError) as error:
-        raise StackError(f"A sink's store fails: {error}") from error
+        raise _away(error) from error
+
+
+def _away(error: Exception) -> StackError:
+    return StackError(f"A sink's store fails: {error}")
 
 
 def _checkpoint(consumer: str, partition: Partition) -> str:

@@ -41,6 +41,13 @@ class ChainStore(Protocol):
         """
         ...
 
+    async def last(self, source: Source, epoch: int = 0) -> Link | None:
+        """The chain's last object, None without any; lists all objects of the topic.
+
+        Raises SinkUnavailable, StoreLost.
+        """
+        ...
+
     async def read_hint(self, source: Source, epoch: int = 0) -> Hint | None:
         """Raises SinkUnavailable."""
         ...

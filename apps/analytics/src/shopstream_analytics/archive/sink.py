@@ -233,7 +233,7 @@ class ArchiveSink:
     async def open(self, source: Source, log: LogRange) -> PartitionArchive:
         """See Sink.open."""
         hint = await self._hint(source)
-        position = log.first if hint is None else hint.next
+        position = await self._position(source, hint, log)
         check_range(source, position, log)
         return PartitionArchive(
             source,
@@ -250,6 +250,21 @@ class ArchiveSink:
         """See Sink.ping."""
         await self.set_up()
 
+    async def _position(self, source: Source, hint: Hint | None, log: LogRange) -> int:
+        """The chain's end, or a place before it from which 412 leads there.
+
+        Where the log has left the hint behind, that way is closed: the next record would get a key
+        of its own. A writer that died between object and hint may have stored more than it says.
+        """
+        hinted = 0 if hint is None else hint.next
+        if hinted >= log.first:
+            return hinted
+        last = await self.store.last(source, self._epochs.get(source.topic, 0))
+        if last is None:
+            return log.first if hint is None else hinted
+        self._require_same(source, last.topic_id)
+        return max(hinted, last.next)
+
     async def _hint(self, source: Source) -> Hint | None:
         hint = await self.store.read_hint(source, self._epochs.get(source.topic, 0))
         if hint is None and source in self._seen:
@@ -259,10 +274,13 @@ class ArchiveSink:
             )
         if hint is not None:
             self._seen.add(source)
-        topic_id = self.topics[source.topic].id
-        if hint is not None and hint.topic_id != topic_id:
-            raise TopicRecreated(f"{source.topic} has id {topic_id}; the archive, {hint.topic_id}")
+            self._require_same(source, hint.topic_id)
         return hint
+
+    def _require_same(self, source: Source, archived: str) -> None:
+        topic_id = self.topics[source.topic].id
+        if archived != topic_id:
+            raise TopicRecreated(f"{source.topic} has id {topic_id}; the archive, {archived}")
 
     async def _epoch(self, topic: str, topic_id: str) -> int:
         lives = await self.store.read_epochs(topic)

@@ -7,7 +7,7 @@ that header into metadata and overwrite in silence. On 412 the object that is th
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -39,6 +39,9 @@ from shopstream_analytics.dynamo import (
 from shopstream_analytics.faults import kind_of_code
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import FaultKind, SinkUnavailable, StoreLost
+from shopstream_shared.archive.end import last_key
+from shopstream_shared.archive.keys import Damaged, ObjectKey, Place, topic_prefix
+from shopstream_shared.archive.reader import link_of
 from shopstream_shared.generations import TopicEpoch, TopicEpochs, epochs_key
 
 if TYPE_CHECKING:
@@ -83,10 +86,22 @@ class S3Chain:
             else:
                 return None
             answer = await self.client.head_object(Bucket=self.bucket, Key=key)
-        try:
-            return Link.of(answer["Metadata"])
-        except (KeyError, ValueError) as error:
-            raise StoreLost(f"archive: {key} is there, but no object of a chain") from error
+        return _link_of(key, answer["Metadata"])
+
+    async def last(self, source: Source, epoch: int = 0) -> Link | None:
+        """See ChainStore.last."""
+        found: ObjectKey | None = None
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=topic_prefix(source.topic, epoch)
+        )
+        with as_unavailable("archive"):
+            async for page in pages:
+                keys = (one["Key"] for one in page.get("Contents", ()))
+                found = last_key(keys, Place(*source), found)
+            if found is None:
+                return None
+            answer = await self.client.head_object(Bucket=self.bucket, Key=str(found))
+        return _link_of(str(found), answer["Metadata"])
 
     async def read_hint(self, source: Source, epoch: int = 0) -> Hint | None:
         """See ChainStore.read_hint."""
@@ -223,6 +238,13 @@ class BucketAtMinio:
                 "SHOPSTREAM_ARCHIVE_LOCK_DAYS needs: name a new bucket, or set it to 0",
                 "refused",
             ) from None
+
+
+def _link_of(key: str, metadata: Mapping[str, str]) -> Link:
+    try:
+        return link_of(metadata)
+    except Damaged as error:
+        raise StoreLost(f"archive: {key} is there, but no object of a chain") from error
 
 
 def _lock(days: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Final, Protocol
 import msgspec
 
 from shopstream_analytics.consumer.batch import Source
-from shopstream_analytics.rebuild.chain_end import chain_end
 from shopstream_analytics.rebuild.errors import RebuildFailed
 from shopstream_analytics.rebuild.job import Done, Job, open_bucket
 from shopstream_analytics.rebuild.live import LiveItems, await_archive
@@ -22,7 +21,8 @@ from shopstream_analytics.rebuild.swap import swap
 from shopstream_analytics.rebuild.tables import Tables
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_shared.archive.bucket import S3Bucket
-from shopstream_shared.archive.keys import topic_prefix
+from shopstream_shared.archive.end import chain_end
+from shopstream_shared.archive.keys import Place, topic_prefix
 from shopstream_shared.archive.reader import Index, Stored, generations
 from shopstream_shared.clock import epoch_ms
 from shopstream_shared.crash import CrashPoints
@@ -132,16 +132,18 @@ class Rebuild:
         if strange := live.sources - known.keys():
             raise RebuildFailed(f"the live table has items of {min(strange)}, which nobody knows")
 
-        def reached(source: Source) -> int:
-            one, epoch = known[source]
-            return chain_end(bucket, one.topic, epoch.epoch, source.partition)
-
         # What the archive lacks of a topic that is gone will never come; it shows as a difference.
         coming = {
             source: upto + 1
             for source, upto in live.furthest.items()
             if known[source][1] == known[source][0].present
         }
+
+        def reached(source: Source) -> int:
+            one, epoch = known[source]
+            place = Place(one.topic, source.partition)
+            return chain_end(bucket, place, epoch.epoch, enough=coming[source])
+
         await_archive(coming, reached, rotate_seconds=self.settings.archive_rotate_seconds)
         return live
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from shopstream_shared.archive.bucket import S3Bucket
+from shopstream_shared.archive.end import chain_end
 from shopstream_shared.archive.keys import Damaged, ObjectKey, topic_prefix
 from shopstream_shared.archive.lines import read_line
-from shopstream_shared.archive.reader import Fault, Walk, generations, link_of, read_hint
+from shopstream_shared.archive.reader import Fault, Walk, generations
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
 from shopstream_stack.verify.lives import Lives, real_place
@@ -41,23 +42,9 @@ class Archive:
         """Whether there is a bucket."""
         return self.bucket.exists()
 
-    def reached(self, place: Place) -> int:
-        """How far the chain has come: the position after its last object, 0 without any."""
-        real, epoch = real_place(place), self.lives.epoch(place)
-        try:
-            hint = read_hint(self.bucket, real, epoch)
-        except Damaged:
-            hint = None
-        following, after = (hint.next, hint.key) if hint is not None else (0, "")
-        # The hint is written after the object, and not at all by a writer that died in between.
-        found = (one for one in self._keys(real.topic, epoch, after) if one.place == real)
-        last = max(found, default=None)
-        if last is not None:
-            try:
-                following = max(following, link_of(self.bucket.head(str(last))).next)
-            except (Damaged, KeyError):
-                return following
-        return following
+    def reached(self, place: Place, enough: int | None = None) -> int:
+        """See chain_end."""
+        return chain_end(self.bucket, real_place(place), self.lives.epoch(place), enough=enough)
 
     def list_into(self, spool: Spool, topics: Iterable[str]) -> None:
         """Fill the table ``objects`` with the keys of the chains."""
@@ -65,7 +52,7 @@ class Archive:
         with spool.table("objects", columns) as table:
             for epoch in generations(self.bucket):
                 for topic in topics:
-                    for key in self._keys(topic, epoch, ""):
+                    for key in self._keys(topic, epoch):
                         place = self.lives.place(topic, epoch, key.partition)
                         table.add((*place, key.first, str(key)))
                         table.checkpoint()
@@ -75,8 +62,8 @@ class Archive:
             f"The archive {self.bucket.name} at {self.endpoint} cannot be read: {error}"
         )
 
-    def _keys(self, topic: str, epoch: int, after: str) -> Iterator[ObjectKey]:
-        for stored in self.bucket.list(topic_prefix(topic, epoch), after):
+    def _keys(self, topic: str, epoch: int) -> Iterator[ObjectKey]:
+        for stored in self.bucket.list(topic_prefix(topic, epoch)):
             try:
                 yield ObjectKey.read(stored.key)
             except Damaged:

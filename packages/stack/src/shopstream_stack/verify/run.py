@@ -239,7 +239,11 @@ class Check:
                     needed[place] = max(needed[place], upto)
         with self.reporter.step("Waiting for the archive"):
             more = self.target.archive_rotate_seconds
-            late = await_all(self.waits, needed, archive.reached, more_seconds=more)
+
+            def at(place: Place) -> int:
+                return archive.reached(place, enough=needed[place])
+
+            late = await_all(self.waits, needed, at, more_seconds=more)
         if late:
             self._unarchived(f"analytics-archive did not come: {', '.join(late)}")
         return ranges
