@@ -2,20 +2,31 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from asyncio import Semaphore
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 from tests.support.analytics_events import DAY, Shop, event, inventory_body, naive_counts
-from tests.support.analytics_reads import Reading, reading
+from tests.support.analytics_reads import PARTITIONS, Reading, reading
 from tests.support.components import LocalComponents
 
 from shopstream_analytics.aggregates import reader
+from shopstream_analytics.aggregates.definitions import ALL_ID
+from shopstream_analytics.aggregates.generations import Generations
+from shopstream_analytics.aggregates.reader import AggregatesReader, Window
+from shopstream_analytics.identity import ensure_tables
+from shopstream_analytics.sink import TopicState
+from shopstream_analytics.tables import aggregates_table
 from shopstream_shared.clock import format_time
 from shopstream_shared.events.codec import EncodedEvent
+from shopstream_shared.generations import POINTER
+from shopstream_shared.topics import STREAM_TOPICS
 
 ALL = "/aggregates/event-types"
 
@@ -125,6 +136,71 @@ def test_an_answer_is_kept_until_something_is_counted_also_in_an_hour_long_past(
         before = cached.hits
         assert api.get(path).json()["totals"]["events"] == number
         assert cached.hits == before + 1
+
+
+@dataclass(slots=True)
+class Swapping:
+    """A DynamoDB client under which a swap, and what notices it, come before the second query."""
+
+    generations: Generations
+    tables: list[str] = field(default_factory=list)
+    notice: Callable[[], Awaitable[object]] | None = None
+    to: int = 1
+
+    async def query(self, **arguments: Any) -> Any:
+        if len(self.tables) == 1 and self.notice is not None:
+            await self.use(self.to)
+            await self.notice()
+        self.tables.append(arguments["TableName"])
+        return await self.generations.client.query(**arguments)
+
+    async def use(self, number: int) -> None:
+        """Make a generation the one in use."""
+        await self.generations.client.put_item(
+            TableName=self.generations.checkpoints_table,
+            Item={"pk": {"S": POINTER}, "generation": {"N": str(number)}},
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.generations.client, name)
+
+
+async def make_another(generations: Generations) -> None:
+    """A generation 1 without any item."""
+    other = generations.of(1)
+    await ensure_tables(generations.client, aggregates_table(other.table), other.checkpoints)
+    topics = {topic: TopicState(f"id-of-{topic}", PARTITIONS) for topic in STREAM_TOPICS}
+    await other.checkpoints.check_epochs(topics)
+
+
+@pytest.mark.parametrize("begun_at", [0, 1])
+def test_a_swap_in_the_middle_of_a_read_mixes_no_two_generations(
+    api: Reading, monkeypatch: pytest.MonkeyPatch, begun_at: int
+) -> None:
+    monkeypatch.setattr(reader, "PLACES_SECONDS", 0.0)
+    api.feed([one for _ in range(5) for one in Shop(seed=9).order_life()])
+    whole = api.get(ALL).json()
+    generations = api.resources.aggregates.generations
+
+    async def read(asked: AggregatesReader) -> Any:
+        return (await asked.read("all", ALL_ID, "hour", Window())).as_json()
+
+    async def best(asked: AggregatesReader) -> Any:
+        return await asked.top_products("s", DAY.date(), "units", None, 10)
+
+    api.run(lambda: make_another(generations))
+    for ask in (read, best):
+        client: Any = Swapping(generations, to=1 - begun_at)
+        asked = AggregatesReader(client, generations, _flights=Semaphore(1))
+        # Another request, between two of this one's queries.
+        client.notice = asked.version
+        api.run(partial(client.use, begun_at))
+        answer = api.run(partial(ask, asked))
+        assert len(client.tables) > 2
+        assert set(client.tables) == {generations.of(begun_at).table}
+        if ask is read:
+            assert (answer == whole) == (begun_at == 0)
+        assert api.run(asked.version).generation == 1 - begun_at
 
 
 def test_what_is_worked_out_agrees_with_the_counters_it_is_made_of(shared: Reading) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -15,7 +14,7 @@ from shopstream_analytics.aggregates import cache
 from shopstream_analytics.aggregates.cache import CachedAggregates
 from shopstream_analytics.aggregates.derived import TopBy
 from shopstream_analytics.aggregates.fold import Dimension, Granularity
-from shopstream_analytics.aggregates.reader import Series, TopProducts, Window
+from shopstream_analytics.aggregates.reader import Series, TopProducts, Version, Window
 from shopstream_analytics.sink import SinkUnavailable
 from shopstream_analytics.web.forms import form_of, matches
 from shopstream_analytics.web.problems import InvalidRequest
@@ -29,14 +28,17 @@ class Items:
 
     events: int = 0
     checkpoint: int = 0
+    #: In use when the version is asked, and when the items are read.
+    generation: int = 0
+    read_from: int = 0
     reads: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     buckets: int = 1
     fails: bool = False
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def version(self) -> Hashable:
-        return self.checkpoint
+    async def version(self) -> Version:
+        return Version(self.generation, self.checkpoint)
 
     async def read(
         self, dimension: Dimension, series: str, granularity: Granularity, window: Window
@@ -47,7 +49,7 @@ class Items:
         if self.fails:
             raise SinkUnavailable("away")
         found = {f"{HOUR}{n}": Counter(events=self.events) for n in range(self.buckets)}
-        return Series(granularity, found)
+        return Series(granularity, found, self.read_from)
 
     async def top_products(
         self, seller: str, day: date, by: TopBy, currency: str | None, limit: int
@@ -94,6 +96,20 @@ def test_an_answer_read_while_a_checkpoint_moved_is_not_used_for_the_new_one() -
         assert await early == 1
         items.events = 2
         assert await ask(cached) == 2
+
+    asyncio.run(run())
+
+
+def test_an_answer_is_not_kept_under_the_checkpoints_of_another_generation() -> None:
+    """A swap came between the two; a swap back would bring it up again."""
+
+    async def run() -> None:
+        items = opened(events=1)
+        cached = CachedAggregates(items)
+        items.read_from = 1
+        await ask(cached)
+        items.events, items.read_from = 2, 0
+        assert [await ask(cached), await ask(cached), items.reads] == [2, 2, 2]
 
     asyncio.run(run())
 

@@ -9,14 +9,13 @@ others, so no hour is taken to be finished.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple, Protocol
 
 from shopstream_analytics.aggregates.derived import TopBy
 from shopstream_analytics.aggregates.fold import Dimension, Granularity
-from shopstream_analytics.aggregates.reader import Series, TopProducts, Window
+from shopstream_analytics.aggregates.reader import Series, TopProducts, Version, Window
 
 ANSWERS_MAX: Final = 256
 #: Over all answers; a bucket takes some 2 KB here. A larger answer is not kept.
@@ -28,7 +27,7 @@ Question = tuple[Dimension, str, Granularity, Window]
 class Counted(Protocol):
     """What is behind the cache."""
 
-    async def version(self) -> Hashable:
+    async def version(self) -> Version:
         """Equal as long as nothing has been counted."""
         ...
 
@@ -42,7 +41,7 @@ class Counted(Protocol):
 
 
 class _Kept(NamedTuple):
-    version: Hashable
+    version: Version
     series: Series
 
 
@@ -54,7 +53,7 @@ class CachedAggregates:
     hits: int = 0
     _kept: OrderedDict[Question, _Kept] = field(default_factory=OrderedDict)
     _buckets: int = 0
-    _flying: dict[tuple[Question, Hashable], "asyncio.Task[Series]"] = field(default_factory=dict)
+    _flying: dict[tuple[Question, Version], "asyncio.Task[Series]"] = field(default_factory=dict)
 
     async def read(
         self, dimension: Dimension, series: str, granularity: Granularity, window: Window
@@ -80,7 +79,7 @@ class CachedAggregates:
         self._kept.clear()
         self._buckets = 0
 
-    async def _shared(self, question: Question, version: Hashable) -> Series:
+    async def _shared(self, question: Question, version: Version) -> Series:
         """One read for all who ask the same of the same version."""
         flight = self._flying.get((question, version))
         if flight is None:
@@ -90,10 +89,11 @@ class CachedAggregates:
         # Shielded: one caller that goes away must not end it for the others.
         return await asyncio.shield(flight)
 
-    async def _read(self, question: Question, version: Hashable) -> Series:
+    async def _read(self, question: Question, version: Version) -> Series:
         found = await self.source.read(*question)
         self._forget(question)
-        if len(found.buckets) <= BUCKETS_MAX:
+        # A swap may have come in between; another generation's checkpoints say nothing of this.
+        if found.generation == version.generation and len(found.buckets) <= BUCKETS_MAX:
             self._kept[question] = _Kept(version, found)
             self._buckets += len(found.buckets)
         while len(self._kept) > ANSWERS_MAX or self._buckets > BUCKETS_MAX:

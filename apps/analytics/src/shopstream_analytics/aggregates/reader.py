@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shopstream_analytics.aggregates import derived
 from shopstream_analytics.aggregates.definitions import (
@@ -86,6 +86,8 @@ class Series:
 
     granularity: Granularity
     buckets: dict[str, Counter[str]]
+    #: Which generation all of them were read from.
+    generation: int = 0
 
     def totals(self) -> Counter[str]:
         """All buckets together."""
@@ -147,15 +149,29 @@ class TopProducts:
 Place = tuple[Source, str]
 
 
+class View(NamedTuple):
+    """One generation and the sources of all its items: a read looks at one from end to end, for
+    a swap may come between any two of its queries."""
+
+    generation: Generation
+    places: tuple[Place, ...]
+
+
+class Version(NamedTuple):
+    """Moves with everything that is counted; ``generation`` is the one in use."""
+
+    generation: int
+    counted: Hashable
+
+
 @dataclass(slots=True)
 class AggregatesReader:
     """Reads what the aggregates worker wrote, with consistent reads."""
 
     client: "DynamoDBClient"
     generations: Generations
-    _generation: Generation | None = None
-    _places: tuple[Place, ...] = ()
-    _places_at: float | None = None
+    _view: View | None = None
+    _viewed_at: float | None = None
     _flights: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(QUERIES_IN_FLIGHT_MAX)
     )
@@ -169,12 +185,13 @@ class AggregatesReader:
         """
         buckets: dict[str, Counter[str]] = {}
         first, last = window.bounds(granularity)
+        view = await self._current()
         if len(series.encode()) <= KEY_BYTES_MAX and first <= last:
             within = sort_key(granularity, first), sort_key(granularity, last)
-            places = await self._known_places()
-            keys = [partition_key(dimension, series, source) for source, _ in places]
-            await self._add_all(keys, within, buckets, BUCKETS_MAX)
-        return Series(granularity, dict(sorted(buckets.items())))
+            keys = [partition_key(dimension, series, source) for source, _ in view.places]
+            found = _Found(view.generation.table, buckets, BUCKETS_MAX)
+            await self._add_all(keys, within, found)
+        return Series(granularity, dict(sorted(buckets.items())), view.generation.number)
 
     async def top_products(
         self, seller: str, day: date, by: TopBy, currency: str | None, limit: int
@@ -187,53 +204,48 @@ class AggregatesReader:
         sold: dict[str, Counter[str]] = {}
         start = sort_key("day", f"{day.isoformat()}T00:00:00Z")
         if len(seller.encode()) <= KEY_BYTES_MAX:
+            view = await self._current()
             keys = [
                 sales_key(seller, shard, source)
-                for source, _ in await self._known_places()
+                for source, _ in view.places
                 if parse_source_name(source.topic)[0] == ORDERS
                 for shard in range(SALES_SHARDS)
             ]
             # After the start comes # and the product; $ is the character after it.
-            await self._add_all(keys, (f"{start}#", f"{start}$"), sold, PRODUCTS_MAX)
+            found = _Found(view.generation.table, sold, PRODUCTS_MAX)
+            await self._add_all(keys, (f"{start}#", f"{start}$"), found)
         products = (
             derived.sales_of(name.split("#", 1)[1], counters) for name, counters in sold.items()
         )
         return TopProducts(day, by, currency, derived.top(products, by, currency, limit))
 
-    async def version(self) -> Hashable:
+    async def version(self) -> Version:
         """What moves with everything that is counted. Raises SinkUnavailable."""
-        places = await self._known_places()
-        generation = self._generation or self.generations.of(0)
+        generation, places = await self._current()
         # Checkpoints are by topic id; only items have the epoch in the topic's name.
         parts = [(Source(parse_source_name(s.topic)[0], s.partition), known) for s, known in places]
-        return generation.number, places, await generation.checkpoints.read_many(parts)
+        counted = places, await generation.checkpoints.read_many(parts)
+        return Version(generation.number, counted)
 
     async def ping(self) -> str:
         """Raises SinkUnavailable."""
+        table = self.generations.table if self._view is None else self._view.generation.table
         with as_unavailable("dynamodb"):
-            answer = await self.client.describe_table(TableName=self._table)
+            answer = await self.client.describe_table(TableName=table)
         return str(answer["Table"].get("TableStatus", "unknown"))
 
-    async def _add_all(
-        self,
-        keys: Iterable[str],
-        within: tuple[str, str],
-        buckets: dict[str, Counter[str]],
-        buckets_max: int,
-    ) -> None:
-        """Add the items of several partition keys; ``buckets`` are by sort key, granularity off."""
-        await asyncio.gather(*(self._add_from(key, within, buckets, buckets_max) for key in keys))
+    async def _add_all(self, keys: Iterable[str], within: tuple[str, str], found: "_Found") -> None:
+        """Add the items of several partition keys."""
+        await asyncio.gather(*(self._add_from(key, within, found) for key in keys))
 
-    async def _add_from(
-        self, key: str, within: tuple[str, str], buckets: dict[str, Counter[str]], buckets_max: int
-    ) -> None:
+    async def _add_from(self, key: str, within: tuple[str, str], found: "_Found") -> None:
         """Add one partition key's items, page by page, so that none of them is held."""
         more: dict[str, Any] = {}
         async with self._flights:
             while True:
                 with as_unavailable("dynamodb"):
                     page = await self.client.query(
-                        TableName=self._table,
+                        TableName=found.table,
                         KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
                         ExpressionAttributeValues={
                             ":pk": {"S": key},
@@ -245,34 +257,40 @@ class AggregatesReader:
                     )
                 for item in page["Items"]:
                     start = item["sk"]["S"].split("#", 1)[1]
-                    derived.add(buckets.setdefault(start, Counter()), _counters(item))
-                if len(buckets) > buckets_max:
-                    raise TooManyBuckets(f"more than {buckets_max} buckets")
+                    derived.add(found.buckets.setdefault(start, Counter()), _counters(item))
+                if len(found.buckets) > found.buckets_max:
+                    raise TooManyBuckets(f"more than {found.buckets_max} buckets")
                 if "LastEvaluatedKey" not in page:
                     return
                 more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
-    @property
-    def _table(self) -> str:
-        return self.generations.table if self._generation is None else self._generation.table
-
-    async def _known_places(self) -> tuple[Place, ...]:
-        """The sources of all items, of earlier epochs too; finds the table to read as well."""
+    async def _current(self) -> View:
+        """The generation in use and its sources, of earlier epochs too."""
         now = time.monotonic()
-        if self._places_at is None or now - self._places_at > PLACES_SECONDS:
+        view, viewed_at = self._view, self._viewed_at
+        if view is None or viewed_at is None or now - viewed_at > PLACES_SECONDS:
             generation = await self.generations.current()
             noted = await asyncio.gather(*map(generation.checkpoints.noted, STREAM_TOPICS))
-            self._generation = generation
-            self._places = tuple(
+            places = tuple(
                 (Source(source_name(topic, one.epoch), partition), one.topic_id)
                 for topic, state in zip(STREAM_TOPICS, noted, strict=True)
                 if state is not None
                 for one in state.epochs
                 for partition in range(one.partitions)
             )
+            self._view = view = View(generation, places)
             # Before the first worker nothing is noted; look again at the next read.
-            self._places_at = now if all(noted) else None
-        return self._places
+            self._viewed_at = now if all(noted) else None
+        return view
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Counters of one table by sort key, without the granularity; so many of them at most."""
+
+    table: str
+    buckets: dict[str, Counter[str]]
+    buckets_max: int
 
 
 def _begin(moment: datetime, granularity: Granularity) -> datetime:
