@@ -1,15 +1,23 @@
 """`archive get`: objects copied to a folder, for tools that read files, such as DuckDB."""
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from shopstream_shared.archive.keys import PARQUET, day_prefix, topic_prefix
 from shopstream_shared.archive.reader import CHUNK_BYTES, Bucket, Stored, generations
 from shopstream_stack.archive.listing import Selection, select
 from shopstream_stack.errors import StackError
+
+#: What `archive compact` makes. Keys become paths, and S3 has nothing against dots in them.
+_PART: Final = re.compile(
+    rf"{PARQUET}(?:epoch=[1-9][0-9]*/)?topic=[A-Za-z0-9._-]+/"
+    r"year=[0-9]{4}/month=[0-9]{2}/day=[0-9]{2}/part-[0-9]{5,}\.parquet"
+)
 
 
 @dataclass(slots=True)
@@ -57,7 +65,9 @@ def _parts(bucket: Bucket, wanted: Selection) -> Iterator[Stored]:
             prefix = (
                 day_prefix(topic, wanted.day, life) if wanted.day else topic_prefix(topic, life)
             )
-            yield from bucket.list(f"{PARQUET}{prefix.removeprefix('events/')}")
+            for stored in bucket.list(f"{PARQUET}{prefix.removeprefix('events/')}"):
+                if _PART.fullmatch(stored.key):
+                    yield stored
 
 
 def _is(path: Path, sha256: str) -> bool:

@@ -21,8 +21,8 @@ class Answer(NamedTuple):
 def ask(query: str, folder: Path) -> Answer:
     """Run a query whose file names are relative to the folder, in UTC. Raises StackError.
 
-    Nothing is written, nothing is fetched: the connection is in memory, extensions stay as they
-    are.
+    The database is in memory, and DuckDB fetches no extension by itself. A query is its author's
+    program all the same: `COPY … TO` writes files, and any path can be read.
     """
     if not folder.is_dir():
         raise StackError(f"{folder} is no folder; `shopstream archive get --to {folder}` fills one")
