@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from tests.support.analytics_events import LogRecord, Shop, event, naive_counts, record_of
-from tests.support.archive import ArchiveCommand, Away
+from tests.support.archive import ArchiveCommand, Away, in_memory
 from tests.support.components import LocalComponents
 from tests.support.events import golden
 
@@ -22,6 +22,8 @@ from shopstream_shared.archive.lines import Record
 from shopstream_shared.topics import INVENTORY, ORDERS, PRODUCTS
 from shopstream_stack.archive import compact
 from shopstream_stack.archive.columns import Columns
+from shopstream_stack.archive.copy import wanted_objects
+from shopstream_stack.archive.listing import Selection
 from shopstream_stack.archive.place import ArchivePlace
 from shopstream_stack.errors import StackError
 
@@ -49,7 +51,7 @@ def compacted(
 ) -> list[compact.Part]:
     place = ArchivePlace(command.archived.bucket, command.client, 10.0)  # type: ignore[arg-type]  # the real one
     day = compact.Day(topic=topic, day=DAY)
-    return compact.compact(place, day, now, lambda _: None)
+    return compact.compact(place, day, now, lambda _: None).parts
 
 
 def table_of(command: ArchiveCommand) -> pa.Table:
@@ -167,6 +169,45 @@ def test_a_day_that_may_still_get_records_is_refused(command: ArchiveCommand) ->
     assert offsets_of(command) == [0]
 
 
+@pytest.mark.parametrize("hours", [-24, -72], ids=["the day before", "days before"])
+def test_a_chain_that_has_not_even_come_to_the_day_keeps_it_open(
+    command: ArchiveCommand, hours: int
+) -> None:
+    command.archived.add([of_type("order.paid", 0), of_type("order.paid", 1)])
+    command.archived.add([of_type("order.paid", 2, hours=24)])
+    behind = of_type("order.paid", 0, hours=hours)._replace(partition=1)
+    command.archived.add([behind])
+    midnight = datetime(2026, 11, 22, tzinfo=UTC)
+    with pytest.raises(compact.DayIsOpen, match=r"shop\.orders/1 may still get records"):
+        compacted(command, now=midnight + timedelta(minutes=5))
+    # It may simply have no traffic: the hour decides, and who had not gone on is said.
+    place = ArchivePlace(command.archived.bucket, command.client, 10.0)  # type: ignore[arg-type]  # as above
+    made = compact.compact(place, compact.Day(topic=ORDERS, day=DAY), LATER, lambda _: None)
+    assert ([part.rows for part in made.parts], made.behind) == ([2], [Place(ORDERS, 1)])
+
+
+def test_a_life_of_the_topic_that_is_over_keeps_no_day_open(command: ArchiveCommand) -> None:
+    command.archived.add([of_type("order.paid", 0)])
+    soon = datetime(2026, 11, 22, 0, 5, tzinfo=UTC)
+    with pytest.raises(compact.DayIsOpen, match="may still get records"):
+        compacted(command, now=soon)
+    command.archived.add([of_type("order.paid", 0)], generation=1, topic_id="later")
+    assert [part.rows for part in compacted(command, now=soon)] == [1]
+
+
+def test_the_command_names_the_chains_that_had_not_gone_on(command: ArchiveCommand) -> None:
+    # Long over, whatever clock this runs by.
+    old, later = (of_type("order.paid", 0, hours=24 * days) for days in (-1_000, -999))
+    command.archived.add([old])
+    command.archived.add([old._replace(partition=1)])
+    command.archived.add([later._replace(offset=1)])
+    day = datetime.fromtimestamp(old.timestamp / 1_000, UTC).strftime("%Y-%m-%d")
+    shown = command("compact", "--day", day, "--topic", ORDERS)
+    assert shown.exit_code == 0
+    assert f"shop.orders/1 has not gone on beyond {day}" in shown.stderr
+    assert "shop.orders/0" not in shown.stderr
+
+
 def test_of_two_compactions_at_once_none_doubles_a_record(
     command: ArchiveCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +243,41 @@ def test_a_compaction_that_ends_in_the_middle_leaves_nothing_half(
     assert command.keys("parquet/") == []
     compacted(command)
     assert offsets_of(command) == [0]
+
+
+def test_a_moment_that_the_calendar_does_not_have_is_null_and_its_day_is_compacted(
+    command: ArchiveCommand,
+) -> None:
+    record = of_type("order.paid", 0)
+    data = json.loads(record.value or b"")["data"]
+    data |= {"createdAt": "2026-02-30T05:00:00.000000Z", "reservedUntil": None}
+    subject, seller = data["id"], data["sellerId"]
+    odd = record_of(event("order.paid", data, subject=subject, seller=seller), 0)
+    odd = odd._replace(timestamp=record.timestamp)
+    command.archived.add([odd, of_type("order.paid", 1)])
+    compacted(command)
+    rows = table_of(command).to_pylist()
+    assert [(row["type"], row["created_at"] is None) for row in rows] == [
+        ("order.paid", True),
+        ("order.paid", False),
+    ]
+    assert rows[0]["event"] == odd.value
+    assert rows[0]["updated_at"] is not None
+
+
+def test_only_parts_are_copied_so_that_no_key_leads_out_of_the_folder() -> None:
+    archived = in_memory()
+    part = f"parquet/topic={ORDERS}/year=2026/month=11/day=21/part-00000.parquet"
+    strange = [
+        f"parquet/topic={ORDERS}/../../../escaped.parquet",
+        f"parquet/topic={ORDERS}/year=2026/month=11/day=21/../../part-00000.parquet",
+        f"{part}/../../../../../../part-00000.parquet",
+        f"parquet/topic={ORDERS}/notes.txt",
+    ]
+    for key in (part, *strange):
+        archived.into.put(key, b"", {})
+    wanted = Selection(topics=[ORDERS])
+    assert [one.key for one in wanted_objects(archived.bucket, wanted, parquet=True)] == [part]
 
 
 def test_a_damaged_object_is_not_compacted(command: ArchiveCommand) -> None:

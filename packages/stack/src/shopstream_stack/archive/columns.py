@@ -1,10 +1,12 @@
 """Archived records as typed columns: the envelope, the data of the topic's family, the bytes.
 
 Money is whole minor units (int64), moments are timestamp[us, UTC]. What a record does not say is
-null; a record that nobody can read has only where it was, and its bytes.
+null, and so is a moment that does not exist; a record that nobody can read has only where it was,
+and its bytes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import pyarrow as pa
@@ -157,10 +159,18 @@ def _event(record: Record, topic: str) -> DecodedEvent | None:
 
 def _reader(kind: pa.DataType) -> Callable[[Any], Any]:
     if kind == _MOMENT:
-        return parse_time
+        return _moment
     if kind == pa.list_(_ITEM):
         return _items
     return _as_is
+
+
+def _moment(text: str) -> datetime | None:
+    """None for one that no calendar has, such as 30 February: a schema sees only its form."""
+    try:
+        return parse_time(text)
+    except ValueError:
+        return None
 
 
 def _as_is(value: Any) -> Any:

@@ -11,14 +11,29 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shopstream_shared.archive.keys import PARQUET, Damaged, ObjectKey, Place, day_prefix
+from shopstream_shared.archive.keys import (
+    PARQUET,
+    Damaged,
+    ObjectKey,
+    Place,
+    day_prefix,
+    topic_prefix,
+)
 from shopstream_shared.archive.lines import read_line
-from shopstream_shared.archive.reader import Broken, Bucket, Index, Walk, index_of, link_of
+from shopstream_shared.archive.reader import (
+    Broken,
+    Bucket,
+    Index,
+    Walk,
+    generations,
+    index_of,
+    link_of,
+)
 from shopstream_stack.archive.columns import Columns
 from shopstream_stack.archive.place import ArchivePlace
 from shopstream_stack.archive.times import day_ends
@@ -68,6 +83,17 @@ class Day:
         return f"{self.topic} of {self.day}"
 
 
+class Made(NamedTuple):
+    """The parts that were made, none where nothing was missing.
+
+    ``behind``: chains that had not gone on beyond the day, so that only the time that has passed
+    says that it is closed. What they get of it later is for another call.
+    """
+
+    parts: list[Part]
+    behind: list[Place]
+
+
 class DayIsOpen(StackError):
     """The day may still get records: a part of it now would be only a part."""
 
@@ -81,18 +107,18 @@ def parquet_prefix(topic: str, day: str, generation: int = 0) -> str:
     return f"{PARQUET}{day_prefix(topic, day, generation).removeprefix('events/')}"
 
 
-def compact(
-    place: ArchivePlace, day: Day, now: datetime, advance: Callable[[int], None]
-) -> list[Part]:
-    """Add what is not covered yet; the parts that were made, none where nothing was missing.
+def compact(place: ArchivePlace, day: Day, now: datetime, advance: Callable[[int], None]) -> Made:
+    """Add what is not covered yet.
 
     Raises DayIsOpen, and StackError where the chain is broken or the bucket fails.
     """
-    made: list[Part] = []
+    made = Made([], [])
     tries = 0
     while True:
         try:
-            made.extend(_missing_parts(place, day, now, advance))
+            index = index_of(place.bucket, [day.topic], day.generation)
+            made = made._replace(behind=_require_closed(place, index, day, now))
+            made.parts.extend(_missing_parts(place, index, day, advance))
         except _Taken:
             tries += 1
             if tries >= TRIES_MAX:
@@ -136,12 +162,10 @@ def read_covers(text: str) -> Covered:
 
 
 def _missing_parts(
-    place: ArchivePlace, day: Day, now: datetime, advance: Callable[[int], None]
+    place: ArchivePlace, index: Index, day: Day, advance: Callable[[int], None]
 ) -> Iterator[Part]:
     bucket = place.bucket
     there = parts(bucket, day)
-    index = index_of(bucket, [day.topic], day.generation)
-    _require_closed(index, day, now, place.rotate_seconds)
     missing = _missing(bucket, index, day, there)
     number = len(there)
     # One object is never in two parts, so a part ends between objects.
@@ -178,20 +202,34 @@ def _missing(bucket: Bucket, index: Index, day: Day, there: Iterable[Part]) -> l
     return found
 
 
-def _require_closed(index: Index, day: Day, now: datetime, rotate_seconds: float) -> None:
-    """Every chain has gone on beyond the day, or had the time to. Raises DayIsOpen."""
+def _require_closed(place: ArchivePlace, index: Index, day: Day, now: datetime) -> list[Place]:
+    """Every chain has gone on beyond the day, or had the time to; those that have not.
+
+    Raises DayIsOpen.
+    """
     waited = (now - day_ends(day.day)).total_seconds()
-    if waited >= rotate_seconds + CLOSED_AFTER_SECONDS:
-        return
     if waited < 0:
         raise DayIsOpen(f"{day.day} is not over yet (UTC); nothing was made of it")
-    for _, place in index.chains():
-        days = {ObjectKey.read(key).day for key in index.keys(place, day.generation)}
-        if day.day in days and max(days) == day.day:
-            raise DayIsOpen(
-                f"{place} may still get records of {day.day}: its archive has not gone on to the "
-                f"next day, which ended {waited:.0f} s ago; call again an hour after midnight, UTC"
-            )
+    if _is_over(place.bucket, day):
+        return []
+    behind = [
+        chain
+        for _, chain in index.chains()
+        # A chain may also be days behind: what it has not archived yet may be of this day.
+        if max(ObjectKey.read(key).day for key in index.keys(chain, day.generation)) <= day.day
+    ]
+    if behind and waited < place.rotate_seconds + CLOSED_AFTER_SECONDS:
+        raise DayIsOpen(
+            f"{behind[0]} may still get records of {day.day}: its archive has not gone on to the "
+            f"next day, which began {waited:.0f} s ago; call again an hour after midnight, UTC"
+        )
+    return behind
+
+
+def _is_over(bucket: Bucket, day: Day) -> bool:
+    """The topic was made again and its next life has begun: the chains of this one have ended."""
+    later = (life for life in generations(bucket) if life > day.generation)
+    return any(next(bucket.list(topic_prefix(day.topic, life)), None) for life in later)
 
 
 class _Writer:

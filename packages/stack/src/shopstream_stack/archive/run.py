@@ -140,7 +140,14 @@ def compact(topic: str | None, day: str) -> int:
                 wanted = parquet.Day(topic=name, day=day, generation=life)
                 with reporter.step(f"Compacting {wanted}"):
                     made = parquet.compact(place, wanted, now, _nothing)
-                for part in made:
+                for chain in made.behind:
+                    err.print(
+                        f"{chain} has not gone on beyond {day}: what it gets of that day later "
+                        "needs another call.",
+                        soft_wrap=True,
+                        highlight=False,
+                    )
+                for part in made.parts:
                     shown.add_row(part.key, f"{part.rows:,}", parquet.write_covers(part.covers))
     if shown.row_count:
         out.print(shown)
