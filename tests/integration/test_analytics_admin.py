@@ -25,6 +25,7 @@ from tests.support.analytics_events import (
     inventory_body,
     naive_counts,
     record_of,
+    with_product_days,
 )
 from tests.support.analytics_reads import PARTITIONS, Reading, reading
 from tests.support.components import LocalComponents
@@ -153,7 +154,7 @@ def test_a_letter_that_can_be_read_now_is_taken_in_once_however_often_it_is_repl
     assert first.json()["items"] > 5
     for _ in range(2):
         assert api.request("POST", path).json()["items"] == 0
-    naive = naive_counts(one.value for one in lives)
+    naive = with_product_days(naive_counts(one.value for one in lives))
     for key, counters in naive.items():
         dimension, name, granularity, start = key[:4]
         if dimension not in {"seller", "product"}:

@@ -212,7 +212,7 @@ UNSHOWN = ("paidOrders#", "refundedMinor#", "refundedInFull", "lateEvents", "ahe
 
 
 def naive_counts(values: Iterable[bytes]) -> Counts:
-    """The counters of one partition's events, from the manual's words."""
+    """The counters of one partition's events, item by item, from the manual's words."""
     counts: Counts = {}
     clouds = [json.loads(value) for value in values]
     late, ahead = naive_times([cloud["time"] for cloud in clouds])
@@ -220,6 +220,15 @@ def naive_counts(values: Iterable[bytes]) -> Counts:
         _count_event(counts, cloud, {"lateEvents": 1} if number in late else {})
     for number in ahead:
         _add(counts, "all", "event-types", clouds[number]["time"], {"aheadEvents": 1})
+    return counts
+
+
+def with_product_days(items: Counts) -> Counts:
+    """Items as they are kept, and beside them what a reader adds up: the days of products."""
+    counts = dict(items)
+    for key, counters in items.items():
+        if key[0] == "product":
+            _into(counts, ("product", key[1], "day", f"{key[3][:10]}T00:00:00Z"), counters)
     return counts
 
 
@@ -243,7 +252,8 @@ def _count_event(counts: Counts, cloud: Mapping[str, Any], late: Mapping[str, in
 
 def _add(counts: Counts, dimension: str, name: str, time: str, amounts: Mapping[str, int]) -> None:
     _into(counts, (dimension, name, "hour", time[:13] + ":00:00Z"), amounts)
-    _into(counts, (dimension, name, "day", time[:10] + "T00:00:00Z"), amounts)
+    if dimension != "product":
+        _into(counts, (dimension, name, "day", time[:10] + "T00:00:00Z"), amounts)
 
 
 def _into(counts: Counts, key: tuple[str, ...], amounts: Mapping[str, int]) -> None:

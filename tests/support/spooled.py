@@ -190,7 +190,8 @@ def _items() -> dict[str, dict[str, int]]:
             ("shop.orders", orders, 6),
             ("shop.inventory", inventory, 2),
         ):
-            for bucket in ("hour#2026-11-21T05:00:00Z", "day#2026-11-21T00:00:00Z"):
+            days = () if series == "product#p" else ("day#2026-11-21T00:00:00Z",)
+            for bucket in ("hour#2026-11-21T05:00:00Z", *days):
                 settled = {"paidOrders#USD": 1, "refundedMinor#USD": 500} if item is orders else {}
                 more = {} if series == "product#p" else settled
                 items[f"{series}#{topic}#0|{bucket}"] = {**item, **more, "upto": upto}

@@ -110,7 +110,7 @@ def test_a_full_refund_in_steps_ends_at_zero_for_every_product() -> None:
         events.append(event("order.refunded", body, subject="o1", seller="s1"))
     counters = folded(events)
     for product, _, _ in LINES:
-        mine = counters[ItemKey("product", product, "day", "2026-11-21T00:00:00Z")]
+        mine = counters[ItemKey("product", product, "hour", "2026-11-21T00:00:00Z")]
         assert mine["revenueMinor#USD"] == 0
 
 
@@ -162,6 +162,11 @@ def test_days_are_the_sums_of_their_hours_and_all_the_sum_of_the_sellers() -> No
     for key, delta in found.items():
         if key.granularity == "hour":
             hours.setdefault((key.dimension, key.id, key.start[:10]), Counter()).update(delta)
+    assert {dimension for dimension, _, _ in hours} == {"seller", "product", "all"}
+    # Those of products, the most by far, are added up by readers.
+    days = {key.dimension for key in found if key.granularity == "day"}
+    assert days == {"seller", "all", "sellerProduct"}
+    hours = {key: sums for key, sums in hours.items() if key[0] != "product"}
     for (dimension, name, day), sums in hours.items():
         key = ItemKey(dimension, name, "day", f"{day}T00:00:00Z")  # type: ignore[arg-type]  # a dimension read above
         assert found[key] == sums
@@ -188,6 +193,6 @@ def test_a_gain_names_the_first_and_last_event_that_it_is_from() -> None:
     spans = {
         (key.granularity, key.start[11:13]): (gain.first, gain.last)
         for key, gain in found.items()
-        if key.dimension == "product"
+        if key.dimension == "seller"
     }
     assert spans == {("hour", "00"): (0, 2), ("hour", "01"): (1, 1), ("day", "00"): (0, 2)}

@@ -21,6 +21,9 @@ Granularity = Literal["hour", "day"]
 Unit = Literal["events", "orders", "pieces", "minor units"]
 
 GRANULARITIES: Final[tuple[Granularity, ...]] = ("hour", "day")
+#: Kept by the hour only; a reader adds their days up. Most of what a round writes are items of
+#: products, and a product has few hours with something in them.
+READ_BY_HOUR: Final[frozenset[Dimension]] = frozenset({"product"})
 #: The id of the one series of the dimension ``all``, which answers `/aggregates/event-types`.
 ALL_ID: Final = "event-types"
 

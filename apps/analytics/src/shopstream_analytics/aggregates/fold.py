@@ -2,7 +2,7 @@
 
 Each event adds to several items: its seller, the products it is about, all events together, and,
 where it moves units or money, the seller's products of the day; each by the UTC hour and day of
-the event's own time. What counts where, says `definitions`.
+the event's own time, products by the hour only. What counts where, says `definitions`.
 
 Everything is added up once, by hour and series. Days are sums of hours; all events together are
 the sum of all sellers, since each event has one.
@@ -22,6 +22,7 @@ from shopstream_analytics.aggregates.definitions import (
     LATE,
     ONES,
     PLAIN_COUNTERS,
+    READ_BY_HOUR,
     SALE_ONES,
     Dimension,
     Granularity,
@@ -200,13 +201,16 @@ def _into(cells: _Cells, cell: tuple[str, str], gain: Gain) -> None:
 
 
 def _buckets(dimension: Dimension, hours: _Cells) -> Folded:
-    """Hours as items, and the days that they add up to."""
+    """Hours as items, and the days that they add up to, unless these are added up by readers."""
+    items = {
+        ItemKey(dimension, name, "hour", f"{hour}:00:00Z"): gain
+        for (name, hour), gain in hours.items()
+    }
+    if dimension in READ_BY_HOUR:
+        return items
     days = _sum(((name, hour[:10]), gain) for (name, hour), gain in hours.items())
     return {
-        **{
-            ItemKey(dimension, name, "hour", f"{hour}:00:00Z"): gain
-            for (name, hour), gain in hours.items()
-        },
+        **items,
         **{
             ItemKey(dimension, name, "day", f"{day}T00:00:00Z"): gain
             for (name, day), gain in days.items()

@@ -17,7 +17,7 @@ _HEAD: Final = """# Metrics
 
 Generated from `apps/analytics/src/shopstream_analytics/aggregates/definitions.py` by `make schemas`.
 
-All are kept by UTC hour and day of the event's own time, except a seller's products, which are kept by day. An item belongs to one source partition; whoever reads adds up all of them ([ADR 29](adr/0029-metrics-as-data-and-one-pass-merges.md)). Money is in whole minor units, by currency.
+All are kept by UTC hour and day of the event's own time, except products, which are kept by hour (a reader adds up their days), and a seller's products, which are kept by day. An item belongs to one source partition; whoever reads adds up all of them ([ADR 29](adr/0029-metrics-as-data-and-one-pass-merges.md)). Money is in whole minor units, by currency.
 
 *Partition time* is the greatest time of the events at lower offsets of the same partition.
 """  # noqa: E501 - prose of a page, not code

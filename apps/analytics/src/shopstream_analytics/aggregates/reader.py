@@ -12,6 +12,7 @@ from shopstream_analytics.aggregates import derived
 from shopstream_analytics.aggregates.definitions import (
     BY_TYPE,
     PLAIN_COUNTERS,
+    READ_BY_HOUR,
     REVENUE,
     Dimension,
     Granularity,
@@ -188,8 +189,12 @@ class AggregatesReader:
         view = await self._current()
         if len(series.encode()) <= KEY_BYTES_MAX and first <= last:
             within = sort_key(granularity, first), sort_key(granularity, last)
+            bucket_of = _own
+            if granularity == "day" and dimension in READ_BY_HOUR:
+                within = sort_key("hour", first), sort_key("hour", _last_hour(last))
+                bucket_of = _day_of
+            found = _Found(view.generation.table, buckets, BUCKETS_MAX, bucket_of)
             keys = [partition_key(dimension, series, source) for source, _ in view.places]
-            found = _Found(view.generation.table, buckets, BUCKETS_MAX)
             await self._add_all(keys, within, found)
         return Series(granularity, dict(sorted(buckets.items())), view.generation.number)
 
@@ -256,7 +261,7 @@ class AggregatesReader:
                         **more,
                     )
                 for item in page["Items"]:
-                    start = item["sk"]["S"].split("#", 1)[1]
+                    start = found.bucket_of(item["sk"]["S"].split("#", 1)[1])
                     derived.add(found.buckets.setdefault(start, Counter()), _counters(item))
                 if len(found.buckets) > found.buckets_max:
                     raise TooManyBuckets(f"more than {found.buckets_max} buckets")
@@ -284,13 +289,30 @@ class AggregatesReader:
         return view
 
 
+def _own(start: str) -> str:
+    return start
+
+
+def _day_of(start: str) -> str:
+    return f"{start[:10]}T00:00:00Z"
+
+
+def _last_hour(day: str) -> str:
+    """Of a day's start; what is before or after every start stays that."""
+    return f"{day[:10]}T23:00:00Z" if day[:1].isdigit() else day
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Counters of one table by sort key, without the granularity; so many of them at most."""
+    """Counters of one table by sort key, without the granularity; so many of them at most.
+
+    ``bucket_of``: by what it makes of that.
+    """
 
     table: str
     buckets: dict[str, Counter[str]]
     buckets_max: int
+    bucket_of: Callable[[str], str] = _own
 
 
 def _begin(moment: datetime, granularity: Granularity) -> datetime:

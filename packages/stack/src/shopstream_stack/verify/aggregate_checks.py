@@ -84,10 +84,10 @@ _CELLS: Final = (
     INSERT INTO cells
     SELECT dimension, series, member, topic, part, 'day', begun - begun % {_DAY} AS day, type,
            currency, late, {_SUMS}, max(off)
-    FROM cells
+    FROM cells WHERE dimension <> 'product'
     GROUP BY dimension, series, member, topic, part, day, type, currency, {_APART}
     """,  # noqa: S608 - as above
-    # A seller's products are kept by day only.
+    # A product is kept by hour only, a seller's products by day only.
     "DELETE FROM cells WHERE dimension = 'sellerProduct' AND bucket = 'hour'",
     f"""
     CREATE TABLE due AS
