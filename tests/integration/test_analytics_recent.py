@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 from tests.support.analytics import dynamo_client
-from tests.support.analytics_events import DAY, event, inventory_body
+from tests.support.analytics_events import DAY, event, inventory_body, record_of
 from tests.support.analytics_reads import PARTITIONS, Reading, reading
 from tests.support.components import LocalComponents
 
-from shopstream_analytics.consumer.batch import Source
+from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.recent import PartitionRecent, RecentSink, item_of
 from shopstream_analytics.recent_index import RecentIndexes
 from shopstream_analytics.recent_reader import Filters
-from shopstream_analytics.sink import LogRange
+from shopstream_analytics.sink import LogRange, SinkUnavailable, StoreRefused
+from shopstream_analytics.tables import ensure_table, recent_table
 from shopstream_shared.events.codec import EncodedEvent, decode
+from shopstream_shared.events.envelope import Envelope
 from shopstream_shared.topics import INVENTORY
 
 TYPES = ("inventory.updated", "inventory.reserved", "product.low_stock")
@@ -131,11 +133,77 @@ def test_an_item_that_dynamodb_never_takes_is_left_out_and_never_tried_for_ever(
         for item in made:
             item |= {"sellerShard": {"S": "0#s"}, "typeShard": {"S": "0#t"}}
     lane = opened(api)
-    api.run(lambda: asyncio.wait_for(lane._put(made), timeout=60))
+    refused = api.run(lambda: asyncio.wait_for(lane._put(made), timeout=60))
+    assert refused.keys() == {item["eventId"]["S"] for item in (made[2], made[3])}
     table = api.settings.recent_events_table
     stored = dynamo_client(environ_of(api)).scan(TableName=table)["Items"]
     kept = {item["eventId"]["S"] for item in (made[0], made[1], made[4])}
     assert {item["eventId"]["S"] for item in stored} == kept
+
+
+def table_with_a_number_as_key(api: Reading) -> None:
+    """Made anew, as by hand: each index is there, and none of our sellers fits its key."""
+    client = dynamo_client(environ_of(api))
+    name = api.settings.recent_events_table
+    client.delete_table(TableName=name)
+    definition = recent_table(name, RecentIndexes(api.settings.recent_shards)).definition()
+    key = "sellerId" if api.settings.recent_shards == 1 else "sellerShard"
+    for attribute in definition["AttributeDefinitions"]:
+        if attribute["AttributeName"] == key:
+            attribute["AttributeType"] = "N"
+    client.create_table(**definition)
+
+
+def batch_of(events: list[EncodedEvent], start: int = 0) -> Batch:
+    where = Source(INVENTORY, PARTITIONS - 1)
+    records = [record_of(one, start + n, where.partition) for n, one in enumerate(events)]
+    return Batch(where, start, start + len(events), records)
+
+
+def test_a_table_whose_index_has_a_key_of_another_type_halts_and_loses_nothing(
+    api: Reading,
+) -> None:
+    lane = opened(api)
+    table_with_a_number_as_key(api)
+    for count in (60, 2):
+        batch = batch_of(some_events(count, seed=count))
+        with pytest.raises(StoreRefused, match="every item is refused"):
+            api.run(lambda batch=batch: lane.write(batch))  # type: ignore[misc]  # bound by default
+    assert lane.durable == 0
+    definition = recent_table(api.settings.recent_events_table, lane.indexes)
+    with pytest.raises(
+        SinkUnavailable, match=r"the key seller\w+ of table \S+ is no string; delete"
+    ):
+        api.run(lambda: ensure_table(lane.client, definition))
+
+
+def test_an_event_left_out_is_counted_and_a_second_one_in_a_row_halts(api: Reading) -> None:
+    left_out: list[int] = []
+    sink = next(one for one in api.sinks if isinstance(one, RecentSink))
+    sink.on_refused = lambda: left_out.append(1)
+    lane = opened(api)
+    good, bad, other, more, last = some_events(5, seed=9)
+    poisoned = {bad.id, other.id, last.id}
+
+    class Poison(RecentIndexes):
+        """Some fault of ours that makes an item of some events that no table takes."""
+
+        def attributes_of(self, envelope: Envelope) -> dict[str, Any]:
+            extra = {"subject": {"N": "1"}} if envelope.id in poisoned else {}
+            return {**super().attributes_of(envelope), **extra}
+
+    lane.indexes = Poison(lane.indexes.shards)
+    # One among others, then one alone: each is left out, since something was stored between.
+    api.run(lambda: lane.write(batch_of([good, bad])))
+    api.run(lambda: lane.write(batch_of([other], start=2)))
+    api.run(lambda: lane.write(batch_of([more], start=3)))
+    assert (lane.durable, len(left_out)) == (4, 2)
+    api.run(lambda: lane.write(batch_of([other], start=4)))
+    # Nothing in it, so nothing that shows that the table works.
+    api.run(lambda: lane.write(batch_of([], start=5)))
+    with pytest.raises(StoreRefused, match="every item is refused"):
+        api.run(lambda: lane.write(batch_of([last], start=5)))
+    assert (lane.durable, len(left_out)) == (5, 3)
 
 
 def environ_of(api: Reading) -> dict[str, str]:

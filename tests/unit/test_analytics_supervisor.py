@@ -1,10 +1,13 @@
 """The parent: how long it waits for a word of a worker, and what it does without one."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
+from msgspec import structs
 
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.supervisor import (
@@ -37,6 +40,18 @@ def test_a_worker_may_take_longer_for_its_first_word_than_between_two() -> None:
     assert worker.patience == START_SECONDS_MAX
     worker.report = REPORT
     assert worker.patience == SILENT_SECONDS_MAX < START_SECONDS_MAX
+
+
+def test_health_says_how_many_events_a_worker_has_left_out() -> None:
+    worker = WorkerProcess("recent", ())
+    worker._reported_at = time.monotonic()
+    for counters, said in (
+        ({}, "0 partitions, 0 behind"),
+        ({"items_refused": 2}, "0 partitions, 0 behind; 2 events left out for good"),
+    ):
+        worker.report = structs.replace(REPORT, counters=counters)
+        with mock.patch.object(WorkerProcess, "pid", 1):
+            assert asyncio.run(worker.probe()) == said
 
 
 def test_a_worker_that_cannot_be_started_ends_neither_the_others_nor_the_trying(

@@ -11,6 +11,8 @@ from shopstream_shared.logs import get_logger
 
 #: Begins the names of the counters of faults; the kind follows.
 FAULTS: Final = "fault."
+#: The counter of events that are missing in the sink for good.
+ITEMS_REFUSED: Final = "items_refused"
 
 log = get_logger(__name__)
 
@@ -43,6 +45,10 @@ class Progress:
 
     def letter(self) -> None:
         self.counters["dead_letters"] += 1
+
+    def item_refused(self) -> None:
+        """An event that the store never takes was left out."""
+        self.counters[ITEMS_REFUSED] += 1
 
     def store_fault(self, kind: FaultKind) -> None:
         """A try of a call that the store did not take."""

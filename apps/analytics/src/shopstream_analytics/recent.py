@@ -6,8 +6,8 @@ checkpoint (protocol rule 19) moves when no item of the batch is left unprocesse
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from botocore.exceptions import ClientError
@@ -18,7 +18,13 @@ from shopstream_analytics.dynamo import as_unavailable, error_code
 from shopstream_analytics.events import read_event
 from shopstream_analytics.identity import check_table, ensure_tables
 from shopstream_analytics.recent_index import RecentIndexes
-from shopstream_analytics.sink import LogRange, SinkUnavailable, Topics, check_range
+from shopstream_analytics.sink import (
+    LogRange,
+    SinkUnavailable,
+    StoreRefused,
+    Topics,
+    check_range,
+)
 from shopstream_analytics.tables import recent_table
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.events.codec import DecodedEvent, EventRejected
@@ -38,6 +44,8 @@ PUTS_IN_FLIGHT_MAX: Final = 4
 #: Tries of what DynamoDB handed back; then the lane waits and the batch comes again.
 UNPROCESSED_TRIES_MAX: Final = 8
 UNPROCESSED_FIRST_SECONDS: Final = 0.05
+#: Refused items with none stored between them. More are no items' fault, but the table's or ours.
+REFUSED_IN_A_ROW_MAX: Final = 1
 _INVALID: Final = "ValidationException"
 
 log = get_logger(__name__)
@@ -58,6 +66,10 @@ def item_of(event: DecodedEvent, indexes: RecentIndexes) -> dict[str, Any]:
     }
 
 
+def _nobody() -> None:
+    """For who does not count."""
+
+
 @dataclass(slots=True)
 class PartitionRecent:
     """One partition's events."""
@@ -70,12 +82,20 @@ class PartitionRecent:
     durable: int
     checkpoints: Checkpoints
     crash: CrashPoints
+    on_refused: Callable[[], None]
+    _refused_in_a_row: int = field(default=0, init=False)
 
     async def write(self, batch: Batch) -> None:
-        """Raises SinkUnavailable; then nothing but a repetition is needed."""
+        """Raises SinkUnavailable; then nothing but a repetition is needed. Raises StoreRefused."""
         items = _items(batch.records, self.indexes)
         calls = [items[at : at + PUT_ITEMS_MAX] for at in range(0, len(items), PUT_ITEMS_MAX)]
-        await _each(self._put, calls, PUTS_IN_FLIGHT_MAX)
+        refused: dict[str, str] = {}
+
+        async def put(call: list[dict[str, Any]]) -> None:
+            refused.update(await self._put(call))
+
+        await _each(put, calls, PUTS_IN_FLIGHT_MAX)
+        self._leave_out(refused, stored=len(items) - len(refused))
         self.crash.reach("recent.after_write")
         self.crash.reach("recent.before_checkpoint")
         await self.checkpoints.move(self.source, self.topic_id, start=self.durable, to=batch.next)
@@ -88,7 +108,8 @@ class PartitionRecent:
     async def flush(self) -> None:
         """Nothing is held back."""
 
-    async def _put(self, items: list[dict[str, Any]]) -> None:
+    async def _put(self, items: list[dict[str, Any]]) -> dict[str, str]:
+        """Why DynamoDB never takes an item, by the event's id; empty when all are stored."""
         waiting: Any = {self.table: [{"PutRequest": {"Item": item}} for item in items]}
         delay = UNPROCESSED_FIRST_SECONDS
         for _ in range(UNPROCESSED_TRIES_MAX):
@@ -98,27 +119,40 @@ class PartitionRecent:
                 except ClientError as error:
                     if error_code(error) != _INVALID:
                         raise
-                    await self._put_alone(items, error)
-                    return
+                    return await self._put_alone(items, error)
             waiting = answer.get("UnprocessedItems")
             if not waiting:
-                return
+                return {}
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - jitter, not a secret
             delay *= 2
         raise SinkUnavailable("dynamodb: throttled: UnprocessedItems", "throttled")
 
-    async def _put_alone(self, items: list[dict[str, Any]], error: ClientError) -> None:
-        """Find the item that DynamoDB never takes, and go on without it (protocol rule 21).
-
-        Nothing that counts as an event is one: a letter was sent for what is too large or has an
-        empty key. So this is a fault of ours; one item is missing then, not all that follow, and
-        verify names it.
-        """
+    async def _put_alone(self, items: list[dict[str, Any]], error: ClientError) -> dict[str, str]:
+        """Find the item that DynamoDB never takes; the others of its call are stored."""
         if len(items) == 1:
-            log.error("item refused", event_id=items[0]["eventId"]["S"], detail=str(error))
-            return
+            return {items[0]["eventId"]["S"]: str(error)}
+        refused: dict[str, str] = {}
         for item in items:
-            await self._put([item])
+            refused.update(await self._put([item]))
+        if len(refused) == len(items):
+            raise StoreRefused(f"dynamodb: every item is refused: {error}")
+        return refused
+
+    def _leave_out(self, refused: Mapping[str, str], stored: int) -> None:
+        """Go on without the items that DynamoDB never takes (protocol rule 21).
+
+        `read_event` refuses what can be known to be one, and a letter was sent for it. So this is a
+        fault of ours: one item is missing then, not all that follow; metric, health and verify say
+        so. No letter: that would say of the event that no aggregate counts it.
+        Raises StoreRefused when it looks like all that follow.
+        """
+        in_a_row = len(refused) + (0 if stored else self._refused_in_a_row)
+        if not stored and in_a_row > REFUSED_IN_A_ROW_MAX:
+            raise StoreRefused(f"dynamodb: every item is refused: {next(iter(refused.values()))}")
+        self._refused_in_a_row = 0 if stored else in_a_row
+        for event_id, detail in refused.items():
+            log.error("item refused", event_id=event_id, source=str(self.source), detail=detail)
+            self.on_refused()
 
 
 @dataclass(slots=True)
@@ -131,6 +165,8 @@ class RecentSink:
     checkpoints: Checkpoints
     crash: CrashPoints
     topics: Topics
+    #: Told of each event that is left out for good.
+    on_refused: Callable[[], None] = _nobody
 
     async def prepare(self, topics: Topics) -> None:
         """See Sink.prepare."""
@@ -153,6 +189,7 @@ class RecentSink:
             durable=position,
             checkpoints=self.checkpoints,
             crash=self.crash,
+            on_refused=self.on_refused,
         )
 
     async def ping(self) -> None:

@@ -17,6 +17,7 @@ from typing import Final, Self
 
 import msgspec
 
+from shopstream_analytics.progress import ITEMS_REFUSED
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.worker.report import Report, decode_report
 from shopstream_analytics.worker.sinks import WORKERS, WorkerName
@@ -98,7 +99,9 @@ class WorkerProcess:
             raise Unhealthy(f"{report.state}: {report.reason}")
         if report.trouble is not None:
             raise Unhealthy(report.trouble)
-        return f"{len(report.lags)} partitions, {sum(lag_of(report))} behind"
+        said = f"{len(report.lags)} partitions, {sum(lag_of(report))} behind"
+        refused = report.counters.get(ITEMS_REFUSED, 0)
+        return f"{said}; {refused} events left out for good" if refused else said
 
     async def _live(self) -> int:
         child = await Child.start(self.command)

@@ -24,13 +24,18 @@ class Table:
     index_sort: str | None = None
     ttl: str | None = None
 
+    def key_names(self) -> list[str]:
+        """All attributes that are part of a key."""
+        names = [self.hash_key, self.sort_key, self.index_sort, *(key for key, _ in self.indexes)]
+        return sorted({name for name in names if name is not None})
+
     def definition(self) -> dict[str, Any]:
         """The arguments of CreateTable."""
-        names = [self.hash_key, self.sort_key, self.index_sort, *(key for key, _ in self.indexes)]
-        found = sorted({name for name in names if name is not None})
         definition: dict[str, Any] = {
             "TableName": self.name,
-            "AttributeDefinitions": [{"AttributeName": n, "AttributeType": "S"} for n in found],
+            "AttributeDefinitions": [
+                {"AttributeName": n, "AttributeType": "S"} for n in self.key_names()
+            ],
             "KeySchema": _schema(self.hash_key, self.sort_key),
             "BillingMode": "PAY_PER_REQUEST",
         }
@@ -100,9 +105,24 @@ def _check(table: Table, description: dict[str, Any]) -> None:
         raise SinkUnavailable(f"dynamodb: table {table.name} is being made")
     if description["KeySchema"] != _schema(table.hash_key, table.sort_key):
         raise SinkUnavailable(f"dynamodb: table {table.name} has other keys than ours")
-    found = {index["IndexName"] for index in description.get("GlobalSecondaryIndexes", ())}
-    if missing := {name for _, name in table.indexes} - found:
+    found = {one["IndexName"]: one for one in description.get("GlobalSecondaryIndexes", ())}
+    if missing := {name for _, name in table.indexes} - found.keys():
         raise SinkUnavailable(f"dynamodb: table {table.name} lacks the index {min(missing)}")
+    for hash_key, name in table.indexes:
+        if found[name]["KeySchema"] != _schema(hash_key, table.index_sort):
+            raise SinkUnavailable(
+                f"dynamodb: index {name} of table {table.name} has other keys than ours; "
+                "delete the table and call `shopstream sinks restart`"
+            )
+    # A key of another type refuses every item, which a look at the items alone would blame on them.
+    types = {
+        one["AttributeName"]: one["AttributeType"] for one in description["AttributeDefinitions"]
+    }
+    if others := {name for name in table.key_names() if types.get(name) != "S"}:
+        raise SinkUnavailable(
+            f"dynamodb: the key {min(others)} of table {table.name} is no string; "
+            "delete the table and call `shopstream sinks restart`"
+        )
 
 
 async def _ensure_ttl(client: "DynamoDBClient", name: str, attribute: str) -> None:

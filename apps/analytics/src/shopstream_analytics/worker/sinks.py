@@ -54,6 +54,7 @@ async def open_sink(
                 checkpoints=Checkpoints.of(client, settings.checkpoints_table, group_of(name)),
                 crash=CrashPoints(settings.crash_at),
                 topics={},
+                on_refused=progress.item_refused,
             )
         else:
             yield AggregatesSink(
