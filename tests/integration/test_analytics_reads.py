@@ -17,14 +17,17 @@ from tests.support.analytics_reads import PARTITIONS, Reading, reading
 from tests.support.components import LocalComponents
 
 from shopstream_analytics.aggregates import reader
+from shopstream_analytics.aggregates.cache import CachedAggregates
 from shopstream_analytics.aggregates.definitions import ALL_ID
 from shopstream_analytics.aggregates.generations import Generations
 from shopstream_analytics.aggregates.reader import AggregatesReader, Window
+from shopstream_analytics.dynamo import fault
 from shopstream_analytics.identity import ensure_tables
 from shopstream_analytics.sink import TopicState
 from shopstream_analytics.tables import aggregates_table
 from shopstream_shared.clock import format_time
 from shopstream_shared.events.codec import EncodedEvent
+from shopstream_shared.events.registry import EVENT_TYPES
 from shopstream_shared.generations import POINTER
 from shopstream_shared.topics import STREAM_TOPICS
 
@@ -102,6 +105,45 @@ def test_more_buckets_than_an_answer_holds_are_refused_with_the_remedy(
     assert "granularity=day" in refused.json()["detail"]
     days = shared.get(ALL, params={**query, "granularity": "day"})
     assert days.status_code == 200
+
+
+def test_more_products_than_are_ranked_are_refused_and_nobody_is_sent_to_another_range(
+    shared: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "PRODUCTS_MAX", 0)
+    day = f"{DAY:%Y-%m-%d}"
+    path = "/aggregates/sellers/seller-1/top-products"
+    refused = shared.get(path, params={"day": day, "by": "units"}).json()
+    assert (refused["status"], refused["code"]) == (422, "too_many_products")
+    assert "from" not in refused["detail"]
+    assert refused["errors"] == []
+
+
+def test_a_file_s_tag_moves_with_its_columns_though_the_content_stays(
+    shared: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {form: shared.get(f"{ALL}?format={form}") for form in ("json", "csv", "parquet")}
+    # A version that knows one type more, of which nothing has come yet.
+    known = {**EVENT_TYPES, "order.lost": None}
+    monkeypatch.setattr("shopstream_analytics.web.forms.EVENT_TYPES", known)
+    for form, answer in before.items():
+        sent = {"if-none-match": answer.headers["etag"]}
+        again = shared.get(f"{ALL}?format={form}", headers=sent)
+        assert again.status_code == (304 if form == "json" else 200), form
+
+
+def test_a_store_s_words_are_for_the_log_and_no_stranger(
+    shared: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def denied(*_: object, **__: object) -> None:
+        raise fault("dynamodb", "credentials", "UnrecognizedClientException")
+
+    monkeypatch.setattr(CachedAggregates, "read", denied)
+    refused = shared.get(ALL)
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert refused.headers["retry-after"] == "2"
+    assert "AWS" not in refused.text
+    assert "Client" not in refused.text
 
 
 def test_a_tag_names_content_and_form_and_spares_the_body(api: Reading) -> None:

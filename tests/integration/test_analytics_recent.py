@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -13,10 +13,16 @@ from tests.support.analytics_events import DAY, event, inventory_body, record_of
 from tests.support.analytics_reads import PARTITIONS, Reading, reading
 from tests.support.components import LocalComponents
 
+from shopstream_analytics import recent_reader
 from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.recent import PartitionRecent, RecentSink, item_of
 from shopstream_analytics.recent_index import RecentIndexes
-from shopstream_analytics.recent_reader import Filters
+from shopstream_analytics.recent_reader import (
+    QUERIES_IN_FLIGHT_MAX,
+    Cursor,
+    Filters,
+    _hash_of,
+)
 from shopstream_analytics.sink import LogRange, SinkUnavailable, StoreRefused
 from shopstream_analytics.tables import ensure_table, recent_table
 from shopstream_shared.events.codec import EncodedEvent, decode
@@ -103,6 +109,87 @@ def test_a_page_after_a_cursor_is_the_same_whatever_is_written_meanwhile(api: Re
         page = api.get("/events/recent", params={**query, "cursor": page["nextCursor"]}).json()
     assert len(seen) == len(set(seen))
     assert {one.id for one in before if one.seller_id == "s1"} <= set(seen)
+
+
+def test_a_cursor_that_no_page_handed_out_is_400_and_one_of_a_long_id_is_taken(
+    api: Reading,
+) -> None:
+    filters = Filters()
+    for timestamp, event_id in (("", ""), ("x" * 2_000, "e"), (f"{DAY:%FT%TZ}", "")):
+        forged = Cursor(timestamp, event_id, back=False, filters=_hash_of(filters)).encode()
+        refused = api.get("/events/recent", params={"cursor": forged})
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_cursor")
+    long = "é" * 300
+    body = inventory_body(long, "s", 1)
+    api.feed([event("inventory.updated", body, subject=long, seller="s") for _ in range(3)])
+    assert len(walk(api, {"subject": long, "limit": 1})) == 3
+
+
+@dataclass(slots=True)
+class Watched:
+    """A client that is watched: how much each query asks for, and how many there are at once."""
+
+    client: Any
+    limits: list[int] = field(default_factory=list)
+    at_once: int = 0
+    most: int = 0
+
+    async def query(self, **query: Any) -> Any:
+        self.limits.append(query["Limit"])
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            return await self.client.query(**query)
+        finally:
+            self.at_once -= 1
+
+
+def test_what_one_request_reads_at_once_is_bounded_and_grows_only_as_it_must(
+    api: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = some_events(60, seed=11)
+    api.feed(events)
+    recent = api.resources.recent
+    watched = Watched(recent.client)
+    monkeypatch.setattr(recent, "client", watched)
+    api.get("/events/recent", params={"limit": 1})
+    assert watched.most == QUERIES_IN_FLIGHT_MAX
+    watched.limits.clear()
+    # The second filter lets every sixth pass or so.
+    query = {"sellerId": "s0", "type": "product.low_stock", "limit": 1}
+    first = next(
+        one.id
+        for one in sorted(events, key=lambda one: (one.time, one.id), reverse=True)
+        if (one.seller_id, one.type) == ("s0", "product.low_stock")
+    )
+    assert ids(api.get("/events/recent", params=query).json()) == [first]
+    assert watched.limits[0] <= 10
+    assert max(watched.limits) <= 40
+
+
+def test_more_requests_than_can_wait_are_told_to_come_again(
+    api: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent_reader, "REQUESTS_MAX", 2)
+
+    async def crowd() -> list[int]:
+        calls = [api.client.get("/events/recent") for _ in range(5)]
+        return [one.status_code for one in await asyncio.gather(*calls)]
+
+    assert sorted(api.run(crowd)) == [200, 200, 503, 503, 503]
+    assert api.get("/events/recent").status_code == 200
+
+
+def test_filters_that_match_too_little_say_so_and_not_to_try_again(
+    api: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.feed(some_events(60, seed=12))
+    monkeypatch.setattr(recent_reader, "PAGES_MAX", 1)
+    monkeypatch.setattr(recent_reader, "PAGE_ITEMS_MIN", 1)
+    query = {"subject": "p1", "sellerId": "nobody", "limit": 1}
+    refused = api.get("/events/recent", params=query)
+    assert (refused.status_code, refused.json()["code"]) == (422, "filters_too_sparse")
+    assert "retry-after" not in refused.headers
 
 
 def test_writing_a_batch_again_leaves_each_event_once(api: Reading) -> None:

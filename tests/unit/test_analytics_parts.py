@@ -11,12 +11,13 @@ from shopstream_analytics.archive.file import OpenFile, unpack
 from shopstream_analytics.archive.line import LineMaker, attributes_of, line_of, value_of
 from shopstream_analytics.consumer.batch import Batch, Discontinuity, Source, join
 from shopstream_analytics.events import KEY_BYTES_MAX, read_event
-from shopstream_analytics.recent_reader import BadCursor, Cursor, Filters, parse_cursor
+from shopstream_analytics.recent_reader import BadCursor, Cursor, Filters, _hash_of, parse_cursor
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import LogRange, OffsetOutOfRange, check_range
 from shopstream_analytics.web.parameters import parse_range, parse_recent
 from shopstream_analytics.web.problems import InvalidRequest
 from shopstream_analytics.worker.report import Lag, Report, decode_report, encode_report
+from shopstream_shared.clock import TIME_CHARACTERS_MAX
 from shopstream_shared.events.codec import InvalidData
 
 SOURCE = Source("shop.inventory", 0)
@@ -145,13 +146,26 @@ def test_a_checkpoint_outside_of_the_log_is_refused() -> None:
 
 def test_a_cursor_is_read_back_and_refused_with_other_filters_or_when_forged() -> None:
     filters = Filters(seller_id="s1")
-    cursor = Cursor("2026-11-21T00:00:00.000000Z", "e1", back=False, filters=["s1", None, None])
+    cursor = Cursor("2026-11-21T00:00:00.000000Z", "e1", back=False, filters=_hash_of(filters))
     assert parse_cursor(cursor.encode(), filters) == cursor
     with pytest.raises(BadCursor):
         parse_cursor(cursor.encode(), Filters(seller_id="s2"))
-    for forged in ("", "x", "é", "e30", "A" * 600):
+    for forged in ("", "x", "é", "e30", "A" * 600, "A" * 9_000):
         with pytest.raises(BadCursor):
             parse_cursor(forged, filters)
+    for timestamp, event_id in (("", ""), ("", "e1"), ("x" * 2_000, "e1"), (cursor.timestamp, "")):
+        forged_too = Cursor(timestamp, event_id, back=False, filters=cursor.filters)
+        with pytest.raises(BadCursor):
+            parse_cursor(forged_too.encode(), filters)
+
+
+def test_every_cursor_that_is_handed_out_is_taken_back_whatever_the_event_s_id() -> None:
+    longest = "\x01" * KEY_BYTES_MAX
+    filters = Filters(seller_id=longest, event_type="order.created", subject=longest)
+    time = "2026-11-21T00:00:00." + "0" * 38 + "+00:00"
+    assert len(time) == TIME_CHARACTERS_MAX
+    cursor = Cursor(time, longest, back=True, filters=_hash_of(filters))
+    assert parse_cursor(cursor.encode(), filters) == cursor
 
 
 def test_a_range_of_time_is_inclusive_at_its_start_and_exclusive_at_its_end() -> None:

@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 from msgspec import structs
 
+from shopstream_analytics.admin.overview import Freshness, Overview
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.supervisor import (
     SILENT_SECONDS_MAX,
@@ -16,8 +17,9 @@ from shopstream_analytics.supervisor import (
     Supervisor,
     WorkerProcess,
 )
-from shopstream_analytics.worker.report import Report
+from shopstream_analytics.worker.report import Lag, Report
 from shopstream_shared.children import Child
+from shopstream_shared.kafka import KafkaConnection
 
 REPORT = Report(state="running", reason=None, trouble=None, lags=[], counters={})
 
@@ -52,6 +54,45 @@ def test_health_says_how_many_events_a_worker_has_left_out() -> None:
         worker.report = structs.replace(REPORT, counters=counters)
         with mock.patch.object(WorkerProcess, "pid", 1):
             assert asyncio.run(worker.probe()) == said
+
+
+def lags(*ends: int | None) -> list[Lag]:
+    return [Lag("shop.products", number, 10, end) for number, end in enumerate(ends)]
+
+
+def test_a_worker_is_fresh_only_when_the_ends_of_all_its_partitions_are_known() -> None:
+    worker = WorkerProcess("recent", ())
+    fresh = Freshness([worker])
+    # After a start, in a rebalance, behind.
+    for seen in (lags(), lags(None), lags(10, None), lags(10, 11)):
+        worker.report = structs.replace(REPORT, lags=seen)
+        fresh.look()
+        assert fresh.seconds("recent") is None, seen
+    worker.report = structs.replace(REPORT, lags=lags(10, 10))
+    fresh.look()
+    assert fresh.seconds("recent") == 0.0
+
+
+def test_a_group_is_as_far_behind_as_its_workers_know_and_else_unknown() -> None:
+    one, two = WorkerProcess("recent", ()), WorkerProcess("recent-2", ())
+    fresh = Freshness([one, two])
+    overview = Overview({}, Supervisor([one, two]), fresh, KafkaConnection("127.0.0.1:1", "test"))
+
+    def group(*reports: Report | None) -> tuple[Any, Any]:
+        one.report, two.report = reports
+        fresh.look()
+        shown = overview._group("recent")
+        return shown["lag"], shown["freshSeconds"]
+
+    def running(*ends: int | None) -> Report:
+        return structs.replace(REPORT, lags=lags(*ends))
+
+    assert group(running(), running()) == (None, None)
+    assert group(running(12), running(None)) == (None, None)
+    assert group(running(10), None) == (None, None)
+    # More workers than partitions: the idle one holds nothing back.
+    assert group(running(10), running()) == (0, 0.0)
+    assert group(running(10, 13), running()) == (3, 0.0)
 
 
 def test_a_worker_that_cannot_be_started_ends_neither_the_others_nor_the_trying(

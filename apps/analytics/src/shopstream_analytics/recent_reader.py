@@ -9,7 +9,9 @@ meanwhile changes nothing of the pages of what was there before.
 import asyncio
 import base64
 import binascii
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -18,6 +20,7 @@ from shopstream_analytics.dynamo import as_unavailable
 from shopstream_analytics.events import KEY_BYTES_MAX
 from shopstream_analytics.recent_index import IndexKey, RecentIndexes
 from shopstream_analytics.sink import SinkUnavailable
+from shopstream_shared.clock import parse_time
 from shopstream_shared.events.registry import EVENT_TYPES
 
 if TYPE_CHECKING:
@@ -27,11 +30,23 @@ if TYPE_CHECKING:
 PAGES_MAX: Final = 200
 #: A smaller page saves nothing: a request costs more than so many items.
 PAGE_ITEMS_MIN: Final = 10
-CURSOR_CHARACTERS_MAX: Final = 512
+#: Beyond, the page's 1 MB bounds it: an item that a filter passes over is read, too.
+PAGE_ITEMS_MAX: Final = 1_000
+#: Queries of all requests together: some of the client's connections are left for the aggregates,
+#: whatever one request of many keys asks for.
+QUERIES_IN_FLIGHT_MAX: Final = 4
+#: Requests that are served or wait for that; more are told to come again.
+REQUESTS_MAX: Final = 32
+#: A time, an id of KEY_BYTES_MAX that JSON escapes sixfold, and base64 of both.
+CURSOR_CHARACTERS_MAX: Final = 8_192
 
 
 class BadCursor(ValueError):
     """The cursor is not one of ours, or of other filters."""
+
+
+class FiltersTooSparse(Exception):
+    """The filters together match too little of what the first of them finds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +73,8 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     timestamp: str
     event_id: str
     back: bool
-    filters: list[str | None]
+    #: A hash: they may be long, and come with each request anyway.
+    filters: str
 
     @property
     def position(self) -> tuple[str, str]:
@@ -86,9 +102,13 @@ def parse_cursor(text: str, filters: Filters) -> Cursor:
         cursor = msgspec.json.decode(
             base64.b64decode(padded, altchars=b"-_", validate=True), type=Cursor
         )
-    except (UnicodeError, binascii.Error, msgspec.MsgspecError) as error:
+        # DynamoDB takes no empty text for a key, and no time that is longer than a key.
+        parse_time(cursor.timestamp)
+    except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
         raise BadCursor("the cursor is not one of ours") from error
-    if cursor.filters != _as_list(filters):
+    if not cursor.event_id:
+        raise BadCursor("the cursor is not one of ours")
+    if cursor.filters != _hash_of(filters):
         raise BadCursor("the cursor belongs to other filters")
     return cursor
 
@@ -105,13 +125,15 @@ class _Stream:
     done: bool = False
     pages: int = 0
 
-    async def fetch(self, client: "DynamoDBClient") -> None:
-        """One page more. Raises SinkUnavailable."""
+    async def fetch(self, client: "DynamoDBClient", flights: asyncio.Semaphore) -> None:
+        """One page more, each twice the one before. Raises SinkUnavailable or FiltersTooSparse."""
         if self.pages == PAGES_MAX:
-            raise SinkUnavailable("dynamodb: the filters match too little to be read at once")
+            raise FiltersTooSparse(f"{PAGES_MAX} pages were read and hold too few such events")
         self.pages += 1
-        with as_unavailable("dynamodb"):
-            page = await client.query(**self.query)
+        async with flights:
+            with as_unavailable("dynamodb"):
+                page = await client.query(**self.query)
+        self.query["Limit"] = min(2 * self.query["Limit"], PAGE_ITEMS_MAX)
         self.items += [
             item for item in map(_plain, page["Items"]) if _is_past(_position(item), self.cursor)
         ]
@@ -123,20 +145,30 @@ class _Stream:
         self.reached = last["timestamp"]["S"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecentReader:
     """Reads what the recent worker wrote; an index shows a write within a moment."""
 
     client: "DynamoDBClient"
     table: str
     indexes: RecentIndexes
+    _requests: int = field(default=0, init=False)
+    _flights: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(QUERIES_IN_FLIGHT_MAX), init=False
+    )
 
     async def page(self, filters: Filters, limit: int, cursor: Cursor | None) -> Page:
-        """Raises SinkUnavailable."""
+        """Raises FiltersTooSparse, or SinkUnavailable, also when too many ask at the same time."""
         if any(len(value.encode()) > KEY_BYTES_MAX for value in filters.by_attribute().values()):
             return Page([], None, None)
         back = cursor is not None and cursor.back
-        found = await self._read(filters, limit + 1, cursor)
+        if self._requests >= REQUESTS_MAX:
+            raise SinkUnavailable(f"recent events: {REQUESTS_MAX} requests wait", "throttled")
+        self._requests += 1
+        try:
+            found = await self._read(filters, limit + 1, cursor)
+        finally:
+            self._requests -= 1
         more = len(found) > limit
         shown = found[:limit]
         if back:
@@ -161,7 +193,7 @@ class RecentReader:
         streams = self._streams(filters, wanted, cursor)
         behind = streams
         while True:
-            await asyncio.gather(*(stream.fetch(self.client) for stream in behind))
+            await _all(stream.fetch(self.client, self._flights) for stream in behind)
             items = [item for stream in streams for item in stream.items]
             items.sort(key=_position, reverse=not back)
             if len(items) < wanted:
@@ -180,11 +212,20 @@ class RecentReader:
         else:
             # No index holds all events, which would be one hot key; the types together do.
             keys = [key for name in EVENT_TYPES for key in self.indexes.keys_of("eventType", name)]
-        limit = None
-        if not named:
-            # A fair share of the page and as much again; who is richer is asked again.
-            limit = min(wanted + 1, max(PAGE_ITEMS_MIN, 2 * wanted // len(keys)))
+        # A fair share of the page and as much again; who is richer, or has fewer that the other
+        # filters let pass, is asked again.
+        limit = min(wanted + 1, max(PAGE_ITEMS_MIN, 2 * wanted // len(keys)))
         return [_Stream(_query_of(self.table, key, named, cursor, limit), cursor) for key in keys]
+
+
+async def _all(fetches: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """The first that fails ends the others, which nobody waits for any more."""
+    tasks = [asyncio.create_task(fetch) for fetch in fetches]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _passed(stream: _Stream, timestamp: str, back: bool) -> bool:  # noqa: FBT001 - as a cursor has it
@@ -193,7 +234,7 @@ def _passed(stream: _Stream, timestamp: str, back: bool) -> bool:  # noqa: FBT00
 
 
 def _query_of(
-    table: str, key: IndexKey, others: dict[str, str], cursor: Cursor | None, limit: int | None
+    table: str, key: IndexKey, others: dict[str, str], cursor: Cursor | None, limit: int
 ) -> dict[str, Any]:
     names = {"#k": key.attribute}
     values: dict[str, Any] = {":k": {"S": key.value}}
@@ -209,9 +250,8 @@ def _query_of(
         "ExpressionAttributeNames": names,
         "ExpressionAttributeValues": values,
         "ScanIndexForward": cursor is not None and cursor.back,
+        "Limit": limit,
     }
-    if limit is not None:
-        query["Limit"] = limit
     if others:
         clauses = []
         for number, (name, wanted) in enumerate(others.items()):
@@ -237,8 +277,9 @@ def _is_past(position: tuple[str, str], cursor: Cursor | None) -> bool:
 
 
 def _cursor(item: dict[str, str], filters: Filters, *, back: bool) -> Cursor:
-    return Cursor(item["timestamp"], item["eventId"], back, _as_list(filters))
+    return Cursor(item["timestamp"], item["eventId"], back, _hash_of(filters))
 
 
-def _as_list(filters: Filters) -> list[str | None]:
-    return [filters.seller_id, filters.event_type, filters.subject]
+def _hash_of(filters: Filters) -> str:
+    named = msgspec.json.encode([filters.seller_id, filters.event_type, filters.subject])
+    return blake2b(named, digest_size=8).hexdigest()

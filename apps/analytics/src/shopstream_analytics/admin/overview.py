@@ -16,7 +16,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from shopstream_analytics.supervisor import Supervisor, WorkerProcess, lag_of
+from shopstream_analytics.supervisor import Supervisor, WorkerProcess
+from shopstream_analytics.worker.report import Lag
 from shopstream_analytics.worker.sinks import WORKERS, WorkerName, group_of
 from shopstream_shared.clock import Clock, SystemClock, format_time
 from shopstream_shared.kafka import KafkaConnection, topic_states
@@ -56,7 +57,7 @@ class Freshness:
         """Note who is at the end of the log now."""
         for worker in self.workers:
             report = worker.report
-            if report is not None and report.state == "running" and not sum(lag_of(report)):
+            if report is not None and report.state == "running" and _lag(report.lags) == 0:
                 self._caught_up_at[worker.name] = time.monotonic()
 
     def seconds(self, name: str) -> float | None:
@@ -96,14 +97,17 @@ class Overview:
         workers = [one for one in self.supervisor.workers if sink_of(one) == sink]
         reports = [one.report for one in workers if one.report is not None]
         states = {"down"} if len(reports) < len(workers) else {one.state for one in reports}
-        known = [lag for one in reports for lag in one.lags if lag.end is not None]
-        fresh = [self.freshness.seconds(one.name) for one in workers]
+        # One without partitions, of more workers than those, is behind nothing and knows nothing.
+        busy = [one.name for one in workers if one.report is None or one.report.lags]
+        fresh = [self.freshness.seconds(name) for name in busy]
         ages = [seconds for seconds in fresh if seconds is not None]
         return {
             "group": group_of(sink),
             "state": next(state for state in _LEAST_WELL_FIRST if state in states),
-            "lag": sum(sum(lag_of(one)) for one in reports) if known else None,
-            "freshSeconds": max(ages) if len(ages) == len(workers) else None,
+            "lag": _lag([lag for one in reports for lag in one.lags])
+            if states == {"running"}
+            else None,
+            "freshSeconds": max(ages) if ages and len(ages) == len(busy) else None,
         }
 
     async def _relay(self, session: aiohttp.ClientSession) -> dict[str, float | None]:
@@ -133,6 +137,17 @@ class Overview:
         except KafkaException:
             lag = None
         return {"group": STREAM_GROUP, "state": None, "lag": lag, "freshSeconds": None}
+
+
+def _lag(lags: Sequence[Lag]) -> int | None:
+    """Offsets behind; None unless there are partitions and the ends of all are known.
+
+    For a moment after each start and rebalance they are not: that is not to be at the end.
+    """
+    ends = [lag.end for lag in lags if lag.end is not None]
+    if not lags or len(ends) < len(lags):
+        return None
+    return sum(max(0, end - lag.durable) for end, lag in zip(ends, lags, strict=True))
 
 
 def sink_of(worker: WorkerProcess) -> str:

@@ -54,7 +54,11 @@ _MOST: Final = "~"
 
 
 class TooManyBuckets(Exception):
-    """The range holds more buckets, or the day more products, than one answer has room for."""
+    """The range holds more buckets than one answer has room for."""
+
+
+class TooManyProducts(Exception):
+    """The seller sold more products that day than are ranked in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +208,7 @@ class AggregatesReader:
         """The greatest first, equal ones by product id; `derived.top` ranks them.
 
         Reads all that the seller sold that day, since a product's orders lie in all partitions.
-        Raises TooManyBuckets beyond PRODUCTS_MAX, or SinkUnavailable.
+        Raises TooManyProducts beyond PRODUCTS_MAX, or SinkUnavailable.
         """
         sold: dict[str, Counter[str]] = {}
         start = sort_key("day", f"{day.isoformat()}T00:00:00Z")
@@ -218,7 +222,10 @@ class AggregatesReader:
             ]
             # After the start comes # and the product; $ is the character after it.
             found = _Found(view.generation.table, sold, PRODUCTS_MAX)
-            await self._add_all(keys, (f"{start}#", f"{start}$"), found)
+            try:
+                await self._add_all(keys, (f"{start}#", f"{start}$"), found)
+            except TooManyBuckets as error:
+                raise TooManyProducts(f"more than {PRODUCTS_MAX} products") from error
         products = (
             derived.sales_of(name.split("#", 1)[1], counters) for name, counters in sold.items()
         )

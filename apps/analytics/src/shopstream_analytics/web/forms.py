@@ -84,6 +84,7 @@ class Content:
 
     body: Callable[[], object]
     table: Callable[[], "Table"]
+    columns: Callable[[], Sequence[str]]
     file_name: str
     rows: int
 
@@ -92,6 +93,7 @@ class Content:
         return cls(
             body=series.as_json,
             table=lambda: Table.of_series(series),
+            columns=lambda: _columns(_counters(series)),
             file_name=f"{name}-{series.granularity}",
             rows=len(series.buckets),
         )
@@ -102,7 +104,12 @@ async def answer(request: Request, content: Content) -> Response:
     form = form_of(request)
     beside = content.rows > ROWS_IN_LOOP_MAX
     body = await asyncio.to_thread(_json, content) if beside else _json(content)
-    headers = {"etag": _tag(body, form), **_ASK_AGAIN}
+    if form == "json":
+        tag = _tag(body, form)
+    else:
+        columns = await asyncio.to_thread(content.columns) if beside else content.columns()
+        tag = _tag(body, form, columns)
+    headers = {"etag": tag, **_ASK_AGAIN}
     if matches(request.headers.get("if-none-match"), headers["etag"]):
         return Response(status_code=304, headers=headers)
     media_type = MEDIA_TYPES[form]
@@ -137,8 +144,11 @@ def _json(content: Content) -> bytes:
     return msgspec.json.encode(content.body())
 
 
-def _tag(content: bytes, form: Form) -> str:
-    return f'"{blake2b(content, digest_size=16).hexdigest()}-{form}"'
+def _tag(content: bytes, form: Form, columns: Sequence[str] = ()) -> str:
+    """``columns`` of a file: a later version may have others for the same content."""
+    hashed = blake2b(content, digest_size=16)
+    hashed.update(msgspec.json.encode(columns) if columns else b"")
+    return f'"{hashed.hexdigest()}-{form}"'
 
 
 def _file_name(content: Content, form: Form) -> str:
@@ -159,18 +169,26 @@ class Table:
 
         Columns are the same for every range, but for currencies and types new to us.
         """
-        found: set[str] = set().union(*series.buckets.values())
-        types = [BY_TYPE.counter + name for name in EVENT_TYPES]
-        types += sorted({name for name in found if name.startswith(BY_TYPE.counter)} - set(types))
-        money = sorted(name for name in found if name.startswith(REVENUE.counter))
-        counters = [*PLAIN_COUNTERS, *types, *money]
+        counters = _counters(series)
         return cls(
-            columns=[_START, *(name.replace("#", ".") for name in counters)],
+            columns=_columns(counters),
             rows=[
                 (start, *(counted[name] for name in counters))
                 for start, counted in series.buckets.items()
             ],
         )
+
+
+def _counters(series: Series) -> list[str]:
+    found: set[str] = set().union(*series.buckets.values())
+    types = [BY_TYPE.counter + name for name in EVENT_TYPES]
+    types += sorted({name for name in found if name.startswith(BY_TYPE.counter)} - set(types))
+    money = sorted(name for name in found if name.startswith(REVENUE.counter))
+    return [*PLAIN_COUNTERS, *types, *money]
+
+
+def _columns(counters: Sequence[str]) -> list[str]:
+    return [_START, *(name.replace("#", ".") for name in counters)]
 
 
 async def _chunks(table: Table) -> AsyncIterator[bytes]:

@@ -11,8 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from shopstream_analytics.aggregates.reader import BUCKETS_MAX, TooManyBuckets
-from shopstream_analytics.recent_reader import BadCursor
+from shopstream_analytics.aggregates.reader import (
+    BUCKETS_MAX,
+    PRODUCTS_MAX,
+    TooManyBuckets,
+    TooManyProducts,
+)
+from shopstream_analytics.recent_reader import BadCursor, FiltersTooSparse
 from shopstream_analytics.sink import SinkUnavailable
 from shopstream_shared.clock import Uuid7Source
 from shopstream_shared.logs import get_logger
@@ -20,6 +25,7 @@ from shopstream_shared.logs import get_logger
 CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
 REQUEST_ID_CHARACTERS_MAX: Final = 200
+AWAY: Final = "What this is read from does not answer now"
 
 log = get_logger(__name__)
 
@@ -38,6 +44,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     for kind in (
         Kind("validation_failed", 422, "Mend the parameters that `errors` names."),
         Kind("range_too_large", 422, "Give `from` and `to` closer together, or ask for days."),
+        Kind("too_many_products", 422, "Ask the archive: `shopstream archive sql`."),
+        Kind("filters_too_sparse", 422, "Give fewer filters, and pick from what comes."),
         Kind("invalid_cursor", 400, "Take `nextCursor` of the page before, with its parameters."),
         Kind("unauthenticated", 401, "Send the operator's token as `Authorization: Bearer …`."),
         Kind("forbidden", 403, "Call it from a page of this site, or with the operator's token."),
@@ -97,13 +105,21 @@ def install(app: FastAPI) -> None:
         )
         return _problem(request, "range_too_large", detail, [Fault("from", "is too far from to")])
 
+    async def products(request: Request, error: Exception) -> Response:
+        detail = f"More than {PRODUCTS_MAX} products were sold that day: too many to be ranked here"
+        return _problem(request, "too_many_products", detail)
+
+    async def sparse(request: Request, error: Exception) -> Response:
+        return _problem(request, "filters_too_sparse", str(error))
+
     async def cursor(request: Request, error: Exception) -> Response:
         return _problem(request, "invalid_cursor", str(error))
 
     async def unavailable(request: Request, error: Exception) -> Response:
+        # The store's words, and which variables to put right, are for who reads the log.
         log.warning("read failed", detail=str(error))
         again = {"retry-after": str(RETRY_AFTER_SECONDS)}
-        return _problem(request, "unavailable", str(error), headers=again)
+        return _problem(request, "unavailable", AWAY, headers=again)
 
     async def http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -118,6 +134,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, refused)
     app.add_exception_handler(InvalidRequest, invalid)
     app.add_exception_handler(TooManyBuckets, too_large)
+    app.add_exception_handler(TooManyProducts, products)
+    app.add_exception_handler(FiltersTooSparse, sparse)
     app.add_exception_handler(BadCursor, cursor)
     app.add_exception_handler(SinkUnavailable, unavailable)
     app.add_exception_handler(HTTPException, http)

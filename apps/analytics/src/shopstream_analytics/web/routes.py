@@ -114,7 +114,7 @@ class Aggregates(Protocol):
     async def top_products(
         self, seller: str, day: date, by: TopBy, currency: str | None, limit: int
     ) -> TopProducts:
-        """Raises TooManyBuckets or SinkUnavailable."""
+        """Raises TooManyProducts or SinkUnavailable."""
         ...
 
     async def read(
@@ -142,7 +142,7 @@ class Reads:
                 summary="A seller's best sold products of a day",
                 answer="TopProducts",
                 parameters=(SELLER, *_TOP),
-                codes=_REFUSALS,
+                codes=("validation_failed", "too_many_products"),
                 tagged=True,
             ),
             Operation(
@@ -185,7 +185,7 @@ class Reads:
                 summary="Events of the last 30 days, newest first",
                 answer="RecentEventPage",
                 parameters=_RECENT,
-                codes=("invalid_cursor", "validation_failed"),
+                codes=("invalid_cursor", "validation_failed", "filters_too_sparse"),
             ),
         )
 
