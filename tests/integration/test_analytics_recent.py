@@ -7,6 +7,7 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.analytics import dynamo_client
 from tests.support.analytics_events import DAY, event, inventory_body, record_of
@@ -123,6 +124,21 @@ def test_a_cursor_that_no_page_handed_out_is_400_and_one_of_a_long_id_is_taken(
     body = inventory_body(long, "s", 1)
     api.feed([event("inventory.updated", body, subject=long, seller="s") for _ in range(3)])
     assert len(walk(api, {"subject": long, "limit": 1})) == 3
+
+
+def test_a_time_of_another_form_is_shown_as_it_is_and_listed_by_its_text(api: Reading) -> None:
+    forms = ("2026-11-21T05:00:00.5Z", "2026-11-21T05:00:00Z", "2026-11-21T14:00:00+10:00")
+    made = [event("inventory.updated", inventory_body("f", "s", 1), subject="f", seller="s")] * 3
+    foreign = []
+    for one, form in zip(made, forms, strict=True):
+        envelope = msgspec.json.decode(one.value) | {"time": form, "id": f"id-of-{form}"}
+        foreign.append(replace(one, id=envelope["id"], value=msgspec.json.encode(envelope)))
+    api.feed(foreign)
+    shown = api.get("/events/recent", params={"subject": "f"}).json()["data"]
+    # By text: the last of them is the oldest moment, 04:00 UTC.
+    assert [one["timestamp"] for one in shown] == sorted(forms, reverse=True)
+    assert all(one["data"]["time"] == one["timestamp"] for one in shown)
+    assert walk(api, {"subject": "f", "limit": 1}) == [one["eventId"] for one in shown]
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """Each check on a small history: healthy it is silent, broken in one way it names just that."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from shopstream_stack.verify import aggregate_checks, client_checks, log_checks,
 from shopstream_stack.verify import spool as spool_module
 from shopstream_stack.verify.report import Invariant
 from shopstream_stack.verify.spool import Spool
+from shopstream_stack.verify.tables import in_our_form
 
 PRICED = Happened("shop.products", 3, "p", 2, "product.price_changed")
 MADE_UP = Happened("shop.products", 7, "p", 3, "product.updated")
@@ -300,6 +302,33 @@ def test_what_is_wrong_in_recent_events_is_named(
     break_it(history)
     row = judged(history, tmp_path, 5)[5]
     assert {name: count for name, count in row.kinds.items() if count} == {kind: 1}
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "time", "read"),
+    [
+        # Ours, and other forms of RFC 3339 that an event may have; 05:00Z each time.
+        ("2026-11-21T05:00:00.000000Z", "2026-11-21T05:00:00.000000Z", "the event's"),
+        ("2026-11-21T05:00:00Z", "2026-11-21T05:00:00Z", "the event's"),
+        ("2026-11-21T15:00:00+10:00", "2026-11-21T15:00:00+10:00", "the event's"),
+        ("2026-11-21T05:00:00.0Z", "2026-11-21T05:00:00.0Z", "the event's"),
+        # The same moment, and yet not what the event says.
+        ("2026-11-21T05:00:00Z", "2026-11-21T05:00:00.000000Z", "altered"),
+        ("2026-11-21T06:00:00.000000Z", "2026-11-21T05:00:00.000000Z", "altered"),
+        ("2026-11-21T06:00:00Z", "2026-11-21T06:00:00Z", "altered"),
+        ("soon", "soon", "altered"),
+        ("soon", "2026-11-21T05:00:00.000000Z", "altered"),
+    ],
+)
+def test_a_timestamp_in_another_form_is_the_event_s_own_and_only_then_not_altered(
+    timestamp: str, time: str, read: str, tmp_path: Path
+) -> None:
+    history = healthy()
+    seen = in_our_form(timestamp, json.dumps({"time": time}).encode())
+    history.recent[1] = recent_item(PRICED, timestamp=seen)
+    row = judged(history, tmp_path, 5)[5]
+    found = {name: count for name, count in row.kinds.items() if count}
+    assert found == ({} if read == "the event's" else {"altered": 1})
 
 
 def test_what_is_older_than_29_days_may_have_left_recent_events(tmp_path: Path) -> None:

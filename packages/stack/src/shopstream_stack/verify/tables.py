@@ -1,11 +1,14 @@
 """DynamoDB as the check reads it: checkpoints, aggregates and RecentEvents, item by item."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shopstream_shared.clock import format_time, parse_time
 from shopstream_shared.generations import POINTER, consumer_of, table_of
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
@@ -42,8 +45,32 @@ RECENT_EVENTS: Final = {
 #: Topic, its id, partition, offset; an item's own marker has a fifth.
 _REPLAYED_PARTS: Final = 4
 _KEYS: Final = frozenset({"pk", "sk", "upto"})
+_OURS: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
 Item = Mapping[str, Any]
+
+
+class _Timed(msgspec.Struct):
+    time: str
+
+
+_timed: Final = msgspec.json.Decoder(_Timed)
+
+
+def in_our_form(timestamp: str, data: bytes) -> str:
+    """The timestamp of an item, as our encoder writes the moment, six digits and Z.
+
+    An event of somebody else may write it otherwise, and RecentEvents keeps it as it is; it is
+    changed only where ``data`` has the very same text, so that what was altered stays so.
+    """
+    if _OURS.fullmatch(timestamp):
+        return timestamp
+    try:
+        if _timed.decode(data).time == timestamp:
+            return format_time(parse_time(timestamp))
+    except (msgspec.MsgspecError, ValueError):
+        pass
+    return timestamp
 
 
 class Tables:
@@ -114,10 +141,13 @@ class Tables:
         """Fill the table ``recent``."""
         with spool.table("recent", RECENT_EVENTS) as recent:
             for item in self._scan(self._target.recent_events_table):
-                names = ("eventId", "eventType", "sellerId", "subject", "timestamp")
+                names = ("eventId", "eventType", "sellerId", "subject")
                 data = _text(item, "data").encode()
+                time = in_our_form(_text(item, "timestamp"), data)
                 digest = hashlib.sha256(data).hexdigest()[:32]
-                recent.add((*(_text(item, n) for n in names), _number(item, "ttl", 0), digest))
+                recent.add(
+                    (*(_text(item, n) for n in names), time, _number(item, "ttl", 0), digest)
+                )
                 recent.checkpoint()
 
     def _get(self, key: str) -> Item | None:
