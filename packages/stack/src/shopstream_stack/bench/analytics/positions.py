@@ -88,11 +88,16 @@ class Stored:
     def rate(self) -> float:
         return self.events / self.seconds
 
+    @property
+    def per_core(self) -> float:
+        """Events a second of processor time."""
+        return self.events / self.processor_seconds if self.processor_seconds else 0.0
+
     def figures(self) -> dict[str, float]:
         """By the names of the table's columns; a second of processor time as of a core."""
         return {
             "rate": self.rate,
-            "perCore": self.events / self.processor_seconds if self.processor_seconds else 0.0,
+            "perCore": self.per_core,
             "mib": self.peak_mib,
         }
 

@@ -90,7 +90,11 @@ class Throughput:
         self._bench.end()
         stores = self._place.stores()
         worker = self._place.worker(
-            "archive", stores, SHOPSTREAM_ARCHIVE_FILE_RECORDS=str(plan.file_records)
+            "archive",
+            stores,
+            SHOPSTREAM_ARCHIVE_FILE_RECORDS=str(plan.file_records),
+            # The last file of a partition is seldom full: its age cuts it.
+            SHOPSTREAM_ARCHIVE_ROTATE_SECONDS="1",
         )
         with worker as process:
             used = process.processor_seconds
@@ -104,19 +108,20 @@ class Throughput:
             stores, commit_every=plan.file_records * self._bench.stock_partitions
         ) as q:
             theirs = stored(q, quix, self._bench.again(backlog), q.processor_seconds)
-        ratio = ours.rate / theirs.rate
+        ratio = ours.per_core / theirs.per_core if theirs.per_core else 0.0
         figures = {
             **ours.figures(),
-            "floor": theirs.rate,
+            "floor": theirs.per_core,
             "ratio": ratio,
             "peerMib": theirs.peak_mib,
+            "peerRate": theirs.rate,
         }
         self._bench.results.notes.append(
-            f"{name}: {ours.peak_mib:.0f} MiB; Quix Streams {theirs.peak_mib:.0f} MiB, "
-            f"{theirs.figures()['perCore']:,.0f} events a second of its processor time"
+            f"{name}: floor and ratio are of a core's second; by the clock Quix Streams stored "
+            f"{theirs.rate:,.0f} events/s, with {theirs.peak_mib:.0f} MiB"
         )
         bars = (
-            Bar("ratio", ratio, ">=", QUIX_RATIO_MIN),
+            Bar("a core's second, ratio", ratio, ">=", QUIX_RATIO_MIN),
             Bar("MiB", ours.peak_mib, "<=", min(MIB_MAX, theirs.peak_mib)),
         )
         return Row(name, figures, bars, tuple(faults))

@@ -28,6 +28,8 @@ LATENCY_SECONDS_MAX: Final = 120.0
 LOOK_SECONDS: Final = 0.01
 #: Of the events, the first ones: connections and code are new.
 FIRST_PART: Final = 0.1
+#: Of the pace, what must have been kept: a latency at another one says nothing.
+PACE_PART_MIN: Final = 0.95
 #: Of a backlog, where the last kill comes at the latest.
 KILL_PART_MAX: Final = 0.95
 #: From when that point is seen to the kill; a file takes about as long.
@@ -72,7 +74,11 @@ class Timing:
         cuts = statistics.quantiles(delays, n=100)
         figures = {"rate": len(feed.committed) / lasted, "p50Ms": cuts[49], "p95Ms": cuts[94]}
         figures |= {"p99Ms": cuts[98], "maxMs": max(delays)}
-        return Row(name, figures, (Bar("p99 ms", cuts[98], "<=", READABLE_P99_MS_MAX),))
+        bars = (
+            Bar("p99 ms", cuts[98], "<=", READABLE_P99_MS_MAX),
+            Bar("events/s", figures["rate"], ">=", plan.pace * PACE_PART_MIN),
+        )
+        return Row(name, figures, bars)
 
     def takeover(self, name: str) -> Row:
         """One of two archive workers is killed; seconds until the other has stored its events."""
