@@ -19,6 +19,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shopstream_shared.archive.bucket import S3Bucket
+from shopstream_shared.archive.end import chain_end
 from shopstream_shared.archive.keys import Damaged, Place
 from shopstream_shared.archive.reader import CHUNK_BYTES, read_hint
 from shopstream_shared.generations import (
@@ -123,7 +124,7 @@ def _adopt_aggregates(
         why = "the archive has never seen the old topic; nothing is left to rebuild them from"
         return SinkTopic(AGGREGATES, life.topic, "stopped", why)
     old = epochs[-2]
-    archived = archive.positions(life.topic, old)
+    archived = archive.positions(life, old)
     behind = any(archived) and tables.positions(consumer, life.topic, old) != archived
     tables.begin(consumer, life, epochs[:-1])
     if behind:
@@ -135,7 +136,7 @@ def _adopt_aggregates(
 def _lost(archive: "_Archive", life: NewLife, old: TopicEpoch) -> str:
     if not life.ends:
         return "how far the old topic was published is not known any more"
-    archived = archive.positions(life.topic, old)
+    archived = archive.positions(life, old)
     lost = sum(max(0, end - got) for end, got in zip(life.ends, archived, strict=False))
     return f"{lost} offsets of the old topic were published but not archived: they are lost"
 
@@ -214,16 +215,19 @@ class _Archive:
         except KeyError:
             # The old topic may have had more partitions than the new one.
             count = max(life.partitions, len(life.ends))
-            ids = [self._hinted(Place(life.topic, number), 0)[0] for number in range(count)]
+            ids = [self._hinted(Place(life.topic, number)) for number in range(count)]
             known = {topic_id for topic_id in ids if topic_id}
             old = next(iter(known - {life.id}), None) or next(iter(known), None)
             return () if old is None else (TopicEpoch(0, old, count),)
         return msgspec.json.decode(text, type=TopicEpochs).epochs
 
-    def positions(self, topic: str, epoch: TopicEpoch) -> list[int]:
-        """How far the chains of an epoch have come."""
-        places = (Place(topic, number) for number in range(epoch.partitions))
-        return [self._hinted(place, epoch.epoch)[1] for place in places]
+    def positions(self, life: NewLife, old: TopicEpoch) -> list[int]:
+        """How far the chains of the topic that is gone have come."""
+        ends = dict(enumerate(life.ends))
+        return [
+            chain_end(self._bucket, Place(life.topic, part), old.epoch, enough=ends.get(part))
+            for part in range(old.partitions)
+        ]
 
     def begin(self, life: NewLife, epochs: tuple[TopicEpoch, ...]) -> None:
         """Open a further epoch."""
@@ -238,13 +242,13 @@ class _Archive:
             if _code(error) not in _ABSENT:
                 raise
 
-    def _hinted(self, place: Place, epoch: int) -> tuple[str, int]:
-        """Topic id and position of a hint; an empty id where there is none."""
+    def _hinted(self, place: Place) -> str:
+        """The topic id of the first life's hint; empty where there is none."""
         try:
-            hint = read_hint(self._bucket, place, epoch)
+            hint = read_hint(self._bucket, place)
         except Damaged:
-            return "", 0
-        return ("", 0) if hint is None else (hint.topic_id, hint.next)
+            return ""
+        return "" if hint is None else hint.topic_id
 
 
 def _epochs_of(noted: Item) -> tuple[TopicEpoch, ...]:
