@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faust.types import TP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.analytics_events import LogRecord
 
-from shopstream_analytics.archive.line import TEMPLATES_MAX, LineMaker, line_of
+from shopstream_analytics.archive.begun import TEMPLATES_MAX, Beginnings, BegunRecord
+from shopstream_analytics.archive.line import line, line_of
 from shopstream_analytics.archive.plain import is_plain
-from shopstream_analytics.consumer.batch import Source
+from shopstream_analytics.consumer.records import PackedRecord
 from shopstream_analytics.events import EventRejected, read_event
 
-SOURCE = Source("shop.orders", 2)
+SOURCE = TP("shop.orders", 2)
 #: A name with a control character in it goes the slow way.
 ESCAPED = b"\\u0001"
 GOLDEN = {
@@ -121,17 +123,61 @@ TEXTS = st.one_of(st.just(b"seller1"), st.text(max_size=9).map(str.encode), st.b
 def test_the_quick_line_is_the_slow_line_byte_for_byte(
     value: bytes | None, key: bytes | None, headers: list[tuple[str, bytes | None]]
 ) -> None:
-    maker = LineMaker(SOURCE)
-    record = LogRecord(*SOURCE, 7, 1_795_248_173_756, key, value, headers)
+    beginnings = Beginnings()
+    read = LogRecord(*SOURCE, 7, 1_795_248_173_756, key, value, headers)
     for _ in range(2):
-        assert maker.line(record) == line_of(record)
+        record = beginnings.record(SOURCE, read)
+        assert line(record) == line_of(record) == line_of(read)
+        assert (record.key, record.value) == (key, value)
+        assert list(record.headers) == headers
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_line_of_an_event_that_we_write_is_begun_as_it_is_read(name: str) -> None:
+    headers: list[Any] = [("ce_id", b"1"), ("100%", b"x"), ("\u00fc", b"a b"), ("ce_id", b"")]
+    read = LogRecord(*SOURCE, 7, 1, b"k", GOLDEN[name], headers)
+    record = Beginnings().record(SOURCE, read)
+    assert isinstance(record, BegunRecord)
+    assert line(record) == line_of(read)
+    assert list(record.headers) == headers
+
+
+@pytest.mark.parametrize(
+    ("key", "headers"),
+    [
+        (b'"', [("a", b"x")]),
+        (b"k", [("a", b"x\\")]),
+        (b"k", [("a", b"\n")]),
+        (b"k", [("a", b"\x7f")]),
+        (b"\xff", [("a", b"x")]),
+        (b"k", [("a", None)]),
+        (b"k", [("\u00fc", "\u00fc".encode())]),
+        (b"k", []),
+        (None, [("a", b"x")]),
+    ],
+)
+def test_a_record_whose_key_or_headers_are_not_plain_keeps_them(
+    key: bytes | None, headers: list[tuple[str, bytes | None]]
+) -> None:
+    read = LogRecord(*SOURCE, 7, 1, key, GOLDEN["order.paid.v1.json"], headers)
+    record = Beginnings().record(SOURCE, read)
+    assert isinstance(record, PackedRecord)
+    assert list(record.headers) == headers
+    assert line(record) == line_of(read)
+
+
+def test_each_partition_s_lines_begin_with_its_own_name() -> None:
+    beginnings = Beginnings()
+    for partition in (0, 1, 0):
+        read = LogRecord("t", partition, 7, 1, b"k", GOLDEN["order.paid.v1.json"], [("a", b"x")])
+        assert line(beginnings.record(TP("t", partition), read)) == line_of(read)
 
 
 def test_ever_new_names_of_headers_fill_no_memory() -> None:
-    maker = LineMaker(SOURCE)
+    beginnings = Beginnings()
     value = GOLDEN["order.paid.v1.json"]
     for number in range(TEMPLATES_MAX + 5):
         headers: list[Any] = [(f"h{number}", b"x")]
-        record = LogRecord(*SOURCE, number, 0, b"k", value, headers)
-        assert maker.line(record) == line_of(record)
-    assert len(maker._templates) == TEMPLATES_MAX
+        read = LogRecord(*SOURCE, number, 0, b"k", value, headers)
+        assert line(beginnings.record(SOURCE, read)) == line_of(read)
+    assert len(beginnings._templates[SOURCE]) == TEMPLATES_MAX

@@ -8,7 +8,7 @@ from tests.support.analytics_events import LogRecord, event, inventory_body, rec
 
 from shopstream_analytics.archive.chain import Link, hour_of, object_key
 from shopstream_analytics.archive.file import OpenFile, unpack
-from shopstream_analytics.archive.line import LineMaker, attributes_of, line_of, value_of
+from shopstream_analytics.archive.line import attributes_of, line_of, value_of
 from shopstream_analytics.consumer.batch import Batch, Discontinuity, Source, join
 from shopstream_analytics.events import KEY_BYTES_MAX, read_event
 from shopstream_analytics.recent_reader import BadCursor, Cursor, Filters, _hash_of, parse_cursor
@@ -93,7 +93,7 @@ def test_an_object_s_key_is_the_hour_of_its_first_record_and_its_offset() -> Non
 
 
 def fill(file: OpenFile, *records: LogRecord) -> int:
-    return file.take(LineMaker(SOURCE), records, 0, bytes_max=10_000_000, most=100)
+    return file.take(records, 0, bytes_max=10_000_000, most=100)
 
 
 def test_a_file_is_cut_before_a_record_of_a_later_hour_not_of_an_earlier_one() -> None:
@@ -110,10 +110,9 @@ def test_a_file_takes_records_up_to_a_later_hour_a_count_or_the_line_that_fills_
     early = [record(offset, timestamp=hour + offset) for offset in range(4)]
     later = [*early, record(4, timestamp=hour + 3_600_000)]
     line = len(line_of(early[0]))
-    maker = LineMaker(SOURCE)
     for bytes_max, most, taken in ((10**9, 100, 4), (10**9, 3, 3), (line + 1, 100, 2), (1, 100, 1)):
         file = OpenFile(start=0, next=0, opened_at=0.0)
-        assert file.take(maker, later, 0, bytes_max=bytes_max, most=most) == taken
+        assert file.take(later, 0, bytes_max=bytes_max, most=most) == taken
         assert (file.count, file.first, file.last, file.next) == (taken, 0, taken - 1, taken)
         body, _ = file.seal("id")
         assert unpack(body) == b"".join(map(line_of, early[:taken]))

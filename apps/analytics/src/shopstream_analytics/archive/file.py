@@ -12,7 +12,7 @@ from typing import Any, Final
 import zstandard
 
 from shopstream_analytics.archive.chain import Link, hour_of
-from shopstream_analytics.archive.line import LineMaker
+from shopstream_analytics.archive.line import line as line_of
 from shopstream_analytics.consumer.batch import Record, Source
 from shopstream_shared.archive.keys import Place
 from shopstream_shared.archive.lines import read_line
@@ -49,9 +49,7 @@ class OpenFile:
         """A record of a later hour than the first line's starts a new file (protocol rule 24)."""
         return self.count > 0 and hour_of(record.timestamp) > hour_of(self.first_timestamp)
 
-    def take(
-        self, maker: LineMaker, records: Sequence[Record], start: int, *, bytes_max: int, most: int
-    ) -> int:
+    def take(self, records: Sequence[Record], start: int, *, bytes_max: int, most: int) -> int:
         """Append records from an index on, as far as they fit; returns the index after them.
 
         Ends before a later hour (see `cuts_before`), after ``most`` records and with the line that
@@ -64,7 +62,6 @@ class OpenFile:
         size = 0
         end = start
         limit = min(len(records), start + most)
-        line_of = maker.line
         while end < limit and size < bytes_max:
             record = records[end]
             if record.timestamp >= hour_ends:

@@ -8,23 +8,18 @@ break, which a line cannot. A key or header value that is not UTF-8 is given in 
 """
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
+from shopstream_analytics.archive.begun import BegunRecord
 from shopstream_analytics.archive.plain import is_plain
-from shopstream_analytics.consumer.batch import Record, Source
+from shopstream_analytics.consumer.batch import Record
 from shopstream_analytics.events import read_event
 from shopstream_shared.events.codec import EventRejected
 
 _encode: Final = msgspec.json.Encoder().encode
-
-#: What stands in a JSON text as it is.
-_PLAIN_TEXT: Final = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
-#: Sets of header names that a partition's lines have seen; foreign producers may name them anew
-#: each time.
-TEMPLATES_MAX: Final = 64
 
 
 class _Line(msgspec.Struct):
@@ -49,46 +44,16 @@ def line_of(record: Record) -> bytes:
     )
 
 
-class LineMaker:
-    """Lines of one partition: those of plain events in one step, any other by `line_of`.
+def line(record: Record) -> bytes:
+    """The same bytes, in one step for a plain event whose line is begun.
 
-    Both give the same bytes; a property test holds them against each other.
+    A property test holds the two against each other.
     """
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._templates: dict[tuple[str, ...], bytes] = {}
-
-    def line(self, record: Record) -> bytes:
-        """The record as a line, the line break at its end included."""
-        key, value, headers = record.key, record.value, record.headers
-        if key is None or value is None or not headers or not _one_line(value):
-            return line_of(record)
-        names, texts = zip(*headers, strict=True)
-        template = self._templates.get(names) or self._learn(names)
-        try:
-            strange = b"".join((key, *texts)).translate(None, _PLAIN_TEXT)
-        except TypeError:
-            # A header without a value.
-            return line_of(record)
-        if strange or template is None or not is_plain(value):
-            return line_of(record)
-        return template % (record.offset, record.timestamp, key, *texts, value)
-
-    def _learn(self, names: Sequence[str]) -> bytes | None:
-        """A line with these headers, to be filled in."""
-        if len(self._templates) >= TEMPLATES_MAX:
-            return None
-        topic = _encode(self._source.topic)
-        start = b'{"topic":%b,"partition":%d' % (topic, self._source.partition)
-        headers = b",".join(b'[%b,"' % _encode(name) + b'\0"]' for name in names)
-        template = (start + b',"offset":\1,"timestamp":\1,"key":"\0","headers":[%b],' % headers) + (
-            b'"event":\0}\n'
-        )
-        # JSON holds no control characters, so these mark the places; what else has a % keeps it.
-        filled = template.replace(b"%", b"%%").replace(b"\0", b"%b").replace(b"\1", b"%d")
-        self._templates[tuple(names)] = filled
-        return filled
+    if type(record) is BegunRecord:
+        value = record.value
+        if _one_line(value) and is_plain(value):
+            return b"%b%b}\n" % (record.begun, value)
+    return line_of(record)
 
 
 def value_of(line: bytes) -> bytes | None:

@@ -7,13 +7,14 @@ against each other.
 """
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 
-from shopstream_shared.clock import parse_time
+from shopstream_shared.clock import TIME_CHARACTERS_MAX, parse_time
 from shopstream_shared.events import payloads
 from shopstream_shared.events.codec import EVENT_BYTES_MAX
 from shopstream_shared.events.registry import EVENT_TYPES
@@ -26,12 +27,13 @@ _TYPE: Final = b'"type":"'
 _TYPE_WITHIN_BYTES: Final = 256
 #: Below 10^18, the largest price, and read alike as a float and as a decimal.
 _is_price: Final = re.compile(rb"(?:0|[1-9][0-9]{0,16})(?:\.[0-9]{1,9})?").fullmatch
+_read_time: Final = datetime.fromisoformat
 
 
 def is_plain(value: bytes | None) -> bool:
     """Whether a record's value is an event, without any doubt."""
     # Without this escape no member's name can be hidden from those who count names below.
-    if value is None or len(value) > EVENT_BYTES_MAX or b"\\u" in value:
+    if value is None or len(value) > EVENT_BYTES_MAX or (b"\\" in value and b"\\u" in value):
         return False
     found = value.find(_TYPE, 0, _TYPE_WITHIN_BYTES)
     begin = found + len(_TYPE)
@@ -43,7 +45,10 @@ def is_plain(value: bytes | None) -> bool:
         if not value.isascii():
             str(value, "utf-8")
         event = decoder.decode(value)
-        parse_time(event.time)
+        time = event.time
+        # In UTC there is nothing more that `parse_time` could refuse.
+        if len(time) > TIME_CHARACTERS_MAX or _read_time(time).tzinfo is not UTC:
+            parse_time(time)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return False
     return _prices_are_plain(value, event.data)

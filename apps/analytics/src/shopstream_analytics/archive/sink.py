@@ -14,7 +14,6 @@ from typing import Final, Protocol
 
 from shopstream_analytics.archive.chain import ChainStore, Hint, Link, object_key
 from shopstream_analytics.archive.file import OpenFile
-from shopstream_analytics.archive.line import LineMaker
 from shopstream_analytics.consumer.batch import Batch, Record, Source
 from shopstream_analytics.sink import LogRange, StoreLost, TopicRecreated, Topics, check_range
 from shopstream_shared.crash import CrashPoints
@@ -95,7 +94,6 @@ class PartitionArchive:
         self._rotation = rotation
         self._held = held
         self._crash = crash
-        self._maker = LineMaker(source)
         #: Everything before it is in the file or stored; another writer may have gone further.
         self._position = position
         self._file = OpenFile(start=position, next=position, opened_at=time.monotonic())
@@ -144,7 +142,6 @@ class PartitionArchive:
         if not file.count:
             file.opened_at = time.monotonic()
         index = file.take(
-            self._maker,
             records,
             index,
             bytes_max=min(SLICE_BYTES, self._rotation.bytes - file.raw_bytes),

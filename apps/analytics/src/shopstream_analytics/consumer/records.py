@@ -2,7 +2,7 @@
 
 A record's nine headers are ten Python objects and 1.6 KB, twice the event itself, and most of what
 the garbage collector has to go through. A packed record keeps them in one bytes object and unpacks
-them for the few who ask (dead letters); the archive, which writes them all, takes them as they are.
+them for the few who ask (dead letters); the archive, which writes them all, has `archive.begun`.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,18 +43,6 @@ class PackedRecord(msgspec.Struct, frozen=True, gc=False):
         return _unpack(self.packed)
 
 
-class PlainRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record whose headers are at hand."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[Header]
-
-
 def packed(tp: TP, read: Any) -> PackedRecord:
     """From what aiokafka has parsed."""
     return PackedRecord(
@@ -65,13 +53,6 @@ def packed(tp: TP, read: Any) -> PackedRecord:
         read.key,
         read.value,
         _pack(read.headers),
-    )
-
-
-def plain(tp: TP, read: Any) -> PlainRecord:
-    """From what aiokafka has parsed."""
-    return PlainRecord(
-        tp.topic, tp.partition, read.offset, read.timestamp, read.key, read.value, read.headers
     )
 
 

@@ -6,11 +6,12 @@ from typing import Final, Literal
 
 from shopstream_analytics.aggregates.generations import Generations
 from shopstream_analytics.aggregates.sink import AggregatesSink
+from shopstream_analytics.archive.begun import Beginnings
 from shopstream_analytics.archive.sink import ArchiveSink, Rotation
 from shopstream_analytics.archive.store import BucketAtMinio, S3Chain, open_chain
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Source
-from shopstream_analytics.consumer.records import MakeRecord, packed, plain
+from shopstream_analytics.consumer.records import MakeRecord, packed
 from shopstream_analytics.dead_letters import PartitionLetters
 from shopstream_analytics.dynamo import open_dynamo
 from shopstream_analytics.progress import Progress
@@ -31,8 +32,8 @@ def group_of(name: WorkerName) -> str:
 
 
 def record_of(name: WorkerName) -> MakeRecord:
-    """How records come to this sink: only the archive reads all headers of all records."""
-    return plain if name == "archive" else packed
+    """How records come to this sink: only the archive writes down all headers of all records."""
+    return Beginnings().record if name == "archive" else packed
 
 
 @contextlib.asynccontextmanager
