@@ -19,7 +19,7 @@ from shopstream_analytics.consumer.lanes import (
     OPEN_TRIES_MAX,
     Lanes,
 )
-from shopstream_analytics.consumer.records import PackedRecord, PlainRecord, packed, plain
+from shopstream_analytics.consumer.records import PackedRecord, packed
 from shopstream_analytics.consumer.rounds import (
     GOOD_SECONDS_MAX,
     ROUND_BYTES_FIRST,
@@ -438,10 +438,8 @@ def test_packed_headers_come_back_as_they_were_repeated_names_and_nulls_included
     headers = [("ce_id", b"\xff\x00"), ("own", None), ("own", b""), ("ü", b"2")]
     read = SimpleNamespace(offset=7, timestamp=8, key=b"k", value=None, headers=headers)
     tp: Any = SimpleNamespace(topic="t", partition=3)
-    light, full = packed(tp, read), plain(tp, read)
-    assert isinstance(light, PackedRecord)
-    assert isinstance(full, PlainRecord)
-    for record in (light, full):
-        assert (record.topic, record.partition, record.offset) == ("t", 3, 7)
-        assert (record.timestamp, record.key, record.value) == (8, b"k", None)
-        assert list(record.headers) == headers
+    record = packed(tp, read)
+    assert isinstance(record, PackedRecord)
+    assert (record.topic, record.partition, record.offset) == ("t", 3, 7)
+    assert (record.timestamp, record.key, record.value) == (8, b"k", None)
+    assert list(record.headers) == headers
