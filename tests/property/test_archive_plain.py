@@ -33,6 +33,7 @@ STRANGE = st.sampled_from(
         *("99999999999999999999999999", "1.0000000000000000000001", '""', '"x"', '"1"', '"NaN"'),
         *("[]", "{}", "[{}]", '"2026-13-01T00:00:00.000000Z"', '"2026-11-21"', '"order.paid"'),
         *('"' + "k" * 300 + '"', '"' + "ü" * 513 + '"', '"\\ud800"', '"\\u0000"', '"a\\nb"'),
+        *('"\u0662"', '"\u00b2"', '"1\\n"', '"9999999999999999999"'),
         *('"2026-11-21T05:00:00.000000Z\\n"', '"0"', '"00"', '"9223372036854775808"', "NaN"),
     ]
 )
@@ -83,6 +84,17 @@ def _length(text: bytes) -> int:
 @given(value=altered())
 def test_whatever_is_plain_is_an_event(value: bytes) -> None:
     assert accepted(value) or not is_plain(value)
+
+
+@pytest.mark.parametrize(
+    "sequence", ["", "0", "-1", "+1", " 1", "1 ", "1_0", "x", "\u0662", "\u00b2", "1\\n"]
+)
+def test_what_is_no_sequence_is_not_plain(sequence: str) -> None:
+    value = GOLDEN["order.paid.v1.json"]
+    at = value.index(b'"sequence":"') + len(b'"sequence":"')
+    made = value[:at] + sequence.encode() + value[value.index(b'"', at) :]
+    assert not accepted(made)
+    assert not is_plain(made)
 
 
 @pytest.mark.parametrize(

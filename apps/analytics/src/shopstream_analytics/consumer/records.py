@@ -73,7 +73,9 @@ def take_records(result: Any, tp: TP, make: MakeRecord, bytes_max: int) -> tuple
     while size < bytes_max:
         chunk = list(islice(left, _CHUNK_RECORDS))
         records += chunk
-        size += sum([size_of(record) for record in chunk])
+        size += len(chunk) * RECORD_OVERHEAD_BYTES
+        for record in chunk:
+            size += len(record.key or b"") + len(record.value or b"")
         if len(chunk) < _CHUNK_RECORDS:
             result._update_position()  # noqa: SLF001 - as getall does
             result._partition_records = None  # noqa: SLF001 - as getall does
