@@ -31,7 +31,10 @@ _REFUSED = "ConditionalCheckFailedException"
 
 
 class CheckpointGap(Exception):
-    """The stored position is below the start of what was written: somebody set it back."""
+    """The checkpoint is gone, or below what was written: somebody deleted it or set it back.
+
+    The worker ends by it, and its successor begins where the checkpoints then stand.
+    """
 
 
 class Checkpoint(NamedTuple):
@@ -107,29 +110,49 @@ class Checkpoints:
         items = await self._get_many(keys)
         return tuple(int(items[key]["next"]["N"]) if key in items else None for key in keys)
 
-    async def move(
-        self, source: Source, topic_id: str, *, start: int, to: int, time: str | None = None
-    ) -> None:
-        """Move from `start` to `to`, or see that somebody has; ``time`` moves with it.
+    async def confirm(self, source: Source, topic_id: str, position: int) -> None:
+        """See that the checkpoint stands at `position` or beyond.
 
         Raises CheckpointGap or SinkUnavailable.
         """
+        stored = await self.read(source, topic_id)
+        if stored is None or stored < position:
+            raise _gap(source, stored, position)
+
+    async def move(
+        self,
+        source: Source,
+        topic_id: str,
+        *,
+        start: int,
+        to: int,
+        fresh: bool,
+        time: str | None = None,
+    ) -> None:
+        """Move from `start` to `to`, or see that somebody has; ``time`` moves with it.
+
+        ``fresh``: there was none when the partition was opened, so that the first is made. One
+        that was there and is gone is never made again: what was deleted with it would be missing
+        behind a checkpoint that says otherwise. Raises CheckpointGap or SinkUnavailable.
+        """
         key = self._key(source, topic_id)
         while True:
-            if await self._move_once(key, start, to, time):
+            if await self._move_once(key, start, to, time, fresh=fresh):
                 return
             stored = await self.read(source, topic_id)
             if stored is None or stored < start:
-                raise CheckpointGap(f"{source}: stored {stored}, but written from {start}")
+                raise _gap(source, stored, start)
             if stored >= to:
                 return
             # Another writer came part of the way. All of ours up to `to` is written, so going on
             # from where it stands is as true; positions only grow, so this ends.
             start = stored
 
-    async def _move_once(self, key: str, start: int, to: int, time: str | None) -> bool:
+    async def _move_once(
+        self, key: str, start: int, to: int, time: str | None, *, fresh: bool
+    ) -> bool:
         # Without an item the first writer starts wherever the log does.
-        condition = "attribute_not_exists(pk) OR #next = :start"
+        condition = ("attribute_not_exists(pk) OR " if fresh else "") + "#next = :start"
         noted = "" if time is None else ", partitionTime = :time"
         with as_unavailable("dynamodb"):
             try:
@@ -201,6 +224,14 @@ class Checkpoints:
 
     def _key(self, source: Source, topic_id: str) -> str:
         return f"{self.consumer}#{source.topic}#{topic_id}#{source.partition}"
+
+
+def _gap(source: Source, stored: int | None, position: int) -> CheckpointGap:
+    found = "is gone" if stored is None else f"was set back to {stored}"
+    return CheckpointGap(
+        f"{source}: the checkpoint {found}, but this worker stands at {position}; it ends, and the "
+        "next one begins where the checkpoint then stands, or at the log's first record"
+    )
 
 
 def noted_of(item: Mapping[str, Any]) -> Noted:

@@ -13,15 +13,15 @@ from botocore.exceptions import ClientError
 
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.dynamo import as_unavailable, error_code
-from shopstream_analytics.sink import StoreLost
+from shopstream_analytics.sink import SinkMoved, StoreLost
 from shopstream_analytics.tables import Table, checkpoints_table, describe_table, ensure_table
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
 
-async def ensure_tables(client: "DynamoDBClient", table: Table, checkpoints: Checkpoints) -> None:
-    """Make the table of a consumer and that of its checkpoints unless they are there.
+async def ensure_tables(client: "DynamoDBClient", table: Table, checkpoints: Checkpoints) -> str:
+    """Make the table of a consumer and that of its checkpoints unless they are there; its identity.
 
     Raises StoreLost when the consumer's own table was there and is not any more; SinkUnavailable.
     """
@@ -34,7 +34,19 @@ async def ensure_tables(client: "DynamoDBClient", table: Table, checkpoints: Che
             raise lost(table.name, "was deleted" if found is None else "was made again")
     await ensure_table(client, table)
     if noted is None:
-        await _note(client, table.name, checkpoints)
+        return await _note(client, table.name, checkpoints)
+    return noted
+
+
+def same_table(before: str | None, now: str, name: str) -> str:
+    """The identity, unless a process that began with another one still holds positions of it.
+
+    The note beside the checkpoints cannot tell: with the checkpoints deleted, too, another worker
+    makes both anew, and the two agree. Raises SinkMoved: the next worker reads all of it afresh.
+    """
+    if before not in {None, now}:
+        raise SinkMoved(f"dynamodb: the table {name} was made again, and noted as new")
+    return now
 
 
 async def check_table(client: "DynamoDBClient", name: str) -> None:
@@ -71,7 +83,7 @@ async def _noted(client: "DynamoDBClient", name: str, checkpoints: Checkpoints) 
     return None if item is None else item["tableId"]["S"]
 
 
-async def _note(client: "DynamoDBClient", name: str, checkpoints: Checkpoints) -> None:
+async def _note(client: "DynamoDBClient", name: str, checkpoints: Checkpoints) -> str:
     with as_unavailable("dynamodb"):
         identity = identity_of(await describe_table(client, name))
         if identity is None:
@@ -87,6 +99,7 @@ async def _note(client: "DynamoDBClient", name: str, checkpoints: Checkpoints) -
             if error_code(error) != "ConditionalCheckFailedException":
                 raise
             raise lost(name, "was made again") from error
+    return identity
 
 
 def note_key(consumer: str, table: str) -> str:

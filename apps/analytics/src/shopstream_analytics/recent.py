@@ -16,7 +16,7 @@ from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Record, Source
 from shopstream_analytics.dynamo import as_unavailable, error_code
 from shopstream_analytics.events import read_event
-from shopstream_analytics.identity import check_table, ensure_tables
+from shopstream_analytics.identity import check_table, ensure_tables, same_table
 from shopstream_analytics.recent_index import RecentIndexes
 from shopstream_analytics.sink import (
     LogRange,
@@ -84,6 +84,8 @@ class PartitionRecent:
     crash: CrashPoints
     on_refused: Callable[[], None]
     _refused_in_a_row: int = field(default=0, init=False)
+    #: Whether a checkpoint was found or written here.
+    placed: bool = False
 
     async def write(self, batch: Batch) -> None:
         """Raises SinkUnavailable; then nothing but a repetition is needed. Raises StoreRefused."""
@@ -98,9 +100,11 @@ class PartitionRecent:
         self._leave_out(refused, stored=len(items) - len(refused))
         self.crash.reach("recent.after_write")
         self.crash.reach("recent.before_checkpoint")
-        await self.checkpoints.move(self.source, self.topic_id, start=self.durable, to=batch.next)
+        await self.checkpoints.move(
+            self.source, self.topic_id, start=self.durable, to=batch.next, fresh=not self.placed
+        )
         self.crash.reach("recent.after_checkpoint")
-        self.durable = batch.next
+        self.durable, self.placed = batch.next, True
 
     def due_in(self) -> float | None:
         return None
@@ -167,11 +171,14 @@ class RecentSink:
     topics: Topics
     #: Told of each event that is left out for good.
     on_refused: Callable[[], None] = _nobody
+    _table_id: str | None = None
 
     async def prepare(self, topics: Topics) -> None:
         """See Sink.prepare."""
         self.topics = topics
-        await ensure_tables(self.client, recent_table(self.table, self.indexes), self.checkpoints)
+        table = recent_table(self.table, self.indexes)
+        found = await ensure_tables(self.client, table, self.checkpoints)
+        self._table_id = same_table(self._table_id, found, self.table)
         await self.checkpoints.check_epochs(topics)
 
     async def open(self, source: Source, log: LogRange) -> PartitionRecent:
@@ -190,6 +197,7 @@ class RecentSink:
             checkpoints=self.checkpoints,
             crash=self.crash,
             on_refused=self.on_refused,
+            placed=stored is not None,
         )
 
     async def ping(self) -> None:

@@ -6,7 +6,8 @@ letters already sent are found on the dead-letter topic, items already merged re
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Protocol
 
 from shopstream_analytics.aggregates.fold import ItemKey
 from shopstream_analytics.aggregates.generations import GROUP, Generation, Generations
@@ -16,7 +17,7 @@ from shopstream_analytics.aggregates.timeliness import PartitionTime, mark
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Record, Source
 from shopstream_analytics.events import DecodedEvent, EventRejected, read_event
-from shopstream_analytics.identity import check_table, ensure_tables
+from shopstream_analytics.identity import check_table, ensure_tables, same_table
 from shopstream_analytics.sink import LogRange, SinkMoved, Topics, check_range
 from shopstream_analytics.tables import aggregates_table
 from shopstream_shared.crash import CrashPoints
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
 __all__ = ["GROUP", "AggregatesSink", "Letter", "Letters", "PartitionAggregates", "judge"]
+
+#: A checkpoint that moved so lately stands where it was put: a table takes longer to be deleted and
+#: made again, and a round under way would have met its absence.
+UNSEEN_SECONDS_MAX: Final = 1.0
 
 log = get_logger(__name__)
 
@@ -78,9 +83,13 @@ class PartitionAggregates:
     crash: CrashPoints
     #: Partition time at ``durable``.
     time: PartitionTime = field(default_factory=PartitionTime)
+    #: Whether a checkpoint was found or written here.
+    placed: bool = False
+    _placed_at: float = float("-inf")
 
     async def write(self, batch: Batch) -> None:
-        """Raises SinkUnavailable; then nothing but a repetition is needed."""
+        """Raises SinkUnavailable; then nothing but a repetition is needed. Raises CheckpointGap."""
+        await self._look()
         events, letters = judge(batch.records)
         if letters:
             await self.letters.send(letters, since=self.durable)
@@ -93,10 +102,25 @@ class PartitionAggregates:
         self.crash.reach("aggregates.after_write")
         self.crash.reach("aggregates.before_checkpoint")
         await self.checkpoints.move(
-            self.source, self.topic_id, start=self.durable, to=batch.next, time=time.as_text()
+            self.source,
+            self.topic_id,
+            start=self.durable,
+            to=batch.next,
+            fresh=not self.placed,
+            time=time.as_text(),
         )
         self.crash.reach("aggregates.after_checkpoint")
-        self.durable, self.time = batch.next, time
+        self.durable, self.time, self.placed = batch.next, time, True
+        self._placed_at = monotonic()
+
+    async def _look(self) -> None:
+        """After a pause, see that the checkpoint is still there before anything is merged.
+
+        Tables that were deleted may have been made again in it, by another worker. An item there
+        with our ``upto`` would hide all before it from whoever fills them from the log's start.
+        """
+        if self.placed and monotonic() - self._placed_at > UNSEEN_SECONDS_MAX:
+            await self.checkpoints.confirm(self.source, self.topic_id, self.durable)
 
     async def _set_apart(self, batch: Batch, round_: Round, invalid: Mapping[ItemKey, str]) -> None:
         """Events of items that DynamoDB never takes become letters (protocol rule 21).
@@ -132,6 +156,7 @@ class AggregatesSink:
     crash: CrashPoints
     topics: Topics
     _generation: Generation | None = None
+    _table_id: str | None = None
 
     async def prepare(self, topics: Topics) -> None:
         """See Sink.prepare. Raises SinkMoved, too: when the generation in use is another one."""
@@ -140,7 +165,9 @@ class AggregatesSink:
         if self._generation is not None and self._generation.number != current.number:
             raise SinkMoved(f"the aggregates are in {current.table} now")
         self._generation = current
-        await ensure_tables(self.client, aggregates_table(current.table), current.checkpoints)
+        table = aggregates_table(current.table)
+        found = await ensure_tables(self.client, table, current.checkpoints)
+        self._table_id = same_table(self._table_id, found, table.name)
         await current.checkpoints.check_epochs(topics)
 
     async def open(self, source: Source, log: LogRange) -> PartitionAggregates:
@@ -162,6 +189,7 @@ class AggregatesSink:
             letters=self.letters_of(source, epoch),
             crash=self.crash,
             time=PartitionTime.from_text(None if stored is None else stored.time),
+            placed=stored is not None,
         )
 
     async def ping(self) -> None:
