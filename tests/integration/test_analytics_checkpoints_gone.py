@@ -16,9 +16,11 @@ from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.dynamo import open_dynamo
 from shopstream_analytics.recent import RecentSink
 from shopstream_analytics.recent_index import RecentIndexes
+from shopstream_analytics.recount import LogRecount
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import LogRange, PartitionSink, Sink, SinkMoved, TopicState
 from shopstream_shared.crash import CrashPoints
+from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topics import INVENTORY
 
 SOURCE = Source(INVENTORY, 0)
@@ -35,6 +37,7 @@ def aggregates(client: Any, settings: AnalyticsSettings) -> AggregatesSink:
         client=client,
         generations=Generations(client, settings.aggregates_table, settings.checkpoints_table),
         letters_of=lambda _, __: None,  # type: ignore[arg-type, return-value]  # none is sent
+        recount=LogRecount(KafkaConnection(settings.kafka_brokers, "tests")),
         crash=CrashPoints(None),
         topics={},
     )

@@ -132,6 +132,10 @@ def test_top_products_funnel_order_value_and_timeliness_are_what_the_events_add_
     asyncio.run(written(settings_of(components), log, read))
 
 
+async def never_asked(source: Source, first: int, position: int) -> PartitionTime:
+    raise AssertionError
+
+
 def test_a_worker_that_goes_on_finds_late_what_its_forerunner_would_have(
     components: LocalComponents,
 ) -> None:
@@ -157,6 +161,7 @@ def test_a_worker_that_goes_on_finds_late_what_its_forerunner_would_have(
                     client, settings.aggregates_table, settings.checkpoints_table
                 ),
                 letters_of=lambda _, __: None,  # type: ignore[arg-type, return-value]  # none is sent
+                recount=never_asked,
                 crash=CrashPoints(None),
                 topics={},
             )

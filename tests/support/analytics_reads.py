@@ -23,12 +23,14 @@ from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.recent import GROUP as RECENT_GROUP
 from shopstream_analytics.recent import RecentSink
 from shopstream_analytics.recent_index import RecentIndexes
+from shopstream_analytics.recount import LogRecount
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import LogRange, PartitionSink, Sink, TopicState
 from shopstream_analytics.web.app import create_app
 from shopstream_analytics.wiring import Resources, open_resources
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.events.codec import EncodedEvent
+from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topics import STREAM_TOPICS
 
 PARTITIONS: Final = 2
@@ -142,6 +144,7 @@ def _sinks(settings: AnalyticsSettings, resources: Resources) -> Sequence[Sink]:
             client=client,
             generations=resources.aggregates.generations,
             letters_of=lambda source, epoch: KeptLetters(),
+            recount=LogRecount(KafkaConnection(settings.kafka_brokers, "tests")),
             crash=CrashPoints(),
             topics={},
         ),

@@ -81,14 +81,16 @@ def test_the_ends_of_time_break_nothing() -> None:
     assert found.late == {2, 6}
     starts = {key.start for key in fold(events_at(*spans), found)}
     assert starts >= {"0001-01-01T00:00:00Z", "9999-12-31T23:00:00Z"}
-    assert PartitionTime.from_text(time.as_text()) == time
+    assert PartitionTime.from_text(time.as_text(8), 8) == time
 
 
-def test_partition_time_reads_back_as_it_was_and_an_old_checkpoint_begins_anew() -> None:
+def test_partition_time_reads_back_as_it_was_at_its_position_alone() -> None:
     time = PartitionTime(DAY, (DAY + 2 * HOUR, DAY + 5 * HOUR))
-    assert PartitionTime.from_text(time.as_text()) == time
-    assert PartitionTime.from_text(PartitionTime().as_text()) == PartitionTime()
-    assert PartitionTime.from_text(None) == PartitionTime()
+    assert PartitionTime.from_text(time.as_text(7), 7) == time
+    assert PartitionTime.from_text(PartitionTime().as_text(0), 0) == PartitionTime()
+    assert PartitionTime.from_text(time.as_text(7), 8) is None
+    assert PartitionTime.from_text('{"at":null,"run":[]}', 0) is None
+    assert PartitionTime.from_text(None, 0) is None
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -106,7 +108,9 @@ def test_any_borders_find_the_same_marks_as_a_count_by_hand(seed: int) -> None:
     while position < len(events):
         size = random.randrange(1, 40)
         # As a checkpoint keeps it.
-        time = PartitionTime.from_text(time.as_text())
+        kept = PartitionTime.from_text(time.as_text(position), position)
+        assert kept is not None
+        time = kept
         found, time = mark(events[position : position + size], time)
         late |= found.late
         ahead += found.ahead

@@ -97,9 +97,9 @@ AHEAD: Final = Stored(
     name="aheadEvents",
     unit="events",
     meaning=f"Events more than {AHEAD_BEYOND // timedelta(minutes=1)} minutes beyond partition "
-    f"time which the log did not follow: one of the next {AHEAD_RUN_MAX - 1} records of the "
-    "partition lies back within that bound. A clock was wrong. Counted in the hour that the event "
-    "claims.",
+    "time which the log did not follow: an event of the partition lay within that bound before "
+    f"{AHEAD_RUN_MAX} waited beyond it. Of {AHEAD_RUN_MAX} those near the earliest move partition "
+    "time, and the others wait on. A clock was wrong. Counted in the hour that the event claims.",
     dimensions=("all",),
     marked=True,
 )

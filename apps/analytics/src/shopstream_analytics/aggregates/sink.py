@@ -14,7 +14,7 @@ from shopstream_analytics.aggregates.generations import GROUP, Generation, Gener
 from shopstream_analytics.aggregates.merge import AggregateStore, Round, merge
 from shopstream_analytics.aggregates.store import DynamoAggregates
 from shopstream_analytics.aggregates.timeliness import PartitionTime, mark
-from shopstream_analytics.checkpoints import Checkpoints
+from shopstream_analytics.checkpoints import Checkpoint, Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Record, Source
 from shopstream_analytics.events import DecodedEvent, EventRejected, read_event
 from shopstream_analytics.identity import check_table, ensure_tables, same_table
@@ -54,6 +54,14 @@ class Letters(Protocol):
 
         Raises SinkUnavailable.
         """
+        ...
+
+
+class Recount(Protocol):
+    """The port to partition time as the log tells it, for a checkpoint that does not say it."""
+
+    async def __call__(self, source: Source, first: int, position: int) -> PartitionTime:
+        """As of a position, of a log that begins at ``first``. Raises SinkUnavailable."""
         ...
 
 
@@ -107,7 +115,7 @@ class PartitionAggregates:
             start=self.durable,
             to=batch.next,
             fresh=not self.placed,
-            time=time.as_text(),
+            time=time.as_text(batch.next),
         )
         self.crash.reach("aggregates.after_checkpoint")
         self.durable, self.time, self.placed = batch.next, time, True
@@ -153,6 +161,7 @@ class AggregatesSink:
     client: "DynamoDBClient"
     generations: Generations
     letters_of: Callable[[Source, int], Letters]
+    recount: Recount
     crash: CrashPoints
     topics: Topics
     _generation: Generation | None = None
@@ -188,9 +197,19 @@ class AggregatesSink:
             checkpoints=generation.checkpoints,
             letters=self.letters_of(source, epoch),
             crash=self.crash,
-            time=PartitionTime.from_text(None if stored is None else stored.time),
+            time=await self._time(source, stored, log),
             placed=stored is not None,
         )
+
+    async def _time(
+        self, source: Source, stored: Checkpoint | None, log: LogRange
+    ) -> PartitionTime:
+        if stored is None:
+            return PartitionTime()
+        noted = PartitionTime.from_text(stored.time, stored.next)
+        if noted is not None:
+            return noted
+        return await self.recount(source, log.first, stored.next)
 
     async def ping(self) -> None:
         """See Sink.ping."""

@@ -1,6 +1,7 @@
 """Which events came late, and which claim a time that has not come: by partition time.
 
-Partition time is the greatest event time at lower offsets of the partition. What it says depends
+Partition time is the greatest event time at lower offsets of the partition, without those that are
+ahead. What it says depends
 on the partition's records alone, so every replay and every recomputation finds the same, provided
 that it starts with the partition time of its start: that is kept in the checkpoint, which moves
 with it in one write (docs/adr/0029).
@@ -27,6 +28,7 @@ _HOUR: Final = timedelta(hours=1)
 class _Stored(msgspec.Struct, frozen=True):
     at: str | None = None
     run: list[str] = []
+    next: int | None = None
 
 
 _decoder: Final = msgspec.json.Decoder(_Stored)
@@ -39,17 +41,20 @@ class PartitionTime:
     at: datetime | None = None
     run: tuple[datetime, ...] = ()
 
-    def as_text(self) -> str:
-        """For the checkpoint."""
+    def as_text(self, position: int) -> str:
+        """For the checkpoint; with the position, which others may move without this."""
         at = None if self.at is None else format_time(self.at)
-        return msgspec.json.encode(_Stored(at, [format_time(one) for one in self.run])).decode()
+        run = [format_time(one) for one in self.run]
+        return msgspec.json.encode(_Stored(at, run, position)).decode()
 
     @classmethod
-    def from_text(cls, text: str | None) -> Self:
-        """The reverse. A checkpoint of an earlier version has none: time begins anew there."""
+    def from_text(cls, text: str | None, position: int) -> Self | None:
+        """The reverse; None where the text is missing or speaks of another position."""
         if text is None:
-            return cls()
+            return None
         stored = _decoder.decode(text)
+        if stored.next != position:
+            return None
         at = None if stored.at is None else parse_time(stored.at)
         return cls(at, tuple(map(parse_time, stored.run)))
 

@@ -101,7 +101,7 @@ class Rebuilder:
             source=str(job),
             begin=walk.start,
             next=end,
-            time=folded.time.as_text(),
+            time=folded.time.as_text(end),
             records=folded.counted.records,
             events=folded.counted.events,
             unreadable=folded.counted.unreadable,

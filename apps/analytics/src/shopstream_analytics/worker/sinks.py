@@ -17,6 +17,7 @@ from shopstream_analytics.dynamo import open_dynamo
 from shopstream_analytics.progress import Progress
 from shopstream_analytics.recent import RecentSink
 from shopstream_analytics.recent_index import RecentIndexes
+from shopstream_analytics.recount import LogRecount
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import Sink
 from shopstream_shared.crash import CrashPoints
@@ -64,6 +65,9 @@ async def open_sink(
                     client, settings.aggregates_table, settings.checkpoints_table
                 ),
                 letters_of=_letters(settings, progress),
+                recount=LogRecount(
+                    KafkaConnection(settings.kafka_brokers, f"{settings.kafka_client_id}-recount")
+                ),
                 crash=CrashPoints(settings.crash_at),
                 topics={},
             )
