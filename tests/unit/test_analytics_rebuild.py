@@ -238,3 +238,30 @@ def test_a_letter_of_an_earlier_life_of_the_topic_does_not_stand_for_a_record_of
         assert offset_sent(sent, SOURCE, other) is None
     names = [name for name, _ in Sent(record, 0).headers()]
     assert "dlq_epoch" not in names
+
+
+class _Foreign:
+    """A record of the dead-letter topic by another hand."""
+
+    def __init__(self, headers: list[tuple[str, bytes | str | None]]) -> None:
+        self._headers = headers
+
+    def headers(self) -> list[tuple[str, bytes | str | None]]:
+        return self._headers
+
+
+@pytest.mark.parametrize("offset", [None, b"x", b"", "missing"])
+def test_a_foreign_record_among_the_letters_is_passed_over(offset: bytes | str | None) -> None:
+    record = LogRecord(*SOURCE, 7, 0, b"k", b"no json", [])
+    headers = dict(headers_of(Letter(record, "malformed", "no json")))
+    headers["dlq_offset"] = offset
+    if offset == "missing":
+        del headers["dlq_offset"]
+    sent: Any = _Foreign(list(headers.items()))
+    assert offset_sent(sent, SOURCE) is None
+
+
+def test_a_record_with_an_epoch_header_of_its_own_is_known_again_by_its_letter() -> None:
+    record = LogRecord(*SOURCE, 7, 0, b"k", b"no json", [("dlq_epoch", b"9")])
+    sent: Any = _Foreign(headers_of(Letter(record, "malformed", "no json")))
+    assert offset_sent(sent, SOURCE) == 7

@@ -20,7 +20,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from shopstream_analytics.aggregates.sink import GROUP, Letter
-from shopstream_analytics.consumer.batch import Source
+from shopstream_analytics.consumer.batch import Record, Source
 from shopstream_analytics.progress import Progress
 from shopstream_analytics.sink import SinkUnavailable
 from shopstream_shared.kafka import KafkaConnection
@@ -40,7 +40,7 @@ class PartitionLetters:
     """The letters of one source partition, in one epoch of its topic.
 
     An offset stands for another record in each epoch, so that letters of a further one carry its
-    number, in a header that those of the first have never had.
+    number, in a header that those of the first have only where the record brings one of that name.
     """
 
     kafka: KafkaConnection
@@ -73,6 +73,8 @@ class PartitionLetters:
             producer.init_transactions(STEP_SECONDS_MAX)
             self._sent = set(self._offsets_sent(since))
             self._producer = producer
+        # What is below the checkpoint never comes again.
+        self._sent = {offset for offset in self._sent if offset >= since}
         fresh = [letter for letter in letters if letter.record.offset not in self._sent]
         if not fresh:
             return
@@ -136,12 +138,17 @@ def headers_of(letter: Letter, epoch: int = 0) -> list[tuple[str, bytes | str | 
         ("dlq_partition", str(record.partition).encode()),
         ("dlq_offset", str(record.offset).encode()),
         ("dlq_group", GROUP.encode()),
-        *([("dlq_epoch", str(epoch).encode())] if epoch else ()),
+        *([("dlq_epoch", str(epoch).encode())] if epoch or _names_epoch(record) else ()),
     ]
 
 
+def _names_epoch(record: Record) -> bool:
+    """Whether the record has a header of its own that would be taken for the letter's epoch."""
+    return any(name == "dlq_epoch" for name, _ in record.headers)
+
+
 def offset_sent(message: Message, source: Source, epoch: int = 0) -> int | None:
-    """Which record of the source this letter is a copy of; None when it is another's."""
+    """Which record of the source this letter is a copy of; None when it is another's or none."""
     # The record's own headers come first; of a repeated name ours is the last.
     headers = dict(message.headers() or ())
     if headers.get("dlq_topic") != source.topic.encode():
@@ -150,7 +157,11 @@ def offset_sent(message: Message, source: Source, epoch: int = 0) -> int | None:
         return None
     if (headers.get("dlq_epoch") or b"0") != str(epoch).encode():
         return None
-    return int(headers["dlq_offset"] or b"-1")
+    try:
+        return int(headers.get("dlq_offset") or b"")
+    except ValueError:
+        # Whoever may write to the topic may write anything: no letter of ours.
+        return None
 
 
 def _partitions(consumer: Consumer) -> list[int]:
