@@ -193,3 +193,23 @@ def test_ever_new_names_of_headers_fill_no_memory() -> None:
         read = LogRecord(*SOURCE, number, 0, b"k", value, headers)
         assert line(beginnings.record(SOURCE, read)) == line_of(read)
     assert len(beginnings._templates[SOURCE]) == TEMPLATES_MAX
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["2026-11-21T05:00:00", "0001-01-01T00:00:00+01:00", f"2026-11-21T05:00:00.{'0' * 60}Z", "x"],
+)
+def test_what_is_no_time_in_utc_is_not_plain(time: str) -> None:
+    value = GOLDEN["order.paid.v1.json"]
+    at = value.index(b'"time":"') + len(b'"time":"')
+    made = value[:at] + time.encode() + value[value.index(b'"', at) :]
+    assert not accepted(made)
+    assert not is_plain(made)
+
+
+@pytest.mark.parametrize("between", [b"\n", b"\r"])
+def test_an_event_of_several_lines_is_kept_raw_in_one(between: bytes) -> None:
+    value = GOLDEN["order.paid.v1.json"].replace(b",", b"," + between, 1)
+    assert is_plain(value)
+    read = LogRecord(*SOURCE, 7, 1, b"k", value, [("a", b"x")])
+    assert line(Beginnings().record(SOURCE, read)) == line_of(read)
