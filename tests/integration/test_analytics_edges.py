@@ -22,7 +22,8 @@ from shopstream_analytics.archive.store import open_chain
 from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.dynamo import open_dynamo
 from shopstream_analytics.identity import ensure_tables
-from shopstream_analytics.rebuild.tables import Tables
+from shopstream_analytics.rebuild.errors import RebuildFailed
+from shopstream_analytics.rebuild.tables import Position, Tables
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import LogRange, SinkUnavailable, StoreLost, StoreRefused
 from shopstream_analytics.tables import aggregates_table
@@ -203,7 +204,44 @@ def test_an_object_of_somebody_else_at_the_chain_s_key_halts_the_archive(stores:
     stores.run("archive", use)
 
 
-def test_the_number_of_a_rebuild_that_was_dropped_can_be_used_again(stores: Stores) -> None:
+def test_no_number_of_a_rebuild_comes_twice_whatever_was_dropped(stores: Stores) -> None:
+    tables = Tables.of(stores.settings)
+    first = tables.begin()
+    part = "shop.orders", "id", 0
+    tables.place(first, part, Position(0, 7), "")
+    tables.complete(first)
+    assert tables.use(first, instead_of=0)
+    with pytest.raises(RebuildFailed, match="came into use"):
+        tables.drop(first)
+    assert tables.use(0, instead_of=first)
+    tables.drop(first)
+    tables.drop(first)
+    assert tables.checkpoint(first, *part) is None
+    second = tables.begin()
+    assert (first, second) == (1, 2)
+    assert tables.checkpoint(second, *part) is None
+
+
+def test_a_rebuild_whose_table_is_dropped_while_it_runs_cannot_be_swapped_in(
+    stores: Stores,
+) -> None:
+    tables = Tables.of(stores.settings)
+    running, done = tables.begin(), tables.begin()
+    tables.drop(running)
+    with pytest.raises(RebuildFailed, match="was dropped meanwhile"):
+        tables.complete(running)
+    assert not tables.use(running, instead_of=0)
+    # Looked at, then dropped, then swapped.
+    tables.complete(done)
+    assert tables.unfit(done) is None
+    tables.drop(done)
+    assert not tables.use(done, instead_of=0)
+    assert tables.current() == 0
+
+
+def test_a_rebuild_whose_table_somebody_deleted_is_neither_swapped_in_nor_made_again(
+    stores: Stores,
+) -> None:
     tables = Tables.of(stores.settings)
     client = dynamo_client(stores.analytics.environ)
 
@@ -214,11 +252,15 @@ def test_the_number_of_a_rebuild_that_was_dropped_can_be_used_again(stores: Stor
             await ensure_tables(dynamo, aggregates_table(generation.table), generation.checkpoints)
 
     number = tables.begin()
+    assert tables.unfit(number) == "is not complete"
+    tables.complete(number)
+    assert tables.unfit(number) is None
     asyncio.run(prepared(number))
-    tables.drop(number)
-    assert tables.begin() == number
-    asyncio.run(prepared(number))
-    # Deleted by somebody else it is missed.
     client.delete_table(TableName=table_of(stores.settings.aggregates_table, number))
+    assert "lost its table" in str(tables.unfit(number))
     with pytest.raises(StoreLost, match="was deleted"):
         asyncio.run(prepared(number))
+    client.create_table(
+        **aggregates_table(table_of(stores.settings.aggregates_table, number)).definition()
+    )
+    assert "lost its table" in str(tables.unfit(number))

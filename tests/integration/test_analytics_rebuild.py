@@ -315,6 +315,29 @@ def test_a_swap_is_refused_when_the_log_lacks_what_follows_or_somebody_was_faste
     assert program(analytics, "--use", "9")[0] == 1
 
 
+def test_an_archive_that_lacks_its_head_is_swapped_in_only_where_the_loss_is_accepted(
+    analytics: Analytics, source: Producer
+) -> None:
+    """The live items are all that is left of what log and archive have lost."""
+    sell(source, seed=21, count=3)
+    feed(analytics, "aggregates")
+    empty_topics(analytics.environ["KAFKA_BROKERS"])
+    # No chain at all; then one that begins where the log does now.
+    for number, count in ((1, 0), (2, 3)):
+        sell(source, seed=22, count=count)
+        feed(analytics, *(("aggregates", "archive") if count else ("aggregates",)))
+        counted = analytics.counts()
+        for words in (["--swap"], ["--use", str(number)]):
+            code, _, said = program(analytics, *words)
+            assert (code, f"{ORDERS}/" in said, "--accept-loss" in said) == (1, True, True)
+        assert (analytics.generation(), analytics.counts()) == (0, counted)
+    report = rebuild(analytics, swap=True, accept_loss=True)
+    assert ORDERS in {one.source.partition("/")[0] for one in report.left_out}
+    assert all(one.begin < one.end for one in report.left_out)
+    # The way back leaves nothing out.
+    assert program(analytics, "--use", "0")[0] == 0
+
+
 def test_a_rebuild_until_a_moment_holds_what_was_before_it_and_the_worker_adds_the_rest(
     analytics: Analytics, source: Producer
 ) -> None:

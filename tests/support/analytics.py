@@ -328,19 +328,25 @@ def send(made: Producer, events: Sequence[EncodedEvent], *, abort: bool = False)
 def read_log(brokers: str, topics: Sequence[str] = STREAM_TOPICS) -> list[LogRecord]:
     """All committed records up to the present end, in offset order within a partition."""
     consumer = Consumer(KafkaConnection(brokers, "tests").consumer(f"tests-{uuid4()}"))
-    records: list[LogRecord] = []
+    found: dict[tuple[str, int], list[LogRecord]] = {}
     try:
-        for (topic, partition), (first, end) in log_ranges(brokers, topics).items():
-            where = TopicPartition(topic, partition)
-            consumer.assign([TopicPartition(topic, partition, first)])
-            deadline = time.monotonic() + WAIT_SECONDS
-            while max(first, consumer.position([where])[0].offset) < end:
-                assert time.monotonic() < deadline, f"{topic}/{partition} cannot be read to {end}"
-                messages = consumer.consume(1000, 0.2)
-                records.extend(_record(m) for m in messages if m.error() is None)
+        ranges = log_ranges(brokers, topics)
+        # All at once: each call waits for its time to pass, so partition by partition is slow.
+        left = {where: span for where, span in ranges.items() if span[0] < span[1]}
+        consumer.assign([TopicPartition(*where, first) for where, (first, _) in left.items()])
+        deadline = time.monotonic() + WAIT_SECONDS
+        while left:
+            assert time.monotonic() < deadline, f"cannot be read to their ends: {left}"
+            for message in consumer.consume(1000, 0.1):
+                if message.error() is None:
+                    record = _record(message)
+                    found.setdefault((record.topic, record.partition), []).append(record)
+            for at in consumer.position([TopicPartition(*where) for where in left]):
+                if at.offset >= left[at.topic, at.partition][1]:
+                    del left[at.topic, at.partition]
     finally:
         consumer.close()
-    return records
+    return [record for where in ranges for record in found.get(where, ())]
 
 
 def log_ranges(

@@ -11,9 +11,10 @@ from shopstream_analytics.archive.file import OpenFile, unpack
 from shopstream_analytics.archive.line import attributes_of, line_of, value_of
 from shopstream_analytics.consumer.batch import Batch, Discontinuity, Source, join
 from shopstream_analytics.events import KEY_BYTES_MAX, read_event
+from shopstream_analytics.rebuild.run import Wanted
 from shopstream_analytics.recent_reader import BadCursor, Cursor, Filters, _hash_of, parse_cursor
 from shopstream_analytics.settings import AnalyticsSettings
-from shopstream_analytics.sink import LogRange, OffsetOutOfRange, check_range
+from shopstream_analytics.sink import LogRange, OffsetOutOfRange, TopicRecreated, check_range
 from shopstream_analytics.web.parameters import parse_range, parse_recent
 from shopstream_analytics.web.problems import InvalidRequest
 from shopstream_analytics.worker.report import Lag, Report, decode_report, encode_report
@@ -139,8 +140,23 @@ def test_a_file_seals_the_same_way_twice_and_its_rest_starts_where_another_ended
 def test_a_checkpoint_outside_of_the_log_is_refused() -> None:
     check_range(SOURCE, 5, LogRange(5, 5))
     for position in (4, 6):
-        with pytest.raises(OffsetOutOfRange, match="outside of the log"):
+        with pytest.raises(OffsetOutOfRange, match=r"outside of the log, .*; see `The log has"):
             check_range(SOURCE, position, LogRange(5, 5))
+
+
+def test_a_topic_that_was_made_again_names_the_command_that_goes_on() -> None:
+    assert str(TopicRecreated("shop.orders has id x")).endswith(
+        "`shopstream topics adopt` (docs/topics.md)"
+    )
+
+
+def test_a_rebuild_counts_the_processors_also_where_nobody_says_which_are_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """macOS has no sched_getaffinity."""
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    assert Wanted().processes == 7
 
 
 def test_a_cursor_is_read_back_and_refused_with_other_filters_or_when_forged() -> None:

@@ -159,9 +159,11 @@ class Checkpoints:
                 await self.client.update_item(
                     TableName=self.table,
                     Key={"pk": {"S": key}},
-                    UpdateExpression="SET #next = :to, updatedAt = :now" + noted,
+                    # `begin` stays: from there on everything is in what the sink stores.
+                    UpdateExpression="SET #next = :to, updatedAt = :now, "
+                    "#begin = if_not_exists(#begin, :start)" + noted,
                     ConditionExpression=condition,
-                    ExpressionAttributeNames={"#next": "next"},
+                    ExpressionAttributeNames={"#next": "next", "#begin": "begin"},
                     ExpressionAttributeValues={
                         ":start": {"N": str(start)},
                         ":to": {"N": str(to)},

@@ -48,6 +48,9 @@ class TopicRecreated(Halted):
 
     reason = "topic_recreated"
 
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}; call `shopstream topics adopt` (docs/topics.md)")
+
 
 class OffsetOutOfRange(Halted):
     """The log no longer holds what the sink needs next (protocol rule 19)."""
@@ -133,5 +136,6 @@ def check_range(source: Source, position: int, log: LogRange) -> None:
     """Refuse to skip what the log has lost. Raises OffsetOutOfRange."""
     if not log.first <= position <= log.end:
         raise OffsetOutOfRange(
-            f"{source}: checkpoint {position} is outside of the log, {log.first} to {log.end}"
+            f"{source}: checkpoint {position} is outside of the log, {log.first} to {log.end}; "
+            "see `The log has lost what comes next` in docs/analytics.md"
         )

@@ -426,6 +426,9 @@ def archive_rebuild(
         bool, typer.Option("--compare", help="Hold the live aggregates against it.")
     ] = False,
     swap: Annotated[bool, typer.Option("--swap", help="Let the workers go on with it.")] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Swap also to what holds less than is live.")
+    ] = False,
     until: Annotated[
         str, typer.Option(help="Leave out what is of this moment or later.", metavar="RFC3339")
     ] = "",
@@ -443,6 +446,7 @@ def archive_rebuild(
     words = [
         *(["--compare"] if compare else []),
         *(["--swap"] if swap else []),
+        *(["--accept-loss"] if accept_loss else []),
         *(["--until", until] if until else []),
         *(["--use", str(use)] if use is not None else []),
         *(["--drop"] if drop else []),

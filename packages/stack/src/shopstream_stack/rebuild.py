@@ -53,6 +53,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     live_items: int = 0
     differing: int = 0
     swapped: int | None = None
+    left_out: list[tuple[str, int, int]] = []
     partitions: list[Partition] = []
     dropped: list[int] | None = None
 
@@ -136,6 +137,8 @@ def show(out: Console, report: Report) -> None:
         dropped = ", ".join(map(str, report.dropped))
         say(f"Deleted the tables of generation {dropped}." if dropped else "Nothing was to delete.")
         return
+    for source, begin, end in report.left_out:
+        say(f"Left out, as was asked: {source}, offsets {begin} to {end}.")
     if not report.table:
         say(f"Generation {report.generation} is in use now, {report.swapped} was before.")
         return

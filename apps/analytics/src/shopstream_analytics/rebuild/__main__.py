@@ -19,7 +19,7 @@ import msgspec
 from shopstream_analytics.rebuild.errors import RebuildFailed
 from shopstream_analytics.rebuild.pool import collect_seldom
 from shopstream_analytics.rebuild.run import Rebuild, Report, Wanted
-from shopstream_analytics.rebuild.swap import swap
+from shopstream_analytics.rebuild.swap import LeftOut, swap
 from shopstream_analytics.rebuild.tables import Tables
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_shared.clock import parse_time
@@ -36,6 +36,7 @@ class Used(msgspec.Struct, frozen=True, rename="camel"):
 
     generation: int
     swapped: int
+    left_out: list[LeftOut]
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -74,7 +75,7 @@ def main(words: list[str]) -> int:
     settings = AnalyticsSettings.read_or_exit()
     try:
         if arguments.use is not None:
-            result: Report | Used | Dropped = _use(settings, arguments.use)
+            result: Report | Used | Dropped = _use(settings, arguments)
         elif arguments.drop:
             result = _drop(settings)
         else:
@@ -88,7 +89,12 @@ def main(words: list[str]) -> int:
 
 
 def _rebuild(settings: AnalyticsSettings, arguments: argparse.Namespace) -> Report:
-    wanted = Wanted(compare=arguments.compare, swap=arguments.swap, until=arguments.until)
+    wanted = Wanted(
+        compare=arguments.compare,
+        swap=arguments.swap,
+        accept_loss=arguments.accept_loss,
+        until=arguments.until,
+    )
     if arguments.folder is not None:
         arguments.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="shopstream-rebuild-", dir=arguments.folder))
@@ -98,16 +104,16 @@ def _rebuild(settings: AnalyticsSettings, arguments: argparse.Namespace) -> Repo
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _use(settings: AnalyticsSettings, generation: int) -> Used:
+def _use(settings: AnalyticsSettings, arguments: argparse.Namespace) -> Used:
     """Make an earlier rebuild, or what was before it, the generation in use."""
     tables = Tables.of(settings)
-    current = tables.current()
+    generation, current = arguments.use, tables.current()
     if generation == current:
         raise RebuildFailed(f"generation {generation} is in use already")
     if generation and generation not in tables.numbers():
         raise RebuildFailed(f"there is no table of generation {generation}")
-    swap(settings, tables, generation, current)
-    return Used(generation, current)
+    left_out = swap(settings, tables, generation, current, accept_loss=arguments.accept_loss)
+    return Used(generation, current, left_out)
 
 
 def _drop(settings: AnalyticsSettings) -> Dropped:
@@ -124,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m shopstream_analytics.rebuild")
     parser.add_argument("--compare", action="store_true", help="hold the live items against it")
     parser.add_argument("--swap", action="store_true", help="let the workers go on with it")
+    parser.add_argument("--accept-loss", action="store_true", help="swap to what holds less, too")
     parser.add_argument("--until", type=_moment, help="leave out what is of this time or later")
     parser.add_argument("--folder", type=Path, help="for what does not fit into memory")
     other = parser.add_mutually_exclusive_group()

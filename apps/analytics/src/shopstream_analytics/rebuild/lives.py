@@ -115,5 +115,5 @@ def _checkpoints(
         for partition in range(epoch.partitions):
             at = tables.checkpoint(current, topic, epoch.topic_id, partition)
             if at is not None:
-                found[epoch.epoch, partition] = at
+                found[epoch.epoch, partition] = at.next
     return found

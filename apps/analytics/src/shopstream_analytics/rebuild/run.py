@@ -17,8 +17,8 @@ from shopstream_analytics.rebuild.live import LiveItems, await_archive
 from shopstream_analytics.rebuild.lives import Lives, read_lives
 from shopstream_analytics.rebuild.pool import Work, run_apart, run_here
 from shopstream_analytics.rebuild.source import NEVER, Borders
-from shopstream_analytics.rebuild.swap import swap
-from shopstream_analytics.rebuild.tables import Tables
+from shopstream_analytics.rebuild.swap import LeftOut, swap
+from shopstream_analytics.rebuild.tables import Position, Tables
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_shared.archive.bucket import S3Bucket
 from shopstream_shared.archive.end import chain_end
@@ -34,7 +34,8 @@ ALONE_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What was done. ``swapped`` is the generation that was in use before, None without a swap."""
+    """What was done. ``swapped`` is the generation that was in use before, None without a swap;
+    ``left_out`` what that one had and this one has not, which was accepted."""
 
     generation: int
     table: str
@@ -48,6 +49,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     live_items: int
     differing: int
     swapped: int | None
+    left_out: list[LeftOut]
     partitions: list[Done]
 
 
@@ -63,14 +65,22 @@ class Progress(Protocol):
         ...
 
 
+def usable_cores() -> int:
+    """How many processors this process may use; where nobody says (macOS), all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What was asked for."""
 
     compare: bool = False
     swap: bool = False
+    accept_loss: bool = False
     until: datetime | None = None
-    processes: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    processes: int = field(default_factory=usable_cores)
 
 
 @dataclass(slots=True)
@@ -99,8 +109,11 @@ class Rebuild:
         done = self._fold(jobs, Work(self.settings, index, self.folder, generation), size)
         self.crash.reach("rebuild.after_items")
         self._place(tables, generation, zip(jobs, done, strict=True))
+        left_out: list[LeftOut] = []
         if self.wanted.swap:
-            swap(self.settings, tables, generation, current)
+            left_out = swap(
+                self.settings, tables, generation, current, accept_loss=self.wanted.accept_loss
+            )
             self.crash.reach("rebuild.after_swap")
         return Report(
             generation=generation,
@@ -115,6 +128,7 @@ class Rebuild:
             live_items=0 if live is None else live.count,
             differing=sum(one.differing for one in done),
             swapped=current if self.wanted.swap else None,
+            left_out=left_out,
             partitions=done,
         )
 
@@ -205,7 +219,7 @@ class Rebuild:
             # Without a chain the worker begins where the log does, as with a new table.
             if one.begin is not None:
                 part = job.topic, job.topic_id, job.partition
-                tables.place(generation, part, one.next, one.time)
+                tables.place(generation, part, Position(one.begin, one.next), one.time)
         for topic, lives in self.lives.items():
             tables.note(generation, topic, lives.noted)
         self.crash.reach("rebuild.after_checkpoints")

@@ -1,7 +1,8 @@
 """DynamoDB as a rebuild uses it: blocking; what is live is read, what is new is written.
 
-The order of the writes is the protocol (docs/adr/0031): table, items, checkpoints and notes, the
-mark that all of it is there, and last, by one conditional write, the generation in use.
+The order of the writes is the protocol (docs/adr/0031): number, table, items, checkpoints and
+notes, the mark that all of it is there, and last, by one conditional write, the generation in use.
+A drop takes the mark first, and each of swap and drop asks for what the other one changes.
 """
 
 import random
@@ -11,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -20,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from shopstream_analytics.aggregates.generations import GROUP
 from shopstream_analytics.checkpoints import Noted, noted_item, noted_of
 from shopstream_analytics.dynamo import CONNECT_SECONDS, READ_SECONDS, error_code
-from shopstream_analytics.identity import note_key
+from shopstream_analytics.identity import identity_of, note_key
 from shopstream_analytics.rebuild.errors import RebuildFailed
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.tables import Table, aggregates_table, checkpoints_table
@@ -40,11 +41,22 @@ CALL_TRIES_MAX: Final = 8
 #: How long a table may take to be made.
 TABLE_SECONDS_MAX: Final = 300.0
 _TABLE_POLL_SECONDS: Final = 0.2
-_REFUSED: Final = "ConditionalCheckFailedException"
+_CANCELED: Final = "TransactionCanceledException"
 _ABSENT: Final = "ResourceNotFoundException"
 _IN_USE: Final = "ResourceInUseException"
 
+#: The greatest number that a generation ever had: none comes twice, whatever was dropped, for a
+#: late writer of the old one, and what it left, would be taken for the new one's.
+_LAST: Final = f"{GROUP}+last"
+
 Item = Mapping[str, Any]
+
+
+class Position(NamedTuple):
+    """A checkpoint: everything from ``begin`` to ``next`` (exclusive) is in the items."""
+
+    begin: int
+    next: int
 
 
 def dynamo_client(settings: AnalyticsSettings) -> "DynamoDBClient":
@@ -102,15 +114,19 @@ class Tables:
         return sorted(found)
 
     def begin(self) -> int:
-        """Make the table of the next generation: whoever makes it has the number."""
-        number = 1 + max([*self.numbers(), self.current()])
-        while not self._make(aggregates_table(table_of(self.base, number))):
-            number += 1
+        """Take the next number and make its table, noting which one it is, so that no worker ever
+        takes another one of that name for it."""
         self._make(checkpoints_table(self.checkpoints))
-        # A table of this number that was dropped is not missed by who takes over the new one.
-        key = note_key(consumer_of(GROUP, number), table_of(self.base, number))
+        while not self._make(aggregates_table(table_of(self.base, number := self._next_number()))):
+            pass
+        identity = self._identity(number)
+        if identity is None:
+            raise RebuildFailed(f"{table_of(self.base, number)} was deleted meanwhile; call again")
+        note = {"pk": {"S": self._note_key(number)}, "tableId": {"S": identity}}
+        mark = {"pk": {"S": consumer_of(GROUP, number)}, "begunAt": {"S": _now()}}
         with answering():
-            self.client.delete_item(TableName=self.checkpoints, Key={"pk": {"S": key}})
+            for item in (note, mark):
+                self.client.put_item(TableName=self.checkpoints, Item=item)
         return number
 
     def noted(self, generation: int, topic: str) -> Noted | None:
@@ -118,10 +134,14 @@ class Tables:
         item = self._get(f"{consumer_of(GROUP, generation)}#{topic}")
         return None if item is None else noted_of(item)
 
-    def checkpoint(self, generation: int, topic: str, topic_id: str, partition: int) -> int | None:
-        """How far a generation has come in a partition."""
+    def checkpoint(
+        self, generation: int, topic: str, topic_id: str, partition: int
+    ) -> Position | None:
+        """From where to where a generation has come in a partition."""
         item = self._get(_checkpoint_key(generation, topic, topic_id, partition))
-        return None if item is None else int(item["next"]["N"])
+        if item is None:
+            return None
+        return Position(int(item.get("begin", {"N": "0"})["N"]), int(item["next"]["N"]))
 
     def items(self, generation: int) -> Iterator[Item]:
         """All items of a generation's table; none where it has no table yet."""
@@ -159,11 +179,14 @@ class Tables:
         with answering():
             self.client.put_item(TableName=self.checkpoints, Item=item)
 
-    def place(self, generation: int, part: tuple[str, str, int], position: int, time: str) -> None:
+    def place(
+        self, generation: int, part: tuple[str, str, int], position: Position, time: str
+    ) -> None:
         """Write the checkpoint of a new generation for a part: topic, its id, partition."""
         item = {
             "pk": {"S": _checkpoint_key(generation, *part)},
-            "next": {"N": str(position)},
+            "begin": {"N": str(position.begin)},
+            "next": {"N": str(position.next)},
             "partitionTime": {"S": time},
             "updatedAt": {"S": _now()},
         }
@@ -172,42 +195,126 @@ class Tables:
 
     def complete(self, generation: int) -> None:
         """Say that table, items, checkpoints and notes are all there."""
-        item = {"pk": {"S": consumer_of(GROUP, generation)}, "completeAt": {"S": _now()}}
-        with answering():
-            self.client.put_item(TableName=self.checkpoints, Item=item)
+        written = self._write(
+            Update={
+                **self._key(consumer_of(GROUP, generation)),
+                "UpdateExpression": "SET completeAt = :now",
+                "ConditionExpression": "attribute_exists(pk)",
+                "ExpressionAttributeValues": {":now": {"S": _now()}},
+            }
+        )
+        if not written:
+            raise RebuildFailed(f"generation {generation} was dropped meanwhile; rebuild again")
 
-    def is_complete(self, generation: int) -> bool:
-        """Generation 0 needs no mark; nor does the one in use, whose mark may be the pointer."""
-        return generation == 0 or self._get(consumer_of(GROUP, generation)) is not None
+    def unfit(self, generation: int) -> str | None:
+        """Why a generation cannot be used, None when it can; 0 needs no mark."""
+        mark = self._get(consumer_of(GROUP, generation)) or {}
+        if generation and "completeAt" not in mark:
+            return "is not complete"
+        note = self._get(self._note_key(generation))
+        if note is None:
+            return None if generation == 0 else "has no note of its table"
+        if self._identity(generation) != note["tableId"]["S"]:
+            return "has lost its table: it was deleted or made again"
+        return None
 
     def use(self, generation: int, *, instead_of: int) -> bool:
-        """Make a generation the one in use; False when another than `instead_of` was."""
+        """Make a generation the one in use; False when another than `instead_of` was, or it has
+        been dropped."""
         first = "attribute_not_exists(pk) OR " if instead_of == 0 else ""
+        pointer = {
+            "TableName": self.checkpoints,
+            "Item": {
+                "pk": {"S": POINTER},
+                "generation": {"N": str(generation)},
+                "swappedAt": {"S": _now()},
+            },
+            "ConditionExpression": f"{first}generation = :old",
+            "ExpressionAttributeValues": {":old": {"N": str(instead_of)}},
+        }
+        if generation == 0:
+            return self._write(Put=pointer)
+        mark = {
+            **self._key(consumer_of(GROUP, generation)),
+            "ConditionExpression": "attribute_exists(completeAt)",
+        }
+        return self._write(Put=pointer, ConditionCheck=mark)
+
+    def drop(self, generation: int) -> None:
+        """Delete all of a generation that is not in use; its number never comes again.
+
+        A rebuild that is still making it fails. Raises RebuildFailed when it came into use.
+        """
+        unused = {
+            **self._key(POINTER),
+            "ConditionExpression": "attribute_not_exists(pk) OR generation <> :dropped",
+            "ExpressionAttributeValues": {":dropped": {"N": str(generation)}},
+        }
+        if not self._write(Delete=self._key(consumer_of(GROUP, generation)), ConditionCheck=unused):
+            raise RebuildFailed(f"generation {generation} came into use meanwhile: it stays")
         with answering():
             try:
-                self.client.put_item(
-                    TableName=self.checkpoints,
-                    Item={
-                        "pk": {"S": POINTER},
-                        "generation": {"N": str(generation)},
-                        "swappedAt": {"S": _now()},
-                    },
-                    ConditionExpression=f"{first}generation = :old",
-                    ExpressionAttributeValues={":old": {"N": str(instead_of)}},
+                self.client.delete_table(TableName=table_of(self.base, generation))
+            except ClientError as error:
+                if error_code(error) != _ABSENT:
+                    raise
+            pages = self.client.get_paginator("scan").paginate(
+                TableName=self.checkpoints,
+                ProjectionExpression="pk",
+                FilterExpression="begins_with(pk, :mine)",
+                ExpressionAttributeValues={":mine": {"S": f"{consumer_of(GROUP, generation)}#"}},
+            )
+            for item in (item for page in pages for item in page["Items"]):
+                self.client.delete_item(TableName=self.checkpoints, Key={"pk": item["pk"]})
+
+    def _next_number(self) -> int:
+        while True:
+            item = self._get(_LAST)
+            last = 0 if item is None else int(item["last"]["N"])
+            number = 1 + max([last, self.current(), *self.numbers()])
+            taken = self._write(
+                Put={
+                    "TableName": self.checkpoints,
+                    "Item": {"pk": {"S": _LAST}, "last": {"N": str(number)}},
+                    "ConditionExpression": "attribute_not_exists(pk) OR #last = :last",
+                    "ExpressionAttributeNames": {"#last": "last"},
+                    "ExpressionAttributeValues": {":last": {"N": str(last)}},
+                }
+            )
+            if taken:
+                return number
+
+    def _write(self, **actions: Any) -> bool:
+        """All of these or none; False when a condition does not hold."""
+        with answering():
+            try:
+                self.client.transact_write_items(
+                    TransactItems=[{name: action} for name, action in actions.items()]  # type: ignore[misc]  # one name each
                 )
             except ClientError as error:
-                if error_code(error) != _REFUSED:
+                reasons: Any = error.response.get("CancellationReasons", ())
+                refused = any(one.get("Code") == "ConditionalCheckFailed" for one in reasons)
+                if error_code(error) != _CANCELED or not refused:
                     raise
                 return False
         return True
 
-    def drop(self, generation: int) -> None:
-        """Delete a generation's table. Its checkpoints stay: they are few and say where it was."""
+    def _key(self, key: str) -> dict[str, Any]:
+        return {"TableName": self.checkpoints, "Key": {"pk": {"S": key}}}
+
+    def _note_key(self, generation: int) -> str:
+        return note_key(consumer_of(GROUP, generation), table_of(self.base, generation))
+
+    def _identity(self, generation: int) -> str | None:
+        """Which table a generation has now; None where there is none."""
         with answering():
-            self.client.delete_item(
-                TableName=self.checkpoints, Key={"pk": {"S": consumer_of(GROUP, generation)}}
-            )
-            self.client.delete_table(TableName=table_of(self.base, generation))
+            try:
+                answer = self.client.describe_table(TableName=table_of(self.base, generation))
+            except ClientError as error:
+                if error_code(error) != _ABSENT:
+                    raise
+                return None
+        return identity_of(dict(answer["Table"]))
 
     def _put(self, table: str, items: list[Item]) -> None:
         waiting: Any = {table: [{"PutRequest": {"Item": item}} for item in items]}
