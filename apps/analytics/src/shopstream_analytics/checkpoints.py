@@ -80,7 +80,10 @@ class Checkpoints:
         for name, state in topics.items():
             noted = await self.noted(name)
             if noted is not None and noted.id != state.id:
-                raise TopicRecreated(f"{name} has id {state.id}; the data here is of {noted.id}")
+                raise TopicRecreated(
+                    f"{name} has id {state.id}; the data here is of {noted.id}: "
+                    "`shopstream topics adopt` opens its next epoch"
+                )
             if noted is None or noted.partitions < state.partitions:
                 await self._note(name, state)
 

@@ -107,7 +107,10 @@ def _check(table: Table, description: dict[str, Any]) -> None:
         raise SinkUnavailable(f"dynamodb: table {table.name} has other keys than ours")
     found = {one["IndexName"]: one for one in description.get("GlobalSecondaryIndexes", ())}
     if missing := {name for _, name in table.indexes} - found.keys():
-        raise SinkUnavailable(f"dynamodb: table {table.name} lacks the index {min(missing)}")
+        raise SinkUnavailable(
+            f"dynamodb: table {table.name} lacks the index {min(missing)}; set "
+            "SHOPSTREAM_RECENT_SHARDS as it was when the table was made, or name another table"
+        )
     for hash_key, name in table.indexes:
         if found[name]["KeySchema"] != _schema(hash_key, table.index_sort):
             raise SinkUnavailable(
