@@ -6,7 +6,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.support.analytics_events import LogRecord, event, inventory_body, record_of
+from tests.support.analytics_events import (
+    LogRecord,
+    event,
+    inventory_body,
+    order_body,
+    record_of,
+)
 from tests.support.components import LocalComponents
 
 from shopstream_analytics.aggregates.fold import ItemKey
@@ -19,6 +25,7 @@ from shopstream_analytics.aggregates.merge import (
 )
 from shopstream_analytics.aggregates.sink import GROUP, Letter, PartitionAggregates
 from shopstream_analytics.aggregates.store import DynamoAggregates
+from shopstream_analytics.aggregates.timeliness import Marks
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.dynamo import open_dynamo
@@ -147,6 +154,42 @@ def test_a_key_that_is_too_long_is_found_among_the_items_of_its_call(
         assert {tuple(round_.offsets_of(key)) for key in invalid} == {(1,)}
         counted = await events_of(client, settings.aggregates_table)
         assert counted == {"seller#s": 3, "all#event-types": 3, "product#p0": 1, "product#p2": 1}
+
+    asyncio.run(on_a_table(components, use))
+
+
+def test_a_round_of_more_counters_than_an_expression_holds_is_merged_in_halves(
+    components: LocalComponents,
+) -> None:
+    codes = [a + b + "X" for a in "ABCDEFGHIJKLM" for b in "ABCDEFGHIJ"]
+    made = []
+    for code in codes:
+        body = order_body(code, "s", [("p", 1, 500)], currency=code)
+        made.append(event("order.paid", body, subject=code, seller="s"))
+        body = order_body(code, "s", [("p", 1, 500)], currency=code, refunded=100)
+        body |= {"refundAmountMinor": 100}
+        made.append(event("order.refunded", body, subject=code, seller="s"))
+    events = [(number, decode(one.value)) for number, one in enumerate(made)]
+    marks = Marks(frozenset({3, len(made) - 1}), ((7, events[7][1].time),))
+    round_ = Round(events, marks)
+    wanted = {key: dict(gain.delta) for key, gain in round_.fold().items()}
+    assert max(map(len, wanted.values())) > 331, "DynamoDB would take it at once"
+
+    async def use(client: Any, settings: AnalyticsSettings) -> None:
+        store = DynamoAggregates(client, settings.aggregates_table)
+        # Killed after the first half, then from the beginning; and once more.
+        assert await merge(store, SOURCE, round_.halves()[0]) == {}
+        for _ in range(2):
+            assert await merge(store, SOURCE, round_) == {}
+        for key, delta in wanted.items():
+            partition, sort = keys_of(key, SOURCE)
+            answer = await client.get_item(
+                TableName=settings.aggregates_table,
+                Key={"pk": {"S": partition}, "sk": {"S": sort}},
+            )
+            item = {n: int(v["N"]) for n, v in answer["Item"].items() if n not in {"pk", "sk"}}
+            assert item.pop("upto") == len(made) - 1
+            assert item == delta, key
 
     asyncio.run(on_a_table(components, use))
 

@@ -30,6 +30,8 @@ CARRIERS_MAX: Final = 2
 #: Each try trims at least one item for good, unless somebody else writes this partition at the
 #: same time; then a few more tries settle it, because ``upto`` only grows.
 TRIES_MAX: Final = 1_000
+#: Of one update. DynamoDB takes an expression of 4,096 bytes: ours ends at 331 counters.
+COUNTERS_MAX: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,15 @@ class Round:
         """What each item gains."""
         return fold(self.events, self.marks)
 
+    def halves(self) -> tuple["Round", "Round"]:
+        """The earlier events, and the later ones; each with what was found among them."""
+        middle = len(self.events) // 2
+        upto = self.events[middle - 1][0]
+        return (
+            Round(self.events[:middle], self.marks.until(upto)),
+            Round(self.events[middle:], self.marks.after(upto)),
+        )
+
     def rest(self, key: ItemKey, upto: int) -> Gain | None:
         """What an item gains beyond an offset; None when nothing.
 
@@ -120,6 +131,14 @@ async def merge(
     no event is at fault, but the table or we are.
     """
     folded = round_.fold()
+    if len(round_.events) > 1 and any(len(gain.delta) > COUNTERS_MAX for gain in folded.values()):
+        # Many currencies at once. The earlier half first: `upto` lets it be so.
+        invalid_of_halves: dict[ItemKey, str] = {}
+        for half in round_.halves():
+            invalid_of_halves |= await merge(
+                store, source, half, carrier_items_max=carrier_items_max
+            )
+        return invalid_of_halves
     chunks = _chunks(folded, carrier_items_max)
     invalid: dict[ItemKey, str] = {}
 

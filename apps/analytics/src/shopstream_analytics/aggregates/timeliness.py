@@ -69,6 +69,13 @@ class Marks:
     late: frozenset[int] = frozenset()
     ahead: tuple[tuple[int, datetime], ...] = ()
 
+    def until(self, upto: int) -> "Marks":
+        """Only what stands at an offset or below."""
+        return Marks(
+            frozenset(offset for offset in self.late if offset <= upto),
+            tuple(one for one in self.ahead if one[0] <= upto),
+        )
+
     def after(self, upto: int) -> "Marks":
         """Only what stands beyond an offset."""
         return Marks(
