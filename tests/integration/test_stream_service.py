@@ -11,6 +11,7 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from tests.support.analytics import empty_topics
 from tests.support.components import LocalComponents
 from tests.support.stream_service import Publisher, StreamService, an_event
 from tests.support.system import wait_until
@@ -36,6 +37,8 @@ def publisher(brokers: str) -> Publisher:
 
 @pytest.fixture(scope="module")
 def service(brokers: str, publisher: Publisher) -> Iterator[StreamService]:
+    # Other tests have written events of times to come, which every replay by time would find.
+    empty_topics(brokers)
     with StreamService(brokers, SHOPSTREAM_HEARTBEAT_SECONDS="1") as service:
         yield service
 

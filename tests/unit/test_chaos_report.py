@@ -36,7 +36,8 @@ def place(tmp_path: Path) -> Place:
     ports = Numbers()
     settings = StackSettings.load({"SHOPSTREAM_DATA_DIR": str(tmp_path), "PATH": "/bin"})
     own = [f"{name}-{part}" for name in RELAYS for part in ("postgres", "kafka", "door")]
-    numbers = {name: ports.take() for name in ("api-2", "relay", *own)}
+    sinks = ("analytics-dynamodb", "analytics-minio")
+    numbers = {name: ports.take() for name in ("api-2", "relay", *own, *sinks)}
     return Place(System(chaos_settings(settings, ports)), numbers)
 
 
