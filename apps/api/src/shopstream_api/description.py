@@ -14,6 +14,7 @@ import msgspec
 from shopstream_api.main import create_app
 from shopstream_api.settings import ApiSettings
 from shopstream_api.wiring import open_resources
+from shopstream_shared.generated import keep
 
 FILE: Final = Path("docs/openapi.json")
 #: Nothing is asked of it: the description needs the routes only.
@@ -35,17 +36,8 @@ async def _document() -> dict[str, Any]:
 
 def main(arguments: list[str], root: Path | None = None) -> int:
     """Write or check below ``root``, this checkout when None; see the module's docstring."""
-    path = (root or Path(__file__).parents[4]) / FILE
     content = msgspec.json.format(msgspec.json.encode(document()), indent=2) + b"\n"
-    if path.is_file() and path.read_bytes() == content:
-        return 0
-    if arguments == ["--check"]:
-        sys.stdout.write(f"drifted: {FILE}\n")
-        return 1
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    sys.stdout.write(f"written: {FILE}\n")
-    return 0
+    return keep(root or Path(__file__).parents[4], [(FILE, content)], arguments)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from shopstream_analytics.aggregates.definitions import DERIVED, STORED, Dimension, Stored
+from shopstream_shared.generated import keep
 
 PATH: Final = Path("docs/metrics.md")
 
@@ -70,16 +71,8 @@ def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
 
 def main(arguments: list[str], root: Path | None = None) -> int:
     """Write or check below ``root``, this checkout when None; see the module's docstring."""
-    path = (root or Path(__file__).parents[5]) / PATH
-    if path.is_file() and path.read_text() == manual():
-        return 0
-    check = arguments == ["--check"]
-    sys.stdout.write(f"{'drifted' if check else 'written'}: {PATH}\n")
-    if check:
-        return 1
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(manual())
-    return 0
+    documents = [(PATH, manual().encode())]
+    return keep(root or Path(__file__).parents[5], documents, arguments)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,11 @@ def day_prefix(topic: str, day: str, generation: int = 0) -> str:
     return f"{topic_prefix(topic, generation)}year={year}/month={month}/day={date}/"
 
 
+def below(head: str, prefix: str) -> str:
+    """Where what is made of the objects at this prefix lies, below a head of its own."""
+    return f"{head}{prefix.removeprefix(EVENTS)}"
+
+
 def object_key(place: Place, first: int, timestamp_ms: int, generation: int = 0) -> str:
     """The key of the object that begins with this record."""
     return str(ObjectKey(generation, *place, first, hour_of(timestamp_ms)))

@@ -20,6 +20,7 @@ from shopstream_shared.events.asyncapi import asyncapi_document
 from shopstream_shared.events.json_schema import event_schema
 from shopstream_shared.events.registry import EVENT_TYPES, EventType
 from shopstream_shared.events.typescript import typescript
+from shopstream_shared.generated import keep
 
 FOLDER: Final = Path("packages/shared/src/shopstream_shared/schemas")
 ASYNCAPI: Final = Path("docs/asyncapi.json")
@@ -50,19 +51,7 @@ def _bytes(document: Mapping[str, Any]) -> bytes:
 
 def main(arguments: list[str], root: Path | None = None) -> int:
     """Write or check below ``root``, this checkout when None; see the module's docstring."""
-    check = arguments == ["--check"]
-    root = root or Path(__file__).parents[5]
-    drifted = [
-        (root / path, content)
-        for path, content in documents()
-        if not (root / path).is_file() or (root / path).read_bytes() != content
-    ]
-    for path, content in drifted:
-        sys.stdout.write(f"{'drifted' if check else 'written'}: {path.relative_to(root)}\n")
-        if not check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-    return 1 if check and drifted else 0
+    return keep(root or Path(__file__).parents[5], documents(), arguments)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from shopstream_shared.archive.keys import (
     Damaged,
     ObjectKey,
     Place,
+    below,
     day_prefix,
     topic_prefix,
 )
@@ -104,7 +105,7 @@ class _Taken(Exception):
 
 def parquet_prefix(topic: str, day: str, generation: int = 0) -> str:
     """Where a day's parts lie."""
-    return f"{PARQUET}{day_prefix(topic, day, generation).removeprefix('events/')}"
+    return below(PARQUET, day_prefix(topic, day, generation))
 
 
 def compact(place: ArchivePlace, day: Day, now: datetime, advance: Callable[[int], None]) -> Made:

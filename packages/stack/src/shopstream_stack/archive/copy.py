@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shopstream_shared.archive.keys import PARQUET, day_prefix, topic_prefix
+from shopstream_shared.archive.keys import PARQUET, below, day_prefix, topic_prefix
 from shopstream_shared.archive.reader import CHUNK_BYTES, Bucket, Stored, generations
 from shopstream_stack.archive.listing import Selection, select
 from shopstream_stack.errors import StackError
@@ -65,7 +65,7 @@ def _parts(bucket: Bucket, wanted: Selection) -> Iterator[Stored]:
             prefix = (
                 day_prefix(topic, wanted.day, life) if wanted.day else topic_prefix(topic, life)
             )
-            for stored in bucket.list(f"{PARQUET}{prefix.removeprefix('events/')}"):
+            for stored in bucket.list(below(PARQUET, prefix)):
                 if _PART.fullmatch(stored.key):
                     yield stored
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shopstream_shared.archive.keys import MANIFESTS, ObjectKey, day_prefix
+from shopstream_shared.archive.keys import MANIFESTS, ObjectKey, below, day_prefix
 from shopstream_stack.archive.listing import Selection, objects
 from shopstream_stack.archive.place import ArchivePlace
 from shopstream_stack.errors import StackError
@@ -31,7 +31,7 @@ class Manifest:
 
 def manifest_key(topic: str, day: str, generation: int = 0) -> str:
     """Where a day's manifest lies."""
-    return f"{MANIFESTS}{day_prefix(topic, day, generation).removeprefix('events/')}manifest.json"
+    return f"{below(MANIFESTS, day_prefix(topic, day, generation))}manifest.json"
 
 
 def write_manifest(place: ArchivePlace, topic: str, day: str, generation: int = 0) -> Manifest:
