@@ -5,6 +5,7 @@ import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaException
@@ -48,6 +49,26 @@ def test_creators_that_race_all_succeed(components: LocalComponents) -> None:
 
     for race in races:
         race.result()
+
+
+def test_a_broker_that_falls_silent_for_a_while_is_asked_again(components: LocalComponents) -> None:
+    silences: list[str] = []
+
+    class Silenced(AdminClient):
+        """The broker stands still from the first request for settings until the second."""
+
+        def describe_configs(self, *arguments: Any, **options: Any) -> Any:
+            (components.resume if silences else components.pause)("kafka")
+            silences.append("resumed" if silences else "paused")
+            return super().describe_configs(*arguments, **options)
+
+    try:
+        ensure_topics(
+            Silenced(KafkaConnection(components.kafka_brokers, "test").admin()), fresh_specs()
+        )
+    finally:
+        components.resume("kafka")
+    assert silences == ["paused", "resumed"]
 
 
 def test_every_difference_is_named_and_nothing_is_altered(components: LocalComponents) -> None:
