@@ -77,24 +77,14 @@ NO_MARKS: Final = Marks()
 
 def fold(events: Events, marks: Marks = NO_MARKS) -> Folded:
     """What each item gains from these events of one partition, given in offset order."""
-    counts = _Counts()
+    counts = Counts()
     for offset, event in events:
         counts.take(offset, event, late=offset in marks.late)
-    sellers, products = counts.cells(counts.sellers), counts.cells(counts.products)
-    everything = _sum(((ALL_ID, hour), gain) for (_, hour), gain in sellers.items())
-    for offset, claimed in marks.ahead:
-        one = Gain(offset, offset, {AHEAD.counter: 1})
-        _into(everything, (ALL_ID, claimed.isoformat()[:13]), one)
-    return {
-        **_buckets("seller", sellers),
-        **_buckets("product", products),
-        **_buckets("all", everything),
-        **counts.sales,
-    }
+    return counts.folded(marks)
 
 
 @dataclass(slots=True)
-class _Counts:
+class Counts:
     """A round on its way: events by series, hour and type; amounts by series and hour."""
 
     #: (id, hour, type) -> how many, first offset, last offset.
@@ -105,7 +95,22 @@ class _Counts:
     product_amounts: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     sales: Folded = field(default_factory=dict)
 
+    def folded(self, marks: Marks) -> Folded:
+        """What each item gains from all that was taken."""
+        sellers, products = self._cells(self.sellers), self._cells(self.products)
+        everything = _sum(((ALL_ID, hour), gain) for (_, hour), gain in sellers.items())
+        for offset, claimed in marks.ahead:
+            one = Gain(offset, offset, {AHEAD.counter: 1})
+            _into(everything, (ALL_ID, claimed.isoformat()[:13]), one)
+        return {
+            **_buckets("seller", sellers),
+            **_buckets("product", products),
+            **_buckets("all", everything),
+            **self.sales,
+        }
+
     def take(self, offset: int, event: DecodedEvent, *, late: bool) -> None:
+        """The next event, in offset order."""
         envelope = event.envelope
         hour = event.time.isoformat()[:13]
         _count(self.sellers, (envelope.sellerid, hour, envelope.type), offset)
@@ -144,7 +149,7 @@ class _Counts:
         gain.last = offset
         gain.add(counter, amount)
 
-    def cells(self, counted: Mapping[tuple[str, str, str], list[int]]) -> _Cells:
+    def _cells(self, counted: Mapping[tuple[str, str, str], list[int]]) -> _Cells:
         """Counts and amounts of one dimension together, by series and hour."""
         amounts = self.seller_amounts if counted is self.sellers else self.product_amounts
         cells: _Cells = {}

@@ -73,15 +73,20 @@ class MergeStuck(Exception):
 
 @dataclass(slots=True)
 class Round:
-    """The events of one partition that are merged together, and what was found among them."""
+    """The events of one partition that are merged together, and what was found among them.
+
+    ``folded``: what each item gains, where it is known already; ``events`` are looked at again only
+    to trim what an item has merged before, or to halve the round.
+    """
 
     events: Sequence[tuple[int, DecodedEvent]]
     marks: Marks = field(default_factory=Marks)
+    folded: Folded | None = None
     _touching: dict[tuple[str, str], list[tuple[int, DecodedEvent]]] | None = None
 
     def fold(self) -> Folded:
         """What each item gains."""
-        return fold(self.events, self.marks)
+        return fold(self.events, self.marks) if self.folded is None else self.folded
 
     def halves(self) -> tuple["Round", "Round"]:
         """The earlier events, and the later ones; each with what was found among them."""

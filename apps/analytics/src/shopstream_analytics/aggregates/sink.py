@@ -7,13 +7,13 @@ letters already sent are found on the dead-letter topic, items already merged re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, overload
 
-from shopstream_analytics.aggregates.fold import ItemKey
+from shopstream_analytics.aggregates.fold import Counts, ItemKey
 from shopstream_analytics.aggregates.generations import GROUP, Generation, Generations
 from shopstream_analytics.aggregates.merge import AggregateStore, Round, merge
 from shopstream_analytics.aggregates.store import DynamoAggregates
-from shopstream_analytics.aggregates.timeliness import PartitionTime, mark
+from shopstream_analytics.aggregates.timeliness import Marking, PartitionTime
 from shopstream_analytics.checkpoints import Checkpoint, Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Record, Source
 from shopstream_analytics.events import DecodedEvent, EventRejected, read_event
@@ -65,16 +65,52 @@ class Recount(Protocol):
         ...
 
 
-def judge(records: Sequence[Record]) -> tuple[list[tuple[int, DecodedEvent]], list[Letter]]:
-    """Tell events from letters, each in offset order."""
-    events: list[tuple[int, DecodedEvent]] = []
+class _Judged(Sequence[tuple[int, DecodedEvent]]):
+    """Records that are events, decoded each time they are asked for.
+
+    A round of 16 MiB is as much again once decoded, and nearly always it is looked at once.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, at: int) -> tuple[int, DecodedEvent]: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[tuple[int, DecodedEvent]]: ...
+    def __getitem__(
+        self, at: int | slice
+    ) -> tuple[int, DecodedEvent] | Sequence[tuple[int, DecodedEvent]]:
+        if isinstance(at, slice):
+            return _Judged(self._records[at])
+        record = self._records[at]
+        return record.offset, read_event(record.value)
+
+
+def judge(
+    records: Sequence[Record], start: PartitionTime
+) -> tuple[Round, list[Letter], PartitionTime]:
+    """Tell events from letters, in offset order, and count the events; partition time after them.
+
+    ``start`` is partition time before them.
+    """
+    counts, marking = Counts(), Marking(start)
+    judged: list[Record] = []
     letters: list[Letter] = []
     for record in records:
         try:
-            events.append((record.offset, read_event(record.value)))
+            event = read_event(record.value)
         except EventRejected as error:
             letters.append(Letter(record, error.reason, str(error)))
-    return events, letters
+            continue
+        offset = record.offset
+        counts.take(offset, event, late=marking.see(offset, event.time))
+        judged.append(record)
+    marks = marking.marks
+    return Round(_Judged(judged), marks, counts.folded(marks)), letters, marking.time
 
 
 @dataclass(slots=True)
@@ -98,12 +134,10 @@ class PartitionAggregates:
     async def write(self, batch: Batch) -> None:
         """Raises SinkUnavailable; then nothing but a repetition is needed. Raises CheckpointGap."""
         await self._look()
-        events, letters = judge(batch.records)
+        round_, letters, time = judge(batch.records, self.time)
         if letters:
             await self.letters.send(letters, since=self.durable)
             self.crash.reach("aggregates.after_letters")
-        marks, time = mark(events, self.time)
-        round_ = Round(events, marks)
         invalid = await merge(self.store, self.items, round_)
         if invalid:
             await self._set_apart(batch, round_, invalid)

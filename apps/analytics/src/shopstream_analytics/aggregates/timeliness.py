@@ -84,28 +84,53 @@ class Marks:
         )
 
 
+class Marking:
+    """Looks at a partition's events in offset order, from a partition time on."""
+
+    __slots__ = ("_ahead", "_at", "_late", "_run")
+
+    def __init__(self, start: PartitionTime) -> None:
+        self._at, self._run = start.at, start.run
+        self._late: set[int] = set()
+        self._ahead: list[tuple[int, datetime]] = []
+
+    @property
+    def marks(self) -> Marks:
+        """What was found so far."""
+        return Marks(frozenset(self._late), tuple(self._ahead))
+
+    @property
+    def time(self) -> PartitionTime:
+        """Partition time after what was seen."""
+        return PartitionTime(self._at, self._run)
+
+    def see(self, offset: int, time: datetime) -> bool:
+        """The next event; whether it is late."""
+        at = self._at
+        if at is None:
+            self._at = time
+        elif time - at > AHEAD_BEYOND:
+            self._at, self._run = _beyond(at, (*self._run, time))
+        else:
+            if self._run:
+                self._ahead.extend((offset, claimed) for claimed in self._run)
+                self._run = ()
+            if time >= at:
+                self._at = time
+            elif at - time >= LATE_AFTER and at - _hour_begin(time) >= _HOUR + LATE_AFTER:
+                self._late.add(offset)
+                return True
+        return False
+
+
 def mark(
     events: Iterable[tuple[int, DecodedEvent]], start: PartitionTime
 ) -> tuple[Marks, PartitionTime]:
     """Look at events in offset order; the marks, and partition time after them."""
-    late: set[int] = set()
-    ahead: list[tuple[int, datetime]] = []
-    at, run = start.at, start.run
+    marking = Marking(start)
     for offset, event in events:
-        time = event.time
-        if at is None:
-            at = time
-        elif time - at > AHEAD_BEYOND:
-            at, run = _beyond(at, (*run, time))
-        else:
-            if run:
-                ahead.extend((offset, claimed) for claimed in run)
-                run = ()
-            if time >= at:
-                at = time
-            elif at - time >= LATE_AFTER and at - _hour_begin(time) >= _HOUR + LATE_AFTER:
-                late.add(offset)
-    return Marks(frozenset(late), tuple(ahead)), PartitionTime(at, run)
+        marking.see(offset, event.time)
+    return marking.marks, marking.time
 
 
 def _beyond(at: datetime, run: tuple[datetime, ...]) -> tuple[datetime, tuple[datetime, ...]]:
