@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+from shopstream_stack.context import load_settings, out
+from shopstream_stack.system import System
+
+#: What a rebuild reads, writes and is held against.
+REBUILD_NEEDS: Final = ("kafka", "dynamodb", "minio")
 
 Topic = Annotated[str | None, typer.Option("--topic", "-t", help="Only this one.")]
 Day = Annotated[str | None, typer.Option("--day", "-d", help="A UTC day, as 2026-11-21.")]
@@ -130,3 +136,38 @@ def sql(
     from shopstream_stack.archive import run  # noqa: PLC0415 - as above
 
     run.sql(query, folder, as_json=json)
+
+
+@app.command("rebuild")
+def rebuild(
+    *,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Hold the live aggregates against it.")
+    ] = False,
+    swap: Annotated[bool, typer.Option("--swap", help="Let the workers go on with it.")] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Swap also to what holds less than is live.")
+    ] = False,
+    until: Annotated[
+        str, typer.Option(help="Leave out what is of this moment or later.", metavar="RFC3339")
+    ] = "",
+    use: Annotated[int | None, typer.Option(help="Only swap, to this generation.", min=0)] = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Only delete the rebuilds that are not in use.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
+) -> None:
+    """Make the aggregates again from the archive; exit 0 if nothing differs or it was swapped."""
+    from shopstream_stack import rebuild as program  # noqa: PLC0415 - only where needed
+
+    settings = load_settings()
+    System(settings).require_up(*REBUILD_NEEDS)
+    words = [
+        *(["--compare"] if compare else []),
+        *(["--swap"] if swap else []),
+        *(["--accept-loss"] if accept_loss else []),
+        *(["--until", until] if until else []),
+        *(["--use", str(use)] if use is not None else []),
+        *(["--drop"] if drop else []),
+    ]
+    raise typer.Exit(program.run(settings, out, words, json))
