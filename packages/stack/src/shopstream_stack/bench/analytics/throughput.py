@@ -20,7 +20,7 @@ QUIX_RATIO_MIN: Final = 3.0
 MIB_MAX: Final = 200.0
 GROWTH_MAX: Final = 0.05
 #: Of the bare loops: more of them would only take longer.
-BARE_ITEMS_MAX: Final = 15_000
+BARE_ITEMS_MAX: Final = 30_000
 
 
 class Throughput:
