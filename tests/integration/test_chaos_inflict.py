@@ -10,13 +10,22 @@ import pytest
 
 from shopstream_shared.clock import SystemClock
 from shopstream_stack.chaos import probe
+from shopstream_stack.chaos.faults.scene import Scene
 from shopstream_stack.chaos.inflict import Inflict
-from shopstream_stack.chaos.place import OWN_PORTS, RELAYS, Place, chaos_settings
+from shopstream_stack.chaos.place import (
+    OWN_PORTS,
+    RELAYS,
+    SECOND_ANALYTICS,
+    Place,
+    chaos_settings,
+)
 from shopstream_stack.chaos.probe import PUBLISHED, STORED, Probe
 from shopstream_stack.chaos.recovery import Recovery
 from shopstream_stack.chaos.schedule import Fault
 from shopstream_stack.chaos.storm import missing
+from shopstream_stack.chaos.streams import Streams
 from shopstream_stack.chaos.tail import Tail
+from shopstream_stack.demo.crowd import Crowd
 from shopstream_stack.errors import StackError
 from shopstream_stack.ports import reserved_ports
 from shopstream_stack.settings import StackSettings
@@ -56,7 +65,8 @@ def asking(place: Place, counters: dict[str, list[int]]) -> Probe:
 
 
 def inflicted(place: Place, asked: Probe, fault: Fault) -> Recovery:
-    return asyncio.run(Inflict(place, asked, 0.0, 1.0)(fault))
+    scene = Scene(place, asked, Streams(Crowd([])), 1.0)
+    return asyncio.run(Inflict(scene, 0.0)(fault))
 
 
 def test_the_leader_is_the_one_that_publishes(place: Place) -> None:
@@ -77,6 +87,12 @@ def test_with_nobody_publishing_no_leader_is_named(place: Place) -> None:
         (Fault(1.0, "database-terminate", "postgres"), "connection"),
         (Fault(1.0, "worker-kill", "archive"), "analytics has no worker archive"),
         (Fault(1.0, "worker-stop", "recent"), "analytics has no worker recent"),
+        (Fault(1.0, "worker-terminate", "archive"), "analytics has no worker archive"),
+        (Fault(1.0, "analytics-terminate", "analytics"), "analytics is not running"),
+        (Fault(1.0, "store-stop", "minio", {"seconds": 0.0}), "minio is not running"),
+        (Fault(1.0, "stream-kill", "stream-worker"), "notifications has no worker"),
+        (Fault(1.0, "stream-stop", "stream-worker"), "notifications has no worker"),
+        (Fault(1.0, "stream-terminate", "notifications"), "notifications is not running"),
     ],
     ids=lambda value: f"{value.kind} {value.target}" if isinstance(value, Fault) else "",
 )
@@ -113,6 +129,43 @@ def test_a_worker_stores_again_once_its_own_counter_has_grown_after_it_began_ane
     assert asyncio.run(looking.stores("archive", time.monotonic(), 60.0)) is not None
     assert len(asked) == len(told)
     assert asked[0] == f"{place.url('analytics')}/metrics"
+
+
+def test_partitions_are_what_a_worker_says_of_itself_and_nothing_while_it_is_unwell(
+    place: Place,
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        checks = {
+            "kafka": {"message": "3 brokers"},
+            "archive": {"message": told.pop(0)},
+            "recent": {"message": "9 partitions, 0 behind"},
+            "aggregates": {"message": "9 partitions, 12 behind; 1 events left out for good"},
+        }
+        return httpx.Response(503, json={"checks": checks})
+
+    told = ["unreachable: no answer", "0 partitions, 0 behind", "4 partitions, 1 behind"]
+    told += ["4 partitions, 0 behind", "9 partitions, 2 behind"]
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    looking = Probe(place, Tail(place.brokers, SystemClock()), client, SystemClock())
+
+    async def ask() -> None:
+        since = time.monotonic()
+        assert await looking.has_partitions("analytics-2", "archive", since, 60.0) is not None
+        assert len(told) == 2
+        assert await looking.has_all_partitions("analytics", since, 60.0) is not None
+        assert not told
+
+    asyncio.run(ask())
+
+
+def test_a_second_analytics_service_has_a_name_and_a_port_of_its_own_and_the_same_links(
+    place: Place,
+) -> None:
+    first, second = (place.spec(name).environ for name in ("analytics", SECOND_ANALYTICS))
+    assert second["SHOPSTREAM_ANALYTICS_INSTANCE"] == SECOND_ANALYTICS
+    assert "SHOPSTREAM_ANALYTICS_INSTANCE" not in first
+    assert second["HEALTH_PORT"] == str(place.ports[SECOND_ANALYTICS]) != first["HEALTH_PORT"]
+    assert second["DYNAMO_ENDPOINT"] == first["DYNAMO_ENDPOINT"]
 
 
 def test_analytics_reaches_its_stores_over_links_and_everyone_else_directly(place: Place) -> None:

@@ -165,6 +165,21 @@ def test_a_silent_connection_stays_open_and_passes_nothing_until_healed() -> Non
     run(case)
 
 
+def test_a_refusing_link_resets_what_is_open_and_lets_nobody_in_until_it_ends() -> None:
+    async def case(link: Link, server: Server) -> None:
+        async with client(link) as streams:
+            assert len(await asked(streams, 5)) == 5
+            async with link.refusing():
+                assert await to_its_end(streams[0]) == 0
+                with pytest.raises(ConnectionRefusedError):
+                    await asyncio.open_connection(LOOPBACK, link.port)
+        async with client(link) as streams:
+            assert len(await asked(streams, 7)) == 7
+        assert link.connections == 1
+
+    run(case)
+
+
 def test_a_slow_link_delays_both_ways() -> None:
     async def case(link: Link, server: Server) -> None:
         async with client(link) as streams:

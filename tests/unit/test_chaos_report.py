@@ -9,9 +9,10 @@ from rich.console import Console
 
 from shopstream_shared.clock import SystemClock
 from shopstream_stack.chaos import picture, probe, report
+from shopstream_stack.chaos.faults.scene import Scene
 from shopstream_stack.chaos.inflict import Inflict
 from shopstream_stack.chaos.load import FAIR_REFUSALS
-from shopstream_stack.chaos.place import RELAYS, Place, chaos_settings
+from shopstream_stack.chaos.place import OWN_PORTS, RELAYS, Place, chaos_settings
 from shopstream_stack.chaos.recovery import Measure, Recovery
 from shopstream_stack.chaos.report import Verdict
 from shopstream_stack.chaos.schedule import Fault
@@ -35,9 +36,7 @@ class Numbers(PortReservations):
 def place(tmp_path: Path) -> Place:
     ports = Numbers()
     settings = StackSettings.load({"SHOPSTREAM_DATA_DIR": str(tmp_path), "PATH": "/bin"})
-    own = [f"{name}-{part}" for name in RELAYS for part in ("postgres", "kafka", "door")]
-    sinks = ("analytics-dynamodb", "analytics-minio")
-    numbers = {name: ports.take() for name in ("api-2", "relay", *own, *sinks)}
+    numbers = {name: ports.take() for name in OWN_PORTS}
     return Place(System(chaos_settings(settings, ports)), numbers)
 
 
@@ -115,7 +114,7 @@ def test_the_picture_for_the_terminal_has_a_panel_for_each_quantity_and_no_colou
 def test_each_kind_of_fault_has_a_way_to_make_it(place: Place) -> None:
     """It says so itself, at its making."""
     asked = probe.Probe(place, None, None, SystemClock())  # type: ignore[arg-type]  # asks nobody
-    Inflict(place, asked, 0.0, 1.0)
+    Inflict(Scene(place, asked, None, 1.0), 0.0)  # type: ignore[arg-type]  # asks nobody
 
 
 def test_api_and_relay_reach_database_and_broker_through_links_of_their_own(place: Place) -> None:

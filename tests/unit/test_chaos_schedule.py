@@ -2,6 +2,7 @@
 
 import pytest
 
+from shopstream_shared.topics import STREAM_TOPICS, load_topics
 from shopstream_stack.chaos.schedule import FAULTS, QUICK, UnknownFault, schedule
 
 
@@ -33,7 +34,25 @@ def test_a_run_of_one_kind_takes_its_targets_in_turn() -> None:
     assert met[3:6] == met[:3]
 
 
-def test_the_fixed_schedule_holds_a_kill_a_stop_a_dead_broker_and_lost_answers_of_both() -> None:
+def test_ten_minutes_of_any_seed_hold_room_for_sixty_faults() -> None:
+    """Fifty are promised; recoveries take their time, and the last ones may find none."""
+    assert min(len(schedule(seed, 10, FAULTS)) for seed in range(1, 20)) >= 60
+
+
+def test_no_clock_falls_behind_by_a_topic_s_retention() -> None:
+    """Kafka would delete what was just written as soon as its segment is closed."""
+    kept_ms = min(int(load_topics("local")[t].config["retention.ms"]) for t in STREAM_TOPICS)
+    drawn = [
+        fault.parameters["jump_seconds"]
+        for seed in range(1, 100)
+        for fault in schedule(seed, 2, ["clock-jump"])
+    ]
+    assert -min(drawn) * 1_000 < kept_ms
+    # Beyond every lifetime that the API decides: RecentEvents' is the longest.
+    assert max(drawn) > 30 * 86_400
+
+
+def test_the_fixed_schedule_has_a_fault_of_every_part_that_a_client_or_a_reader_sees() -> None:
     met = {(fault.kind, fault.target) for fault in QUICK}
     assert met == {
         ("kill", "api"),
@@ -41,4 +60,8 @@ def test_the_fixed_schedule_holds_a_kill_a_stop_a_dead_broker_and_lost_answers_o
         ("broker-kill", "kafka"),
         ("answer-lost", "leader-kafka"),
         ("answer-lost", "api-postgres"),
+        ("stream-kill", "stream-worker"),
+        ("store-refuse", "analytics-dynamodb"),
+        ("clock-jump", "api"),
+        ("worker-terminate", "recent"),
     }

@@ -86,7 +86,7 @@ class StreamClient:
         self._newest = None if repeats else Newest()
         self._idle_seconds_max = idle_seconds_max
         self._jitter = jitter or SystemRandom().random
-        self._wait = wait or _wait
+        self._wait = wait or plain_wait
         self._connection: SseConnection | None = None
         self._retry_seconds = RETRY_SECONDS_DEFAULT
         self._asked_seconds: float | None = None
@@ -94,6 +94,11 @@ class StreamClient:
         self._goes_on = bool(last_event_id)
         self._lost = False  # not resumed, and not yet told: the server's own reason may follow
         self._closed = asyncio.Event()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is an answer with 200 that has not ended."""
+        return self._connection is not None
 
     def cut(self) -> None:
         """Break the present connection, if there is one."""
@@ -192,7 +197,8 @@ class StreamClient:
         await self._wait(self._closed, seconds)
 
 
-async def _wait(closed: asyncio.Event, seconds: float) -> None:
+async def plain_wait(closed: asyncio.Event, seconds: float) -> None:
+    """So many seconds, or until the event is set."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await closed.wait()

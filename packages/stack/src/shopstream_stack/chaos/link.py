@@ -10,7 +10,8 @@ Guarantees, each for the connections of this link alone:
   their end; new ones work. ``heal`` resets them;
 - ``lose_answers``: the next answers that say a commit has happened never arrive; each time both
   sides are reset;
-- ``slow``: each chunk waits so long, both ways.
+- ``slow``: each chunk waits so long, both ways;
+- ``refusing``: all connections are reset and nobody listens: new ones are refused.
 
 Lives in one event loop; what waits for a slow reader is bounded by the sockets' own buffers.
 """
@@ -60,22 +61,37 @@ class Link:
         self._conversation = conversation
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
         self._delay_seconds = 0.0
         self._cut_bytes = self._cut_left = self._cut_times = self._lose_times = 0
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Link"]:
         """Pass on for the length of the block. Raises OSError when the port is taken."""
-        server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
+        self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
         try:
             yield self
         finally:
-            server.close()
-            for connection in list(self._connections):
-                connection.abort()
-            # Bounded: a reset ends the pumps, and connecting has its own bound.
-            await asyncio.gather(*self._tasks)
-            await server.wait_closed()
+            await self._close()
+
+    @asynccontextmanager
+    async def refusing(self) -> AsyncIterator[None]:
+        """Refuse all connections for the length of the block."""
+        await self._close()
+        try:
+            yield
+        finally:
+            self._server = await asyncio.start_server(self._serve, LOOPBACK, self.port)
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.abort()
+        # Bounded: a reset ends the pumps, and connecting has its own bound.
+        await asyncio.gather(*self._tasks)
+        if self._server is not None:
+            await self._server.wait_closed()
 
     @property
     def connections(self) -> int:

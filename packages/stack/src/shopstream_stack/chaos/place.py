@@ -19,6 +19,7 @@ import psutil
 import psycopg
 
 from shopstream_stack import health
+from shopstream_stack.chaos import clock
 from shopstream_stack.chaos.conversation import KafkaConversation, PostgresConversation
 from shopstream_stack.chaos.link import Link
 from shopstream_stack.components.kafka import Door, kafka
@@ -36,11 +37,18 @@ APIS: Final = ("api", "api-2")
 #: Whom the faults concern: healthy before the next one comes.
 HIT: Final = (*APIS, "relay")
 RELAYS: Final = ("api", "relay")
+#: Whose clock can be moved: all that decides by the hour, and gives events theirs.
+TIMED: Final = (*APIS, "relay")
 #: What analytics fills, each over a link, and the variable that says where it is.
 SINKS: Final = {"dynamodb": "DYNAMO_ENDPOINT", "minio": "MINIO_ENDPOINT"}
+#: A second analytics service, which shares the first one's partitions while it lives.
+SECOND_ANALYTICS: Final = "analytics-2"
+#: Several, so that one can die while its clients resume at another.
+STREAM_WORKERS: Final = 2
+_STREAM_WORKER: Final = "shopstream_notifications.worker"
 #: What needs a port of its own here.
 OWN_PORTS: Final = (
-    *("api-2", "relay"),
+    *("api-2", "relay", SECOND_ANALYTICS),
     *(f"{name}-{part}" for name in RELAYS for part in ("postgres", "kafka", "door")),
     *(f"analytics-{sink}" for sink in SINKS),
 )
@@ -69,6 +77,7 @@ def chaos_settings(settings: StackSettings, ports: PortReservations) -> StackSet
             "SHOPSTREAM_QUICK_JAVA": "true",
             "SHOPSTREAM_RESERVATION_SECONDS": str(RESERVATION_SECONDS),
             "SHOPSTREAM_DRAIN_SECONDS": "2",
+            "SHOPSTREAM_NOTIFICATIONS_WORKERS": str(STREAM_WORKERS),
             "SHOPSTREAM_DATA_DIR": str(settings.data / "chaos" / "system"),
         }
     )
@@ -109,9 +118,8 @@ class Place:
 
     def url(self, name: str) -> str:
         """Base address of a service."""
-        named = {"api-2": self.ports["api-2"], "relay": self.ports["relay"]}
-        if name in named:
-            return f"http://{LOOPBACK}:{named[name]}"
+        if name in {"api-2", "relay", SECOND_ANALYTICS}:
+            return f"http://{LOOPBACK}:{self.ports[name]}"
         return self.system.service_urls()[name]
 
     @property
@@ -123,16 +131,14 @@ class Place:
         """How to start ``name``."""
         if name == "kafka":
             return kafka(self.system.settings, self.system.cache, self._doors())
-        if name == "api":
-            return self._linked(self.system.spec(name), name)
-        if name == "api-2":
-            return self._second(name, "PORT", {"SHOPSTREAM_RELAY": "off"})
-        if name == "relay":
-            relay = self._second(name, "SHOPSTREAM_RELAY_PORT", {})
-            return self._linked(replace(relay, argv=(*relay.argv, "relay")), name)
+        if name in TIMED:
+            return self._timed(self._of_the_api(name))
         if name == "analytics":
             analytics = self.system.spec(name)
             return replace(analytics, environ={**analytics.environ, **self._sinks()})
+        if name == SECOND_ANALYTICS:
+            own = {**self._sinks(), "SHOPSTREAM_ANALYTICS_INSTANCE": name}
+            return self._second("analytics", name, "HEALTH_PORT", own)
         return self.system.spec(name)
 
     def start(self, name: str) -> None:
@@ -169,19 +175,44 @@ class Place:
                         return int(child.pid)
         raise StackError(f"analytics has no worker {name}")
 
+    def stream_worker(self) -> int:
+        """The pid of a worker of the stream service, the eldest. Raises StackError for none."""
+        record = self.system.runner.living("notifications")
+        found = []
+        if record is not None:
+            for child in psutil.Process(record.pid).children():
+                with contextlib.suppress(psutil.Error):
+                    if _STREAM_WORKER in child.cmdline():
+                        found.append((child.create_time(), int(child.pid)))
+        if not found:
+            raise StackError("notifications has no worker")
+        return min(found)[1]
+
+    def move_clock(self, name: str, seconds: float) -> None:
+        """How far ahead the clock of a process of the API's program is from now on."""
+        clock.move(self._clock(name), seconds)
+
     def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
         """A connection past all links. Raises psycopg.Error."""
         return psycopg.connect(
             self.system.settings.postgres_url, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX
         )
 
-    def _second(self, name: str, variable: str, own: Mapping[str, str]) -> ProcessSpec:
-        """Another process of the API's program, at a port of its own."""
-        api, port = self.system.spec("api"), self.ports[name]
+    def _of_the_api(self, name: str) -> ProcessSpec:
+        if name == "api-2":
+            return self._second("api", name, "PORT", {"SHOPSTREAM_RELAY": "off"})
+        if name == "relay":
+            relay = self._second("api", name, "SHOPSTREAM_RELAY_PORT", {})
+            return self._linked(replace(relay, argv=(*relay.argv, "relay")), name)
+        return self._linked(self.system.spec(name), name)
+
+    def _second(self, first: str, name: str, variable: str, own: Mapping[str, str]) -> ProcessSpec:
+        """Another process of a service's program, at a port of its own."""
+        spec, port = self.system.spec(first), self.ports[name]
         return replace(
-            api,
+            spec,
             name=name,
-            environ={**api.environ, variable: str(port), **own},
+            environ={**spec.environ, variable: str(port), **own},
             ports=(PortUse(port, variable),),
             check=lambda: health.http_answers(f"{self.url(name)}/health"),
         )
@@ -195,6 +226,16 @@ class Place:
             "KAFKA_BROKERS": f"{LOOPBACK}:{self.ports[f'{name}-kafka']}",
         }
         return replace(spec, environ={**spec.environ, **own})
+
+    def _timed(self, spec: ProcessSpec) -> ProcessSpec:
+        """Under a clock that can be moved."""
+        file = self._clock(spec.name)
+        return replace(
+            spec, argv=clock.under(file, spec.argv), prepare=lambda: clock.move(file, 0.0)
+        )
+
+    def _clock(self, name: str) -> Path:
+        return self.system.settings.data / "clocks" / name
 
     def _sinks(self) -> Mapping[str, str]:
         return {
@@ -236,11 +277,11 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _forget(place: Place) -> None:
-    for name in (*SERVICES, *COMPONENTS):
+    for name in (SECOND_ANALYTICS, *SERVICES, *COMPONENTS):
         with contextlib.suppress(StackError):
             # One that stands still would hear no SIGTERM.
             place.signal(name, signal.SIGCONT)
-    side_by_side([partial(place.stop, name) for name in SERVICES])
+    side_by_side([partial(place.stop, name) for name in (SECOND_ANALYTICS, *SERVICES)])
     place.system.stop_all()
     place.system.forget()
     shutil.rmtree(place.system.settings.data, ignore_errors=True)  # the whole folder is ours

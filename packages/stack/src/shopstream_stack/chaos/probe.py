@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -10,10 +11,12 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from shopstream_shared.clock import Clock, epoch_ms
+from shopstream_shared.topics import STREAM_TOPICS, load_topics
 from shopstream_stack.chaos.place import RELAYS, Place
+from shopstream_stack.chaos.schedule import WORKERS
 from shopstream_stack.chaos.tail import Tail
 from shopstream_stack.errors import StackError
-from shopstream_stack.process import NotHealthyError
+from shopstream_stack.process import NotHealthyError, started_mark
 
 #: A look takes 2 ms of a processor, of which the process that is waited for has too little already.
 POLL_SECONDS: Final = 0.05
@@ -28,6 +31,8 @@ PUBLISHED: Final = "shopstream_relay_events_total"
 STORED: Final = "shopstream_analytics_records_total"
 #: What a relay logs when its term was ended by somebody else.
 TERM_ENDED: Final = "relay begins again"
+#: What a worker of analytics that is well says of itself in /health.
+_PARTITIONS: Final = re.compile(r"(\d+) partitions, ")
 
 
 class Probe:
@@ -76,7 +81,7 @@ class Probe:
         async def answered() -> bool:
             return await self._get(url) is not None
 
-        return await _when(answered, since, seconds_max)
+        return await when(answered, since, seconds_max)
 
     async def publishes(self, since: float, seconds_max: float) -> float | None:
         """How long after ``since`` an event that is younger than ``since`` is on the log."""
@@ -85,7 +90,7 @@ class Probe:
         async def seen() -> bool:
             return self._tail.newest_ms > at_ms
 
-        return await _when(seen, since, seconds_max)
+        return await when(seen, since, seconds_max)
 
     async def stores(self, worker: str, since: float, seconds_max: float) -> float | None:
         """How long after ``since`` a worker of analytics takes records in: seen twice, the later
@@ -101,7 +106,7 @@ class Probe:
             before = now[0] if now else None
             return grown
 
-        return await _when(more, since, seconds_max)
+        return await when(more, since, seconds_max)
 
     async def gone(self, name: str, since: float, seconds_max: float) -> float | None:
         """How long after ``since`` the process has ended."""
@@ -109,7 +114,55 @@ class Probe:
         async def ended() -> bool:
             return not self._place.runs(name)
 
-        return await _when(ended, since, seconds_max)
+        return await when(ended, since, seconds_max)
+
+    async def lives(self, name: str, since: float, seconds_max: float) -> float | None:
+        """How long after ``since`` the process answers at all."""
+
+        async def answered() -> bool:
+            return await self._get(f"{self._place.url(name)}/health/live") is not None
+
+        return await when(answered, since, seconds_max)
+
+    async def pid_gone(self, pid: int, since: float, seconds_max: float) -> float | None:
+        """How long after ``since`` a process that is not ours to collect has ended."""
+
+        async def ended() -> bool:
+            return started_mark(pid) is None
+
+        return await when(ended, since, seconds_max)
+
+    async def has_partitions(
+        self, name: str, worker: str, since: float, seconds_max: float
+    ) -> float | None:
+        """How long after ``since`` a service's worker says that it has partitions."""
+
+        async def some() -> bool:
+            return (await self._partitions(name)).get(worker, 0) > 0
+
+        return await when(some, since, seconds_max)
+
+    async def has_all_partitions(self, name: str, since: float, seconds_max: float) -> float | None:
+        """How long after ``since`` each worker of a service says that it has all partitions."""
+        everything = sum(load_topics("local")[topic].partitions for topic in STREAM_TOPICS)
+
+        async def every() -> bool:
+            held = await self._partitions(name)
+            return all(held.get(worker, 0) == everything for worker in WORKERS)
+
+        return await when(every, since, seconds_max)
+
+    async def _partitions(self, name: str) -> Mapping[str, int]:
+        """By worker, of those that say so: who waits for its store gives that as its state."""
+        try:
+            answer = await self._client.get(
+                f"{self._place.url(name)}/health", timeout=ANSWER_SECONDS_MAX
+            )
+            checks = answer.json()["checks"]
+        except (httpx.HTTPError, ValueError, KeyError):
+            return {}
+        said = {worker: _PARTITIONS.match(check["message"]) for worker, check in checks.items()}
+        return {worker: int(found[1]) for worker, found in said.items() if found is not None}
 
     async def term_ended(self, name: str, log_bytes: int, since: float, seconds_max: float) -> str:
         """Why the relay of ``name`` gave up its term after its log had ``log_bytes``; "" if not."""
@@ -120,7 +173,7 @@ class Probe:
             reason = said_after(self._place, name, log_bytes)
             return bool(reason)
 
-        await _when(said, since, seconds_max)
+        await when(said, since, seconds_max)
         return reason
 
     async def healthy(self, names: tuple[str, ...]) -> list[str]:
@@ -137,7 +190,7 @@ class Probe:
                 del sick[name]
             return True
 
-        await _when(all_well, time.monotonic(), HEALTHY_SECONDS_MAX)
+        await when(all_well, time.monotonic(), HEALTHY_SECONDS_MAX)
         return [f"{name}: {reason}" for name, reason in sick.items()]
 
 
@@ -167,9 +220,16 @@ def said_after(place: Place, name: str, start: int) -> str:
     return ""
 
 
-async def _when(
-    holds: Callable[[], Awaitable[bool]], since: float, seconds_max: float
+async def when(
+    holds: Callable[[], Awaitable[bool]],
+    since: float,
+    seconds_max: float,
+    *,
+    look_at_once: bool = True,
 ) -> float | None:
+    """How long after ``since`` (monotonic) it holds, looked at every POLL_SECONDS."""
+    if not look_at_once:
+        await asyncio.sleep(POLL_SECONDS)
     while not await holds():
         if time.monotonic() - since > seconds_max:
             return None

@@ -13,8 +13,10 @@ TAKEOVER_SECONDS_MAX: Final = 15.0
 FENCED_SECONDS_MAX: Final = 15.0
 #: A service promises to end within 10 s of SIGTERM.
 ENDS_SECONDS_MAX: Final = 10.0
-#: After SIGKILL of a worker of analytics.
+#: After SIGKILL or SIGTERM in analytics: until its successor, or who is left, takes over.
 STORES_SECONDS_MAX: Final = 20.0
+#: Resumed streams, from when there is a service again.
+RESUMED_SECONDS_MAX: Final = 5.0
 #: No bar is promised for the other faults; from their end, this is what we call recovered.
 OTHERS_SECONDS_MAX: Final = 30.0
 #: As long a recovery is waited for, so that the table can tell by how much a bar was missed.

@@ -14,10 +14,17 @@ from typing import Final
 #: The load has begun and something was published before the first fault.
 FIRST_SECONDS: Final = 5.0
 #: From the planned end of one fault to the next: recovery, and some healthy time to look at.
-SETTLE_SECONDS: Final = 8.0
-SETTLE_SECONDS_MORE_MAX: Final = 5.0
+SETTLE_SECONDS: Final = 3.0
+SETTLE_SECONDS_MORE_MAX: Final = 3.0
 #: Nothing is begun in the last seconds, so that the end of the run is not the end of a fault.
 CALM_SECONDS: Final = 10.0
+
+#: How far a clock jumps at most: beyond every lifetime (reservations, keys, RecentEvents' 30 days)
+#: forwards; backwards below the shortest retention of a topic (7 days), past which Kafka deletes
+#: what was just written.
+JUMP_SECONDS_MIN: Final = 3_600.0
+FORWARDS_SECONDS_MAX: Final = 40 * 86_400.0
+BACKWARDS_SECONDS_MAX: Final = 6 * 86_400.0
 
 Draw = Callable[[Random], Mapping[str, float]]
 
@@ -26,8 +33,8 @@ Draw = Callable[[Random], Mapping[str, float]]
 class Fault:
     """One fault of a schedule. ``at`` is in seconds from the beginning of the load.
 
-    ``parameters``: ``seconds`` is how long it lasts at least (0: it is over at once); the others
-    belong to the kind and are named in FAULTS.
+    ``parameters``: ``seconds`` is how long it lasts at least (0: it is over at once, or when it has
+    happened); the others belong to the kind and are named in FAULTS.
     """
 
     at: float
@@ -55,12 +62,16 @@ class Kind:
 #: What the suite runs: one of each family, as soon as the one before is over, the same each time.
 QUICK: Final = (
     Fault(1.0, "kill", "api"),
-    Fault(2.0, "answer-lost", "leader-kafka", {"seconds": 5.0, "times": 1}),
+    Fault(2.0, "answer-lost", "leader-kafka", {"within_seconds": 5.0, "times": 1}),
     Fault(3.0, "stop", "leader"),
-    Fault(4.0, "answer-lost", "api-postgres", {"seconds": 5.0, "times": 1}),
+    Fault(4.0, "answer-lost", "api-postgres", {"within_seconds": 5.0, "times": 1}),
     Fault(5.0, "broker-kill", "kafka"),
+    Fault(6.0, "stream-kill", "stream-worker"),
+    Fault(7.0, "store-refuse", "analytics-dynamodb", {"seconds": 1.0}),
+    Fault(8.0, "clock-jump", "api", {"seconds": 0.5, "jump_seconds": 40 * 86_400.0}),
+    Fault(9.0, "worker-terminate", "recent"),
 )
-QUICK_SECONDS: Final = 5.0
+QUICK_SECONDS: Final = 9.0
 #: The suite shares its machine: it asserts three times what is promised.
 QUICK_PATIENCE: Final = 3.0
 
@@ -81,21 +92,35 @@ def _between(random: Random, least: float, most: float) -> float:
 
 
 def _latency(random: Random) -> Mapping[str, float]:
-    return {"seconds": _between(random, 6, 10), "delay_seconds": _between(random, 0.02, 0.3)}
+    return {"seconds": _between(random, 4, 8), "delay_seconds": _between(random, 0.02, 0.3)}
 
 
 def _cut(random: Random) -> Mapping[str, float]:
     # Small messages and the middle of large ones; small numbers more often.
     size = math.ceil(2 ** random.uniform(0, 12))
-    return {"seconds": 8.0, "bytes": size, "times": random.randint(1, 4)}
+    return {"within_seconds": 8.0, "bytes": size, "times": random.randint(1, 4)}
 
 
 def _answer_lost(random: Random) -> Mapping[str, float]:
-    return {"seconds": 8.0, "times": random.randint(1, 3)}
+    return {"within_seconds": 8.0, "times": random.randint(1, 3)}
+
+
+def _rebalance(random: Random) -> Mapping[str, float]:
+    return {"seconds": _between(random, 1, 3), "kill": random.randint(0, 1)}
+
+
+def _jump(random: Random) -> Mapping[str, float]:
+    """Small jumps as often as large ones: an hour, to beyond every lifetime or retention."""
+    forwards = random.random() < 1 / 2
+    longest = FORWARDS_SECONDS_MAX if forwards else BACKWARDS_SECONDS_MAX
+    far = math.exp(random.uniform(math.log(JUMP_SECONDS_MIN), math.log(longest)))
+    return {"seconds": _between(random, 2, 4), "jump_seconds": round(far if forwards else -far)}
 
 
 _PROCESSES: Final = ("leader", "api", "relay")
 _LINKS: Final = ("leader-kafka", "api-postgres", "leader-postgres")
+_STREAM: Final = ("notifications", "stream-worker")
+_STORES: Final = ("dynamodb", "minio")
 #: Of analytics, and whom each of its stores concerns.
 WORKERS: Final = ("aggregates", "recent", "archive")
 FILLED_BY: Final[Mapping[str, tuple[str, ...]]] = {
@@ -115,12 +140,24 @@ FAULTS: Final[Mapping[str, Kind]] = {
     "database-kill": Kind(("postgres",), _seconds(0, 3)),
     "latency": Kind(_LINKS, _latency),
     "cut": Kind(_LINKS, _cut),
-    "half-open": Kind(_LINKS, _seconds(5, 10)),
+    "half-open": Kind(_LINKS, _seconds(4, 8)),
     "answer-lost": Kind(_LINKS, _answer_lost),
     "worker-kill": Kind(WORKERS, lambda _: {}),
     # Around the ten seconds after which Kafka gives a silent worker's partitions away.
     "worker-stop": Kind(WORKERS, _seconds(4, 14)),
+    "worker-terminate": Kind(WORKERS, lambda _: {}),
+    "analytics-kill": Kind(("analytics",), lambda _: {}),
+    "analytics-terminate": Kind(("analytics",), lambda _: {}),
+    "rebalance": Kind(("analytics",), _rebalance),
     "sink-cut": Kind(tuple(FILLED_BY), _cut),
+    "store-kill": Kind(_STORES, _seconds(0, 3)),
+    "store-stop": Kind(_STORES, _seconds(2, 6)),
+    "store-slow": Kind(tuple(FILLED_BY), _latency),
+    "store-refuse": Kind(tuple(FILLED_BY), _seconds(2, 6)),
+    "stream-kill": Kind(_STREAM, lambda _: {}),
+    "stream-terminate": Kind(_STREAM, lambda _: {}),
+    "stream-stop": Kind(_STREAM[1:], _seconds(2, 6)),
+    "clock-jump": Kind(("api", "api-2", "relay"), _jump),
 }
 
 

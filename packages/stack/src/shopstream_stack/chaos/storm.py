@@ -17,12 +17,14 @@ import httpx
 import psycopg
 
 from shopstream_shared.clock import Clock
+from shopstream_stack.chaos.faults.scene import Scene
 from shopstream_stack.chaos.inflict import Inflict
 from shopstream_stack.chaos.load import REQUEST_SECONDS_MAX, Caller, Shop, keep_going
 from shopstream_stack.chaos.place import APIS, COMPONENTS, HIT, SERVICES, STEPS, Place
 from shopstream_stack.chaos.probe import Probe
 from shopstream_stack.chaos.recovery import Recovery
 from shopstream_stack.chaos.schedule import Fault
+from shopstream_stack.chaos.streams import Streams, as_a_browser
 from shopstream_stack.chaos.tail import Tail
 from shopstream_stack.chaos.timeline import Counts, Sample, Timeline
 from shopstream_stack.console import Reporter
@@ -92,7 +94,7 @@ class _Run:
     outcome: Outcome
     probe: Probe
     timeline: Timeline
-    inflict: Inflict
+    scene: Scene
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def go(self) -> None:
@@ -126,13 +128,14 @@ class _Run:
 
     async def _faults(self) -> None:
         began, plan = self.timeline.began, self.plan
+        inflict = Inflict(self.scene, began)
         for number, fault in enumerate(plan.schedule):
             if not plan.every_fault and time.monotonic() > began + plan.seconds:
                 self.outcome.unmade = len(plan.schedule) - number
                 return
             await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
             with plan.reporter.step(f"{fault.kind} {fault.target}"):
-                found = await self.inflict(fault)
+                found = await inflict(fault)
                 found.wrong += await self.probe.healthy(HIT)
             self.outcome.recoveries.append(found)
 
@@ -149,10 +152,11 @@ class _Run:
         """Start again whoever died by itself, and remember it. Raises StackError at DEATHS_MAX."""
         deaths = 0
         while not self.stop.is_set():
+            busy = self.scene.busy
             for name in (*COMPONENTS, *SERVICES):
-                if name in self.inflict.busy or await asyncio.to_thread(self.place.runs, name):
+                if name in busy or await asyncio.to_thread(self.place.runs, name):
                     continue
-                if name in self.inflict.busy:
+                if name in busy:
                     continue  # killed while we asked
                 deaths += 1
                 self.outcome.wrong.append(f"{name} ended by itself; see its log")
@@ -238,7 +242,9 @@ async def _prepared(place: Place, plan: Plan) -> AsyncIterator[_Run]:
         client = await stack.enter_async_context(httpx.AsyncClient(timeout=REQUEST_SECONDS_MAX))
         probing = await stack.enter_async_context(httpx.AsyncClient())
         crowd = await stack.enter_async_context(
-            watching(place.url("notifications"), readings(plan.run), journal, _all)
+            watching(
+                place.url("notifications"), readings(plan.run), journal, _all, wait=as_a_browser
+            )
         )
         caller = Caller(client, [place.url(name) for name in APIS], journal)
         began = time.monotonic()
@@ -254,7 +260,7 @@ async def _prepared(place: Place, plan: Plan) -> AsyncIterator[_Run]:
             timeline=Timeline(
                 place, plan.clock, began, lambda: _counts(caller, tail, crowd), tail.take_slowest
             ),
-            inflict=Inflict(place, probe, began, plan.patience),
+            scene=Scene(place, probe, Streams(crowd), plan.patience),
         )
 
 

@@ -15,6 +15,8 @@ from shopstream_stack.demo.oracle import ExpectedEvent
 POLL_SECONDS: Final = 0.1
 MESSAGES_MAX: Final = 1_000
 JOIN_SECONDS_MAX: Final = 10.0
+#: An event that seems to be older, or of times to come, was made while a clock was wrong.
+WAITED_MS_MAX: Final = 600_000
 
 
 class Tail:
@@ -32,7 +34,7 @@ class Tail:
         self._thread = threading.Thread(target=self._run, name="chaos-tail", daemon=True)
         self._counts: Counter[tuple[str, str]] = Counter()
         self.published = 0
-        #: Time of the newest event seen, in epoch milliseconds.
+        #: Time of the newest event seen that a right clock made, in epoch milliseconds.
         self.newest_ms = 0
         #: The longest wait from an event's time to its arrival here since it was last taken.
         self._slowest_seconds = 0.0
@@ -84,9 +86,10 @@ class Tail:
         at_ms = message.timestamp()[1]
         self._counts[event_type, seller] += 1
         self.published += 1
-        self.newest_ms = max(self.newest_ms, at_ms)
         waited_ms = epoch_ms(self._clock.now()) - at_ms
-        self._slowest_seconds = max(self._slowest_seconds, waited_ms / 1_000)
+        if 0 <= waited_ms <= WAITED_MS_MAX:
+            self.newest_ms = max(self.newest_ms, at_ms)
+            self._slowest_seconds = max(self._slowest_seconds, waited_ms / 1_000)
 
 
 def _text(value: str | bytes | None) -> str:

@@ -10,11 +10,16 @@ import psycopg
 
 from shopstream_shared.clock import Clock, epoch_ms
 from shopstream_stack.chaos.place import Place
+from shopstream_stack.chaos.tail import WAITED_MS_MAX
 
 SAMPLE_SECONDS: Final = 1.0
 #: A day of samples: more is not kept.
 SAMPLES_MAX: Final = 86_400
-_WAITING: Final = "SELECT count(*), min(time_ms) FROM outbox"
+#: How many rows wait, and since when the oldest does that a right clock made.
+_WAITING: Final = """
+SELECT count(*), min(time_ms) FILTER (WHERE time_ms BETWEEN %(now)s - %(most)s AND %(now)s)
+FROM outbox
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +86,12 @@ class Timeline:
 
     def _waiting(self) -> tuple[int | None, float]:
         """How many rows wait, and for how long the oldest does."""
+        now_ms = epoch_ms(self.clock.now())
+        bounds = {"now": now_ms, "most": WAITED_MS_MAX}
         try:
             with self.place.connect() as session:
-                row = session.execute(_WAITING).fetchone()
+                row = session.execute(_WAITING, bounds).fetchone()
         except psycopg.Error:
             return None, 0.0
         count, oldest_ms = (0, None) if row is None else row
-        now_ms = epoch_ms(self.clock.now())
         return int(str(count)), 0.0 if oldest_ms is None else (now_ms - int(str(oldest_ms))) / 1_000

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from shopstream_stack.demo.evidence import NotAnEvent, Receipt, SeenEvent, WatcherReading
 from shopstream_stack.demo.oracle import ExpectedEvent
 from shopstream_stack.journal import Journal
-from shopstream_stack.stream_client import StreamClient
+from shopstream_stack.stream_client import StreamClient, Wait
 from shopstream_stack.stream_events import DomainEvent, Gap, Lagged, Opened, StreamEvent
 
 OPEN_SECONDS_MAX: Final = 20.0
@@ -29,7 +29,14 @@ class NotOpen(Exception):
 class Watcher:
     """One client: keeps what ``keep`` says of the events that reach it."""
 
-    def __init__(self, address: str, reading: WatcherReading, journal: Journal, keep: Keep) -> None:
+    def __init__(
+        self,
+        address: str,
+        reading: WatcherReading,
+        journal: Journal,
+        keep: Keep,
+        wait: Wait | None = None,
+    ) -> None:
         query = {
             name: value
             for name, value in (
@@ -41,7 +48,9 @@ class Watcher:
         self.reading = reading
         # With repeats: whoever judges "once" must see what came twice.
         self.client = StreamClient(
-            f"{address}/events/stream" + (f"?{urlencode(query)}" if query else ""), repeats=True
+            f"{address}/events/stream" + (f"?{urlencode(query)}" if query else ""),
+            repeats=True,
+            wait=wait,
         )
         self._journal = journal
         self._keep = keep
@@ -116,13 +125,18 @@ class Crowd:
 
 @asynccontextmanager
 async def watching(
-    address: str, readings: Iterable[WatcherReading], journal: Journal, keep: Keep
+    address: str,
+    readings: Iterable[WatcherReading],
+    journal: Journal,
+    keep: Keep,
+    *,
+    wait: Wait | None = None,
 ) -> AsyncIterator[Crowd]:
     """Connect every client and wait for its stream.open, so that it misses nothing after.
 
     Raises NotOpen.
     """
-    crowd = Crowd([Watcher(address, reading, journal, keep) for reading in readings])
+    crowd = Crowd([Watcher(address, reading, journal, keep, wait) for reading in readings])
     async with asyncio.TaskGroup() as tasks:
         for watcher in crowd.watchers:
             tasks.create_task(watcher.run(), name=watcher.reading.name)

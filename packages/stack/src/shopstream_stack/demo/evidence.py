@@ -80,6 +80,11 @@ class WatcherReading:
     #: How often the demo itself broke the connection.
     cuts: int = 0
 
+    @property
+    def wants_all(self) -> bool:
+        """Whether it has no filter."""
+        return not self.types and self.seller_id is None
+
     def wants(self, event: ExpectedEvent | SeenEvent) -> bool:
         """The stream's filter, read from the contract a second time."""
         if self.seller_id not in {None, event.seller_id}:

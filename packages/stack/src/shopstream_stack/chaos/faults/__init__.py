@@ -1,0 +1,1 @@
+"""How each kind of fault is made and measured, a module a family."""
