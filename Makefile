@@ -59,7 +59,8 @@ FAULTS ?=
 chaos: setup ## kill, stop and cut off under load, on a system of its own, then verify; MINUTES, SEED, FAULTS
 	@$(BIN)/shopstream chaos --minutes $(MINUTES) --seed $(SEED) --faults "$(FAULTS)"
 
-bench: bench-api bench-relay bench-sse bench-analytics ## all benchmarks
+bench: setup ## all benchmarks in one go, one table, docs/benchmarks.md; some fifty minutes
+	@$(BIN)/shopstream bench --write
 
 bench-api: setup ## the API against pgbench, on a system of its own; some ten minutes
 	@$(BIN)/shopstream bench-api

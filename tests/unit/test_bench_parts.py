@@ -1,24 +1,18 @@
 """What the benchmark concludes: bars, verdicts, what differs, and how it is written down."""
 
 import json
-from pathlib import Path
 
-import pytest
 from rich.console import Console
+from tests.support.bench import found_of
 
 from shopstream_stack.bench import report
 from shopstream_stack.bench.evidence import differences
+from shopstream_stack.bench.figures import as_json
 from shopstream_stack.bench.load import LoadReport, LoadResult
-from shopstream_stack.bench.result import Bar, Results, Row
+from shopstream_stack.bench.result import Bar, Row
 
-COMMAND = "bench-api"
-BEGIN, END = report.MARK_BEGIN.format(COMMAND), report.MARK_END.format(COMMAND)
 REACHED = Bar("ratio", 0.71, ">=", 0.7)
 MISSED = Bar("p99 ms", 35.1, "<=", 35.0)
-
-
-def _results(*rows: Row) -> Results:
-    return Results(list(rows), ["said once"])
 
 
 def test_a_bar_is_reached_at_its_limit() -> None:
@@ -38,14 +32,14 @@ def test_a_fault_voids_whatever_was_measured() -> None:
     faulty = Row("r", {"rate": 9_000.0}, (REACHED,), ("1 lost",))
     assert faulty.verdict() == "WRONG"
     assert faulty.verdict(judged=False) == "WRONG"
-    assert not report.holds(_results(faulty), judged=False)
+    assert not found_of(faulty, form="quick").holds
 
 
 def test_a_quick_run_is_judged_by_correctness_alone() -> None:
     slow = Row("r", {}, (MISSED,))
     assert slow.verdict(judged=False) == "measured"
-    assert report.holds(_results(slow), judged=False)
-    assert not report.holds(_results(slow), judged=True)
+    assert found_of(slow, form="quick").holds
+    assert not found_of(slow).holds
 
 
 def test_what_is_lost_doubled_or_of_nobody_is_told_apart() -> None:
@@ -87,49 +81,25 @@ def test_a_load_that_nobody_answered_in_time_is_a_fault() -> None:
 
 def test_the_table_shows_figures_faults_and_notes() -> None:
     console = Console(width=160)
-    rows = (
+    found = found_of(
         Row("fast", {"rate": 1234.5, "ratio": 0.71}, (REACHED,)),
         Row("wrong", {}, (), ("1 event lost",)),
+        notes=["said once"],
     )
     with console.capture() as captured:
-        report.show(console, "A title", _results(*rows), judged=True)
+        report.show(console, found)
     text = captured.get()
     assert "1,234" in text
     assert "wrong: 1 event lost" in text
     assert "said once" in text
+    assert "at commit 0123456789ab: processors 2 x a model" in text
 
 
 def test_the_json_holds_bars_and_verdicts() -> None:
-    found = report.as_json(
-        _results(Row("r", {"rate": 1.0}, (MISSED,))), judged=True, about={"processors": 2}
-    )
-    assert json.loads(json.dumps(found)) == found
-    assert found["processors"] == 2
-    assert found["holds"] is False
-    (row,) = found["rows"]
+    told = json.loads(as_json(found_of(Row("r", {"rate": 1.0}, (REACHED, MISSED)))))
+    assert told["machine"] == {"processors": "2 x a model"}
+    assert told["judged"] is True
+    assert told["holds"] is False
+    (row,) = told["rows"]
     assert row["verdict"] == "MISSED"
-    assert row["bars"][0]["holds"] is False
-
-
-def test_markdown_replaces_the_table_of_a_page_and_nothing_else(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    report.put_markdown(page, COMMAND, _results(Row("r", {"rate": 5.0})), judged=True)
-    text = page.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n| what |")
-    assert text.endswith(f"{END}\nafter\n")
-    assert "old" not in text
-    assert "| r | 5 |" in text
-
-
-def test_markdown_is_a_page_of_its_own_where_there_are_no_marks(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    report.put_markdown(page, COMMAND, _results(), judged=True)
-    assert page.read_text().startswith("| what |")
-
-
-@pytest.mark.parametrize("command", ["bench-api", "bench-relay", "bench-sse", "bench-analytics"])
-def test_the_documentation_has_the_marks(command: str) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    begin, end = report.MARK_BEGIN.format(command), report.MARK_END.format(command)
-    assert text.index(begin) < text.index(end)
+    assert [bar["holds"] for bar in row["bars"]] == [True, False]

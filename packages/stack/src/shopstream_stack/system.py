@@ -39,6 +39,7 @@ DATA: Final = (
     "dynamodb",
     "minio",
     "rebuild",
+    "bench-figures",
 )
 # A service promises to end within 10 s of SIGTERM; the stream service drains for longer.
 STOP_SECONDS_MAX: Final = 20.0

@@ -99,7 +99,7 @@ def measure_reads(place: Place, plan: Plan, results: Results) -> None:
         )
 
     with place.system.reporter.step("GET /products/{id} and 304"):
-        got, unchanged = _in_turns(
+        got, unchanged = in_turns(
             place,
             plan,
             cases,
@@ -139,7 +139,7 @@ def measure_pages(place: Place, plan: Plan, results: Results, last: str) -> None
 
 def measure_search(place: Place, plan: Plan, results: Results) -> None:
     """Adds a row a kind of search."""
-    cases = _searches(place, plan)
+    cases = searches(place)
     faults = [_search_faults(place, case) for case in cases]
     with place.system.reporter.step("Search"):
         found = _pages_in_turns(place, plan, cases)
@@ -152,10 +152,10 @@ def measure_search(place: Place, plan: Plan, results: Results) -> None:
 
 def _pages_in_turns(place: Place, plan: Plan, cases: Sequence[Case]) -> list[Measured]:
     connections, seconds = plan.page_connections, plan.page_seconds
-    return _in_turns(place, plan, cases, connections=connections, seconds=seconds)
+    return in_turns(place, plan, cases, connections=connections, seconds=seconds)
 
 
-def _in_turns(
+def in_turns(
     place: Place,
     plan: Plan,
     cases: Sequence[Case],
@@ -164,6 +164,7 @@ def _in_turns(
     seconds: float,
     before: Callable[[], None] = lambda: None,
 ) -> list[Measured]:
+    """Each case's reports, taken in turns with the others'. Raises StackError."""
     reports: list[list[LoadReport]] = [[] for _ in cases]
     faults: list[list[str]] = [[] for _ in cases]
     for _ in range(plan.rounds):
@@ -194,7 +195,8 @@ def _sample(place: Place, plan: Plan) -> list[str]:
     return [one for (one,) in rows]
 
 
-def _searches(place: Place, plan: Plan) -> tuple[Case, ...]:
+def searches(place: Place) -> tuple[Case, ...]:
+    """Kinds of searches, each for words of products that are there."""
     with place.connect() as connection:
         names = connection.execute(
             "SELECT name, seller_id FROM products WHERE sku LIKE 'SKU-%%0' AND status = 'active'"

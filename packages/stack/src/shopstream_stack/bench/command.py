@@ -1,104 +1,29 @@
-"""The benchmarks: start a system of its own, measure, judge, leave nothing behind."""
+"""A benchmark: starts a system of its own, measures, tells, leaves nothing behind."""
 
-import json
-import os
-import platform
 import signal
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
-import psutil
 from rich.console import Console
 
 from shopstream_shared.clock import SystemClock, format_time
 from shopstream_stack.bench import report
-from shopstream_stack.bench.analytics.bench import Bench
-from shopstream_stack.bench.analytics.place import AnalyticsPlace, running_analytics
-from shopstream_stack.bench.analytics.plan import ANALYTICS_FULL, ANALYTICS_QUICK
-from shopstream_stack.bench.analytics.rows import measure_analytics
-from shopstream_stack.bench.catalog import (
-    fill_catalog,
-    measure_pages,
-    measure_reads,
-    measure_search,
-)
-from shopstream_stack.bench.creates import measure_creates
-from shopstream_stack.bench.imports import measure_imports
-from shopstream_stack.bench.orders import measure_orders
-from shopstream_stack.bench.place import Place, running
-from shopstream_stack.bench.plan import FULL, QUICK, RELAY_FULL, RELAY_QUICK, Plan
-from shopstream_stack.bench.relay import measure_relay
+from shopstream_stack.bench.figures import FOLDER, Found, Kept, as_json
+from shopstream_stack.bench.machine import commit, machine, versions
+from shopstream_stack.bench.names import Form
+from shopstream_stack.bench.place import bench_settings
 from shopstream_stack.bench.result import Results
-from shopstream_stack.bench.stream.place import StreamPlace, running_streams
-from shopstream_stack.bench.stream.plan import STREAM_FULL, STREAM_QUICK
-from shopstream_stack.bench.stream.rows import StreamBench
-from shopstream_stack.ports import PortReservations
+from shopstream_stack.context import locked_system
+from shopstream_stack.ports import PortReservations, reserved_ports
 from shopstream_stack.process import write_atomically
+from shopstream_stack.settings import StackSettings
 from shopstream_stack.system import System
 
 EXIT_MISSED: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Where the figures go besides the console."""
-
-    json: Path | None
-    markdown: Path | None
-
-
-def bench_api(
-    system: System, ports: PortReservations, console: Console, output: Output, *, quick: bool
-) -> int:
-    """The exit code: 0 only if nothing is wrong and, in the full form, every bar is reached."""
-    plan = QUICK if quick else FULL
-    bench = Benchmark(
-        "bench-api", "The API against its floor", partial(measure, plan=plan), running
-    )
-    return bench.run(system, ports, console, output, judged=plan.judged)
-
-
-def bench_relay(
-    system: System, ports: PortReservations, console: Console, output: Output, *, quick: bool
-) -> int:
-    """The exit code, as of `bench_api`."""
-    plan = RELAY_QUICK if quick else RELAY_FULL
-    bench = Benchmark(
-        "bench-relay", "The relay against its floor", partial(measure_relay, plan=plan), running
-    )
-    return bench.run(system, ports, console, output, judged=plan.judged)
-
-
-def bench_sse(
-    system: System, ports: PortReservations, console: Console, output: Output, *, quick: bool
-) -> int:
-    """The exit code, as of `bench_api`."""
-    plan = STREAM_QUICK if quick else STREAM_FULL
-
-    def measure_streams(place: StreamPlace, results: Results) -> None:
-        StreamBench(place, ports, plan, results).run()
-
-    bench = Benchmark("bench-sse", "The event stream", measure_streams, running_streams)
-    return bench.run(system, ports, console, output, judged=plan.judged)
-
-
-def bench_analytics(
-    system: System, ports: PortReservations, console: Console, output: Output, *, quick: bool
-) -> int:
-    """The exit code, as of `bench_api`."""
-    plan = ANALYTICS_QUICK if quick else ANALYTICS_FULL
-
-    def measure_workers(place: AnalyticsPlace, results: Results) -> None:
-        measure_analytics(Bench(place, ports, plan, results))
-
-    bench = Benchmark(
-        "bench-analytics", "The analytics workers", measure_workers, running_analytics
-    )
-    return bench.run(system, ports, console, output, judged=plan.judged)
 
 
 class AnyPlace(Protocol):
@@ -112,61 +37,79 @@ P = TypeVar("P", bound=AnyPlace)
 
 @dataclass(frozen=True, slots=True)
 class Benchmark(Generic[P]):
-    """A command that measures, and the system that it starts for that."""
+    """What is measured, and the system that is started for that."""
 
-    command: str
+    name: str
     title: str
-    measure: Callable[[P, Results], None]
+    measure: Callable[[P, PortReservations, Results, Form], None]
     running: Callable[[System, PortReservations], AbstractContextManager[P]]
+    #: The broker's code is compiled in seconds and less well: where it is not what is measured.
+    quick_java: bool = False
 
-    def run(
-        self,
-        system: System,
-        ports: PortReservations,
-        console: Console,
-        output: Output,
-        *,
-        judged: bool,
-    ) -> int:
-        """Measure on a system that is started and ended here, and tell."""
+    def run(self, settings: StackSettings, form: Form) -> Found:
+        """Measure on a system that is started and ended here; the file of it is kept.
+
+        Raises StackError, and whatever else ends a measurement.
+        """
+        results, began = Results(), time.monotonic()
+        started_at, here, source = (
+            format_time(SystemClock().now()),
+            machine(),
+            commit(settings.project),
+        )
+        with self._place(settings, form) as (place, ports):
+            here |= place.about()
+            self.measure(place, ports, results, form)
+        found = Found(
+            bench=self.name,
+            title=self.title,
+            form=form,
+            commit=source,
+            started_at=started_at,
+            seconds=time.monotonic() - began,
+            machine=here,
+            versions=versions(),
+            notes=results.notes,
+            rows=results.rows,
+        )
+        kept_of(settings).put(found)
+        return found
+
+    @contextmanager
+    def _place(self, settings: StackSettings, form: Form) -> Iterator[tuple[P, PortReservations]]:
+        quick_java = self.quick_java or form == "quick"
         # Told to end, it still stops what it has started.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        results = Results()
-        with self.running(system, ports) as place:
-            about = _about(place)
-            results.notes.append("Measured on " + ", ".join(f"{k} {v}" for k, v in about.items()))
-            self.measure(place, results)
-        report.show(console, self.title, results, judged=judged)
-        if output.json is not None:
-            found = report.as_json(results, judged=judged, about=about)
-            write_atomically(output.json, json.dumps(found, indent=1) + "\n")
-        if output.markdown is not None:
-            report.put_markdown(output.markdown, self.command, results, judged=judged)
-        return 0 if report.holds(results, judged=judged) else EXIT_MISSED
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            with (
+                reserved_ports() as ports,
+                locked_system(bench_settings(settings, ports, quick_java=quick_java)) as system,
+                self.running(system, ports) as place,
+            ):
+                yield place, ports
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
-def measure(place: Place, results: Results, plan: Plan) -> None:
-    """All measurements in turn, writes and reads each on a database of their own."""
-    place.use("writes")
-    measure_creates(place, plan, results)
-    measure_orders(place, plan, results)
-    measure_imports(place, plan, results)
-    place.use("catalog")
-    last_page = fill_catalog(place, plan)
-    measure_reads(place, plan, results)
-    measure_pages(place, plan, results, last_page)
-    measure_search(place, plan, results)
+def kept_of(settings: StackSettings) -> Kept:
+    """Where the files of runs are."""
+    return Kept(settings.data / FOLDER)
 
 
-def _about(place: AnyPlace) -> dict[str, Any]:
-    """On what the figures were measured."""
-    memory = psutil.virtual_memory().total / 2**30
-    return {
-        "startedAt": format_time(SystemClock().now()),
-        "processors": os.cpu_count(),
-        "memoryGiB": round(memory, 1),
-        "system": f"{platform.system()} {platform.machine()}",
-        "loadAverage": os.getloadavg()[0],
-        "python": platform.python_version(),
-        **place.about(),
-    }
+def bench(
+    benchmark: Benchmark[P],
+    settings: StackSettings,
+    console: Console,
+    form: Form,
+    *,
+    json: Path | None,
+    markdown: Path | None,
+) -> int:
+    """One of them. The exit code: 0 only if nothing is wrong and, in full, every bar is reached."""
+    found = benchmark.run(settings, form)
+    report.show(console, found)
+    if json is not None:
+        write_atomically(json, as_json(found).decode())
+    if markdown is not None:
+        report.put_table(markdown, found)
+    return 0 if found.holds else EXIT_MISSED

@@ -3,88 +3,80 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shopstream_stack.context import load_settings, locked_system, out
-from shopstream_stack.ports import reserved_ports
+from shopstream_stack.bench.names import NAMES, Form
+from shopstream_stack.context import EXIT_USAGE, err, load_settings, out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Quick = Annotated[bool, typer.Option("--quick", help="Short; judges correctness only, no speed.")]
+Sizes = Annotated[bool, typer.Option("--sizes", help="Only what one unit costs at which size.")]
 Figures = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
 Table = Annotated[Path | None, typer.Option("--markdown", help="Write the table here.")]
 
 
 def register(app: typer.Typer) -> None:
     """Make them commands of this application."""
-    app.command("bench-api")(bench_api)
-    app.command("bench-relay")(bench_relay)
-    app.command("bench-sse")(bench_sse)
-    app.command("bench-analytics")(bench_analytics)
+    app.command("bench")(bench)
+    for name, title in NAMES.items():
+        text = f"{title}, on a system of its own; exit 0 if every bar is reached."
+        app.command(f"bench-{name}", help=text)(_command(name))
 
 
-def bench_api(
+def bench(
     *,
+    only: Annotated[
+        str, typer.Option(help=f"Some of {','.join(NAMES)}, separated by commas.")
+    ] = "",
     quick: Quick = False,
+    sizes: Sizes = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure again what was measured at this commit.")
+    ] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write docs/benchmarks.md and its picture.")
+    ] = False,
     json: Figures = None,
-    markdown: Table = None,
 ) -> None:
-    """Measure the API against pgbench on a system of its own; exit 0 if every bar is reached."""
-    _bench("bench_api", quick=quick, json=json, markdown=markdown)
+    """Run all benchmarks, one after the other, and print one table; exit 0 if all hold."""
+    from shopstream_stack.bench import benches, command, run_all  # noqa: PLC0415 - Kafka client only if needed
 
-
-def bench_relay(
-    *,
-    quick: Quick = False,
-    json: Figures = None,
-    markdown: Table = None,
-) -> None:
-    """Measure the relay against a loop without transactions; exit 0 if every bar is reached."""
-    _bench("bench_relay", quick=quick, json=json, markdown=markdown)
-
-
-def bench_sse(
-    *,
-    quick: Quick = False,
-    json: Figures = None,
-    markdown: Table = None,
-) -> None:
-    """Measure the event stream beside a stock server; exit 0 if every bar is reached."""
-    _bench("bench_sse", quick=quick, json=json, markdown=markdown)
-
-
-def bench_analytics(
-    *,
-    quick: Quick = False,
-    json: Figures = None,
-    markdown: Table = None,
-) -> None:
-    """Measure the analytics workers beside their floors; exit 0 if every bar is reached."""
-    _bench("bench_analytics", quick=quick, json=json, markdown=markdown)
-
-
-def _bench(
-    name: Literal["bench_api", "bench_relay", "bench_sse", "bench_analytics"],
-    *,
-    quick: bool,
-    json: Path | None,
-    markdown: Path | None,
-) -> None:
-    from shopstream_stack.bench import command, place  # noqa: PLC0415 - Kafka client only if needed
-
+    names = [name.strip() for name in only.split(",") if name.strip()] or list(NAMES)
+    if unknown := [name for name in names if name not in NAMES]:
+        _refuse(f"--only {unknown[0]}: the benchmarks are {', '.join(NAMES)}")
+    if write and quick:
+        _refuse("--write: a quick run has no figures for the page; leave out one of the two")
     settings = load_settings()
-    run = {
-        "bench_api": command.bench_api,
-        "bench_relay": command.bench_relay,
-        "bench_sse": command.bench_sse,
-        "bench_analytics": command.bench_analytics,
-    }[name]
-    # The relay's own part, and the stream's, are small beside the broker's: they wait until that
-    # is at its best.
-    quick_java = quick or name == "bench_api"
-    with (
-        reserved_ports() as ports,
-        locked_system(place.bench_settings(settings, ports, quick_java=quick_java)) as system,
-    ):
-        code = run(system, ports, out, command.Output(json, markdown), quick=quick)
-    raise typer.Exit(code)
+    wanted = [one for one in benches.BENCHES if one.name in names]
+    wish = run_all.Wish(_form(quick=quick, sizes=sizes), fresh=fresh, write=write, json=json)
+    raise typer.Exit(run_all.bench_all(wanted, settings, out, command.kept_of(settings), wish))
+
+
+def _command(name: str) -> Callable[..., None]:
+    def run(
+        *, quick: Quick = False, sizes: Sizes = False, json: Figures = None, markdown: Table = None
+    ) -> None:
+        from shopstream_stack.bench import benches, command  # noqa: PLC0415 - as above
+
+        one = next(one for one in benches.BENCHES if one.name == name)
+        form = _form(quick=quick, sizes=sizes)
+        raise typer.Exit(
+            command.bench(one, load_settings(), out, form, json=json, markdown=markdown)
+        )
+
+    return run
+
+
+def _form(*, quick: bool, sizes: bool) -> Form:
+    if quick and sizes:
+        _refuse("--quick and --sizes: leave out one of the two")
+    return "quick" if quick else "sizes" if sizes else "full"
+
+
+def _refuse(text: str) -> None:
+    err.print(text, style="red", markup=False)
+    raise typer.Exit(EXIT_USAGE)

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -64,10 +64,10 @@ def measure_creates(place: Place, plan: Plan, results: Results) -> None:
 
 
 def _warm_up(place: Place, plan: Plan) -> None:
-    warm = replace(plan, seconds=plan.broker_warmup_seconds)
     with place.system.reporter.step("Warming the broker up"):
         place.start_relay()
-        _load(place, warm, plan.connections[-1], new_seller("warm"))
+        seconds = plan.broker_warmup_seconds
+        create_load(place, plan, plan.connections[-1], new_seller("warm"), seconds=seconds)
         place.drain()
 
 
@@ -82,9 +82,12 @@ def _spec(place: Place, body: str, *, connections: int) -> LoadSpec:
     )
 
 
-def _load(place: Place, plan: Plan, connections: int, seller: str) -> LoadResult:
+def create_load(
+    place: Place, plan: Plan, connections: int, seller: str, *, seconds: float
+) -> LoadResult:
+    """POST /products for so long. Raises StackError."""
     spec = _spec(place, product_body(seller), connections=connections)
-    spec = msgspec.structs.replace(spec, warmup_seconds=plan.warmup_seconds, seconds=plan.seconds)
+    spec = msgspec.structs.replace(spec, warmup_seconds=plan.warmup_seconds, seconds=seconds)
     return run_load(place.load, spec, place.folder / "locations")
 
 
@@ -119,7 +122,7 @@ def _take_turns(place: Place, plan: Plan, floor: Path, connections: int, *, rela
             place.drain()  # the next load must not pay for what this one left
         seller = new_seller("post")
         place.settle()
-        turns.loads[seller] = _load(place, plan, connections, seller)
+        turns.loads[seller] = create_load(place, plan, connections, seller, seconds=plan.seconds)
         turns.lags.append(place.waiting_events())
         if relay:
             place.drain()

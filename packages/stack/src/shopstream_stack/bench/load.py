@@ -52,6 +52,15 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     transport_errors: int
     samples: list[str]
 
+    def figures(self) -> dict[str, float]:
+        """By the names of the table's columns."""
+        return {
+            "rate": self.requests_per_second,
+            "p50Ms": self.p50_ms,
+            "p95Ms": self.p95_ms,
+            "p99Ms": self.p99_ms,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+import psutil
 import psycopg
 from psycopg import sql
 
 from shopstream_stack import health
 from shopstream_stack.bench.waiting import wait_until
 from shopstream_stack.components.postgres import place_of
+from shopstream_stack.errors import StackError
 from shopstream_stack.ports import LOOPBACK, PortReservations
 from shopstream_stack.process import PortUse, ProcessSpec
 from shopstream_stack.settings import COMPONENT_VARIABLES, StackSettings
@@ -102,6 +104,14 @@ class Place:
     def stop_relay(self) -> None:
         self.system.runner.stop("relay")
 
+    def relay_processor_seconds(self) -> float:
+        """What the relay's process, which must run, has used so far."""
+        record = self.system.runner.living("relay")
+        if record is None:
+            raise StackError("The relay has ended by itself")
+        times = psutil.Process(record.pid).cpu_times()
+        return float(times.user + times.system)
+
     def connect(self) -> psycopg.Connection[Any]:
         """A connection to the present database, in autocommit."""
         return self._connect(self.database_url)
@@ -116,7 +126,7 @@ class Place:
         """What else must be known of the figures: the database server's version."""
         with self._connect(self.system.settings.postgres_url) as connection:
             row = connection.execute("SHOW server_version").fetchone()
-        return {"postgresql": "" if row is None else str(row[0])}
+        return {"PostgreSQL": "" if row is None else str(row[0])}
 
     def settle(self) -> None:
         """Do what earlier loads left to do, so that they do not disturb the next.

@@ -24,6 +24,8 @@ class Plan:
     order_connections: int
     products: int
     import_rows: int
+    #: Products at which one request's latency is looked at; the largest are those of above.
+    table_sizes: tuple[int, ...]
 
 
 FULL: Final = Plan(
@@ -39,6 +41,7 @@ FULL: Final = Plan(
     order_connections=32,
     products=1_000_000,
     import_rows=50_000,
+    table_sizes=(1_000, 100_000, 1_000_000),
 )
 QUICK: Final = Plan(
     judged=False,
@@ -53,6 +56,7 @@ QUICK: Final = Plan(
     order_connections=8,
     products=2_000,
     import_rows=500,
+    table_sizes=(200, 2_000),
 )
 
 
@@ -73,6 +77,8 @@ class RelayPlan:
     #: Rows of all waves that show whether the table grows.
     churn_rows: int
     wave_rows: int
+    #: Backlogs whose cost an event is measured.
+    backlog_sizes: tuple[int, ...]
 
 
 RELAY_FULL: Final = RelayPlan(
@@ -85,6 +91,7 @@ RELAY_FULL: Final = RelayPlan(
     backlog_rows=200_000,
     churn_rows=1_000_000,
     wave_rows=20_000,
+    backlog_sizes=(10_000, 100_000, 1_000_000),
 )
 RELAY_QUICK: Final = RelayPlan(
     judged=False,
@@ -96,4 +103,5 @@ RELAY_QUICK: Final = RelayPlan(
     backlog_rows=5_000,
     churn_rows=10_000,
     wave_rows=2_500,
+    backlog_sizes=(500, 2_000),
 )

@@ -46,15 +46,15 @@ MIB: Final = 2**20
 _SIZE: Final = "SELECT pg_total_relation_size('outbox')"
 
 
-def measure_relay(place: Place, results: Results, plan: RelayPlan) -> None:
+def measure_relay(place: Place, plan: RelayPlan, results: Results) -> None:
     """Adds a row each: latency, drain beside the floor, churn."""
     place.use("relay")
     rows = Rows.of(place)
     with place.system.reporter.step("Warming the broker up"):
         place.start_relay()
-        _drained_in(place, rows, plan.warmup_rows)
+        drained_in(place, rows, plan.warmup_rows)
         with _plain_loop(place):
-            _drained_in(place, rows, plan.warmup_rows)
+            drained_in(place, rows, plan.warmup_rows)
         place.start_relay()
         with place.connect() as connection, place.connect() as teller:
             for _ in _paced(plan.warmup_writes, WARMUP_WRITES_A_SECOND):
@@ -184,9 +184,9 @@ def _drain(place: Place, rows: Rows, plan: RelayPlan) -> Row:
     faults: list[str] = []
     for _ in range(plan.rounds):
         with _plain_loop(place):
-            floor.append(plan.backlog_rows / _drained_in(place, rows, plan.backlog_rows)[0])
+            floor.append(plan.backlog_rows / drained_in(place, rows, plan.backlog_rows)[0])
         place.start_relay()
-        seconds, wave = _drained_in(place, rows, plan.backlog_rows)
+        seconds, wave = drained_in(place, rows, plan.backlog_rows)
         relay.append(plan.backlog_rows / seconds)
         faults += check(place, wave)
     rate, ratio = statistics.median(relay), statistics.median(relay) / statistics.median(floor)
@@ -204,8 +204,11 @@ def _drain(place: Place, rows: Rows, plan: RelayPlan) -> Row:
     )
 
 
-def _drained_in(place: Place, rows: Rows, count: int) -> tuple[float, Wave]:
-    """Seconds from the commit of a backlog until none of it is left."""
+def drained_in(place: Place, rows: Rows, count: int) -> tuple[float, Wave]:
+    """Seconds from the commit of a backlog until none of it is left; what it was.
+
+    Raises StackError.
+    """
     place.settle()
     with place.connect() as connection:
         with connection.transaction():

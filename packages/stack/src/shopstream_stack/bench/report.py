@@ -1,19 +1,20 @@
-"""The results as a table for people, as Markdown for a page, and as JSON for programs."""
+"""A benchmark's figures as a table for people, and as Markdown for a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from shopstream_stack.bench.result import Results, Row
+from shopstream_stack.bench.figures import Found
+from shopstream_stack.bench.result import Row
 from shopstream_stack.process import write_atomically
 
-#: Around the table of a benchmark in a page that has more to say.
+#: Around the generated parts of a page that has more to say.
 MARK_BEGIN: Final = "<!-- {} -->"
 MARK_END: Final = "<!-- end of {} -->"
-_STYLES: Final = {"holds": "green", "measured": "cyan", "MISSED": "bold red", "WRONG": "bold red"}
+STYLES: Final = {"holds": "green", "measured": "cyan", "MISSED": "bold red", "WRONG": "bold red"}
 #: Figures that have a column of their own: key, heading, format.
 _COLUMNS: Final = (
     ("rate", "a second", ",.0f"),
@@ -25,6 +26,7 @@ _COLUMNS: Final = (
 )
 #: Such that only some benchmarks have.
 _FURTHER: Final = (
+    ("cpuMicros", "µs of CPU each", ",.1f"),
     ("perCore", "a core's second", ",.0f"),
     ("mib", "MiB", ".0f"),
     ("kib", "KiB each", ".1f"),
@@ -33,84 +35,74 @@ _FURTHER: Final = (
 Columns = Sequence[tuple[str, str, str]]
 
 
-def show(console: Console, title: str, results: Results, *, judged: bool) -> None:
+def show(console: Console, found: Found) -> None:
     """Print the table, then what is wrong and what must be known."""
-    table = Table(title=title, title_justify="left")
-    columns = _columns(results)
+    table = Table(title=found.title, title_justify="left")
+    columns = _columns(found.rows)
     for heading in _headings(columns):
         table.add_column(heading, overflow="fold")
-    for row in results.rows:
-        *cells, verdict = _cells(row, columns, judged=judged)
-        table.add_row(*cells, f"[{_STYLES[verdict]}]{verdict}[/]")
+    for row in found.rows:
+        *cells, verdict = _cells(row, columns, judged=found.judged)
+        table.add_row(*cells, f"[{STYLES[verdict]}]{verdict}[/]")
     console.print(table)
-    for row in results.rows:
-        for fault in row.faults:
-            console.print(f"{row.name}: {fault}", style="red", markup=False, soft_wrap=True)
-    for text in results.notes:
+    show_faults(console, found)
+    for text in (measured_on(found), *found.notes):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def put_markdown(path: Path, command: str, results: Results, *, judged: bool) -> None:
-    """Write the table between the command's marks in a page, or as a page of its own.
+def show_faults(console: Console, found: Found) -> None:
+    """Print what is wrong, a line a fault."""
+    for row in found.rows:
+        for fault in row.faults:
+            console.print(f"{row.name}: {fault}", style="red", markup=False, soft_wrap=True)
+
+
+def measured_on(found: Found) -> str:
+    """When, of which commit and on what, in one line."""
+    machine = ", ".join(f"{name} {value}" for name, value in found.machine.items())
+    return f"Measured {found.started_at[:16]}Z at commit {found.commit or 'unknown'}: {machine}"
+
+
+def put_table(path: Path, found: Found) -> None:
+    """Put a benchmark's table between its marks in a page, or write a page of its own.
 
     Raises OSError.
     """
-    text = markdown(results, judged=judged)
+    put(path, f"bench-{found.bench}", markdown(found))
+
+
+def put(path: Path, mark: str, text: str) -> None:
+    """Replace what is between the marks; a page without them is replaced. Raises OSError."""
     page = path.read_text(encoding="utf-8") if path.exists() else ""
-    before, begin, rest = page.partition(MARK_BEGIN.format(command))
-    _, end, after = rest.partition(MARK_END.format(command))
+    before, begin, rest = page.partition(MARK_BEGIN.format(mark))
+    _, end, after = rest.partition(MARK_END.format(mark))
     if begin and end:
         text = f"{before}{begin}\n{text}{end}{after}"
     write_atomically(path, text)
 
 
-def markdown(results: Results, *, judged: bool) -> str:
-    """The same for a page of documentation."""
-    columns = _columns(results)
-    headings = _headings(columns)
-    lines = [headings, ["---"] * len(headings)]
-    lines += [_cells(row, columns, judged=judged) for row in results.rows]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return "\n".join([table, "", *(f"- {text}" for text in results.notes), ""])
+def markdown(found: Found) -> str:
+    """The same for a page of documentation; cost against size has its own place there."""
+    rows = [row for row in found.rows if not row.points]
+    columns = _columns(rows)
+    lines = [_headings(columns), *(_cells(row, columns, judged=found.judged) for row in rows)]
+    notes = [f"- {text}" for text in (measured_on(found), *found.notes)]
+    return "\n".join([*table_lines(lines), "", *notes, ""])
 
 
-def as_json(results: Results, *, judged: bool, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything, for a program."""
-    return {
-        **about,
-        "judged": judged,
-        "holds": holds(results, judged=judged),
-        "notes": results.notes,
-        "rows": [
-            {
-                "name": row.name,
-                "figures": dict(row.figures),
-                "bars": [
-                    {
-                        "name": bar.name,
-                        "value": bar.value,
-                        "how": bar.how,
-                        "limit": bar.limit,
-                        "holds": bar.holds,
-                    }
-                    for bar in row.bars
-                ],
-                "faults": list(row.faults),
-                "note": row.note,
-                "verdict": row.verdict(judged=judged),
-            }
-            for row in results.rows
-        ],
-    }
+def table_lines(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells, the headings first, as Markdown."""
+    headings, *rows = lines
+    return [f"| {' | '.join(one)} |" for one in (headings, ["---"] * len(headings), *rows)]
 
 
-def holds(results: Results, *, judged: bool) -> bool:
-    """Whether no row is wrong and no bar that counts is missed."""
-    return all(row.verdict(judged=judged) not in {"MISSED", "WRONG"} for row in results.rows)
+def bars_of(row: Row) -> str:
+    """What a row had to reach."""
+    return ", ".join(f"{bar.name} {bar.how} {bar.limit:,.7g}" for bar in row.bars)
 
 
-def _columns(results: Results) -> Columns:
-    further = [one for one in _FURTHER if any(one[0] in row.figures for row in results.rows)]
+def _columns(rows: Sequence[Row]) -> Columns:
+    further = [one for one in _FURTHER if any(one[0] in row.figures for row in rows)]
     return (*_COLUMNS, *further)
 
 
@@ -122,5 +114,4 @@ def _cells(row: Row, columns: Columns, *, judged: bool) -> list[str]:
     figures = [
         format(row.figures[key], how) if key in row.figures else "" for key, _, how in columns
     ]
-    bars = ", ".join(f"{bar.name} {bar.how} {bar.limit:,.7g}" for bar in row.bars)
-    return [row.name, *figures, bars, row.verdict(judged=judged)]
+    return [row.name, *figures, bars_of(row), row.verdict(judged=judged)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 _HOLDS: Final = {">=": operator.ge, "<=": operator.le, "==": operator.eq}
+Verdict = Literal["holds", "MISSED", "WRONG", "measured"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,16 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """What one size costs: a point of a line in the picture (`picture.PANELS` has the units)."""
+
+    panel: Literal["connections", "events", "distinct", "rows"]
+    line: str
+    size: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One line of the table. With faults its figures count for nothing: it does not hold."""
 
@@ -34,8 +45,9 @@ class Row:
     bars: tuple[Bar, ...] = ()
     faults: tuple[str, ...] = ()
     note: str = ""
+    points: tuple[Point, ...] = ()
 
-    def verdict(self, *, judged: bool = True) -> Literal["holds", "MISSED", "WRONG", "measured"]:
+    def verdict(self, *, judged: bool = True) -> Verdict:
         """``judged``: whether bars count; correctness always does."""
         if self.faults:
             return "WRONG"

@@ -1,11 +1,13 @@
 """What all rows share: the place, the plan, the feed, and where a sink's positions are read."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import psutil
+from botocore.exceptions import BotoCoreError, ClientError
+from confluent_kafka import KafkaException
 
 from shopstream_shared.topics import INVENTORY
 from shopstream_stack.bench.analytics.events import Shop
@@ -20,8 +22,9 @@ from shopstream_stack.bench.analytics.positions import (
     stored,
     wait_stored,
 )
-from shopstream_stack.bench.result import Results
+from shopstream_stack.bench.result import Results, Row
 from shopstream_stack.demo.log_reader import LogReader
+from shopstream_stack.errors import StackError
 from shopstream_stack.ports import PortReservations
 
 
@@ -82,6 +85,17 @@ class Bench:
             events = Shop(self.plan.products).stock(self.plan.warmup_events)
             wait_stored(self._alone.positions, self.feed.send(events))
         return self._alone
+
+    def add(self, rows: Sequence[tuple[str, Callable[[str], Row]]]) -> None:
+        """Measure them in turn; one that fails is WRONG and ends no other."""
+        for name, measure in rows:
+            with self.place.system.reporter.step(name):
+                try:
+                    row = measure(name)
+                except (StackError, KafkaException, ClientError, BotoCoreError) as error:
+                    self.end()
+                    row = Row(name, {}, (), (str(error) or type(error).__name__,))
+                self.results.rows.append(row)
 
     def end(self) -> None:
         """End the worker that rows have shared."""

@@ -39,6 +39,13 @@ class AnalyticsPlan:
     waves: int
     wave_events: int
     first_waves: int
+    #: After so long a wave's last file is stored: as the service's own, unless nobody judges.
+    wave_rotate_seconds: int
+    #: Products that a backlog is about, for its cost an event: from one to each event's own.
+    distinct: tuple[int, ...]
+    distinct_events: int
+    #: Backlogs for the cost an event of aggregates and archive.
+    backlog_sizes: tuple[int, ...]
 
 
 ANALYTICS_FULL: Final = AnalyticsPlan(
@@ -63,6 +70,10 @@ ANALYTICS_FULL: Final = AnalyticsPlan(
     waves=10,
     wave_events=100_000,
     first_waves=3,
+    wave_rotate_seconds=10,
+    distinct=(1, 100, 1_000, 20_000),
+    distinct_events=20_000,
+    backlog_sizes=(10_000, 100_000, 1_000_000),
 )
 ANALYTICS_QUICK: Final = AnalyticsPlan(
     judged=False,
@@ -86,4 +97,8 @@ ANALYTICS_QUICK: Final = AnalyticsPlan(
     waves=3,
     wave_events=500,
     first_waves=1,
+    wave_rotate_seconds=1,
+    distinct=(1, 100),
+    distinct_events=100,
+    backlog_sizes=(300, 1_000),
 )

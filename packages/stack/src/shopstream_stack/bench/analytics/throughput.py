@@ -7,10 +7,11 @@ from typing import Final
 from shopstream_shared.events.codec import EncodedEvent
 from shopstream_stack.bench.analytics import archived
 from shopstream_stack.bench.analytics.bench import Bench
+from shopstream_stack.bench.analytics.counting import counted
 from shopstream_stack.bench.analytics.events import Shop
 from shopstream_stack.bench.analytics.peers import Quix, bare_rates
 from shopstream_stack.bench.analytics.place import Stores
-from shopstream_stack.bench.analytics.positions import Stored, stored, wait_stored
+from shopstream_stack.bench.analytics.positions import stored, wait_stored
 from shopstream_stack.bench.result import Bar, Row
 
 AGGREGATED_MIN: Final = 30_000.0
@@ -42,7 +43,7 @@ class Throughput:
         return self._aggregates(name, Shop(plan.products).mixed(plan.mixed_events), judged=False)
 
     def _aggregates(self, name: str, events: Iterable[EncodedEvent], *, judged: bool) -> Row:
-        found, faults = self._counted(events)
+        found, faults = counted(self._bench, events)
         bars = [Bar("MiB", found.peak_mib, "<=", MIB_MAX)]
         if judged:
             bars.insert(0, Bar("events/s", found.rate, ">=", AGGREGATED_MIN))
@@ -55,7 +56,7 @@ class Throughput:
         table = stores.target.aggregates_table
         before = self._items(stores, table)
         new = Shop(plan.apart_events, first=plan.products)
-        found, faults = self._counted(new.stock(plan.apart_events))
+        found, faults = counted(self._bench, new.stock(plan.apart_events))
         items = self._items(stores, table) - before
         rates = bare_rates(self._place, stores, "updates", table, BARE_ITEMS_MAX)
         for form, rate in rates.items():
@@ -134,7 +135,14 @@ class Throughput:
         shop, growth, peaks = Shop(plan.products), {}, {}
         with ExitStack() as stack:
             workers = {
-                one: stack.enter_context(self._place.worker(one, stores, alone=False))
+                one: stack.enter_context(
+                    self._place.worker(
+                        one,
+                        stores,
+                        alone=False,
+                        SHOPSTREAM_ARCHIVE_ROTATE_SECONDS=str(plan.wave_rotate_seconds),
+                    )
+                )
                 for one in ("aggregates", "archive")
             }
             seen: dict[str, list[float]] = {one: [] for one in workers}
@@ -154,28 +162,6 @@ class Throughput:
             Bar("MiB", max(peaks.values()), "<=", MIB_MAX),
         )
         return Row(name, {"mib": max(peaks.values()), "growth": max(growth.values())}, bars)
-
-    def _counted(self, events: Iterable[EncodedEvent]) -> tuple[Stored, list[str]]:
-        """Stored by the aggregates worker; what the items have not counted of it."""
-        alone = self._bench.alone("aggregates")
-        before = self._count(alone.stores)
-        found = alone.stored(lambda: self._bench.feed.send(events))
-        counted = self._count(alone.stores) - before
-        if counted == found.events:
-            return found, []
-        return found, [f"{counted:,} events are counted of {found.events:,}"]
-
-    def _count(self, stores: Stores) -> int:
-        """What the items of all events together have counted, by hour."""
-        pages = stores.dynamo.get_paginator("scan").paginate(
-            TableName=stores.target.aggregates_table,
-            ConsistentRead=True,
-            FilterExpression="begins_with(pk, :all) AND begins_with(sk, :hour)",
-            ExpressionAttributeValues={":all": {"S": "all#"}, ":hour": {"S": "hour#"}},
-        )
-        return sum(
-            int(item.get("events", {"N": "0"})["N"]) for page in pages for item in page["Items"]
-        )
 
     def _items(self, stores: Stores, table: str) -> int:
         pages = stores.dynamo.get_paginator("scan").paginate(

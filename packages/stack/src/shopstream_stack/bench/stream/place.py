@@ -91,9 +91,16 @@ class StreamPlace:
 
     def kib(self, server: int = 0) -> float:
         """The resident memory of the service, or of another server, its workers included."""
+        return sum(one.memory_info().rss for one in self._family(server)) / KIB
+
+    def processor_seconds(self) -> float:
+        """What the service, its workers included, has used so far."""
+        times = [one.cpu_times() for one in self._family()]
+        return float(sum(one.user + one.system for one in times))
+
+    def _family(self, server: int = 0) -> list[psutil.Process]:
         process = psutil.Process(server or self._pid(SERVICE))
-        family = [process, *process.children(recursive=True)]
-        return sum(one.memory_info().rss for one in family) / KIB
+        return [process, *process.children(recursive=True)]
 
     @contextmanager
     def streams(

@@ -49,6 +49,9 @@ class StreamPlan:
     slow: int
     slow_pace: tuple[float, float]
     slow_rounds: int
+    #: Connections at which a delivery's cost is measured, and the pace.
+    sizes: tuple[int, ...]
+    size_pace: tuple[float, float]
 
 
 STREAM_FULL: Final = StreamPlan(
@@ -81,6 +84,8 @@ STREAM_FULL: Final = StreamPlan(
     slow=50,
     slow_pace=(400.0, 8.0),
     slow_rounds=3,
+    sizes=(100, 1_000, 5_000, 10_000),
+    size_pace=(25.0, 10.0),
 )
 STREAM_QUICK: Final = StreamPlan(
     judged=False,
@@ -112,4 +117,6 @@ STREAM_QUICK: Final = StreamPlan(
     slow=2,
     slow_pace=(100.0, 0.3),
     slow_rounds=1,
+    sizes=(20,),
+    size_pace=(50.0, 0.3),
 )

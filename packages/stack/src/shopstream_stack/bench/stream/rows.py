@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 from shopstream_stack.bench.result import Bar, Results, Row
 from shopstream_stack.bench.stream import stock
 from shopstream_stack.bench.stream.feed import Feed, of_seller, of_types, type_filters
+from shopstream_stack.bench.stream.memory import FIRST_CONNECTIONS, calm_kib, connection_kib
 from shopstream_stack.bench.stream.place import PATH, StreamPlace
 from shopstream_stack.bench.stream.plan import StreamPlan
 from shopstream_stack.bench.stream.steps import (
@@ -23,6 +24,7 @@ from shopstream_stack.bench.stream.steps import (
     busy_note,
     everything,
     figures,
+    refuse,
     step,
 )
 from shopstream_stack.errors import StackError
@@ -46,10 +48,6 @@ STOCK_P99_MS_MAX: Final = 1_000.0
 #: At these paces one thread reads all in time; a second one would only be woken more often, at the
 #: server's expense.
 PACE_POLLERS: Final = 1
-#: Connections before those that are counted: what the first ones bring into memory stays.
-FIRST_CONNECTIONS: Final = 50
-#: Memory is looked at until it has stopped growing.
-CALM_SECONDS_MAX: Final = 20.0
 LINES: Final = 30
 #: Of the pace's time, what passes before clients are cut.
 CUT_AFTER: Final = 0.15
@@ -82,7 +80,7 @@ class StreamBench:
             (f"{many}, {plan.filters} filters", self._filtered),
             (f"{plan.cut:,} cut at once, beside {plan.bystanders:,}", self._cut),
             (f"{many}, ids of {sum(plan.many)} partitions", self._many),
-            ("Stock sse-starlette, a queue a client", self._stock),
+            ("Beside stock sse-starlette, a queue a client", self._stock),
             (f"{selective}, one in {plan.selective_filters} matches", self._selective),
             (f"{broad}, {plan.broad_pace[0]:g} events/s", self._broad),
         ]
@@ -130,34 +128,11 @@ class StreamBench:
     def _idle_of(self, connections: int) -> Callable[[str], None]:
         def measure(name: str) -> None:
             self.place.serve(self.plan.few, fresh=True)
-            kib = self._kib_of(connections)
+            kib = connection_kib(self.place, self.plan, self._feed(), connections)
             self.kib = self.kib or kib
             self._add(name, {"kib": kib}, (Bar("KiB each", kib, "<=", IDLE_KIB_MAX),), ())
 
         return measure
-
-    def _kib_of(self, connections: int) -> float:
-        """A connection's memory in a service that nobody was connected to."""
-        with self.place.streams(FIRST_CONNECTIONS) as first:
-            # An event, so that all that sends one is there.
-            sent = step(first, self._feed(), self.plan.paces[0][0], self.plan.step_seconds)
-            _refuse(sent.report.faults)
-            before = self._calm_kib()
-            with self.place.streams(connections) as streams:
-                _refuse(streams.opened.faults)
-                return (self._calm_kib() - before) / connections
-
-    def _calm_kib(self, server: int = 0) -> float:
-        """Memory, once it has not grown for a while."""
-        ends = time.monotonic() + CALM_SECONDS_MAX
-        last = self.place.kib(server)
-        while time.monotonic() < ends:
-            time.sleep(self.plan.calm_seconds)
-            now = self.place.kib(server)
-            if now <= last:
-                return now
-            last = now
-        return last
 
     def _few(self, name: str) -> None:
         best = self._highest(name, self.plan.few)
@@ -243,7 +218,7 @@ class StreamBench:
         rate, seconds = plan.cut_pace
         with self.place.streams(plan.cut + plan.bystanders) as streams:
             feed = self._feed()
-            _refuse(step(streams, feed, rate, 1 / rate).report.faults)
+            refuse(step(streams, feed, rate, 1 / rate).report.faults)
             streams.begin()
             with ThreadPoolExecutor(1) as beside:
                 sent = beside.submit(feed.run, rate, seconds)
@@ -290,10 +265,10 @@ class StreamBench:
         with stock.stock_serving(self.place, self.ports) as (pid, port):
             with stock.stock_streams(self.place, port, FIRST_CONNECTIONS) as first:
                 step(first, self._feed(), plan.paces[0][0], plan.step_seconds)
-                before = self._calm_kib(pid)
+                before = calm_kib(self.place, plan, pid)
                 with stock.stock_streams(self.place, port, plan.connections) as streams:
-                    _refuse(streams.opened.faults)
-                    kib = (self._calm_kib(pid) - before) / plan.connections
+                    refuse(streams.opened.faults)
+                    kib = (calm_kib(self.place, plan, pid) - before) / plan.connections
             with stock.stock_streams(self.place, port, plan.connections) as streams:
                 climb = self._climb(STOCK_P99_MS_MAX)
                 climb.run(streams, self._feed(), plan.stock_rates, plan.step_seconds)
@@ -309,9 +284,7 @@ class StreamBench:
             Bar("ours / its rate", ratio, ">=", STOCK_RATE_RATIO_MIN),
             Bar("our / its memory", memory, "<=", STOCK_MEMORY_RATIO_MAX),
         )
-        self._add(name, {**found, "kib": kib, "ratio": ratio, "memoryRatio": memory}, bars, faults)
-
-
-def _refuse(faults: Sequence[str]) -> None:
-    if faults:
-        raise StackError("; ".join(faults))
+        beside = {"rate": self.rate, "floor": rate, "ratio": ratio, "kib": self.kib}
+        beside |= {"peerKib": kib, "memoryRatio": memory}
+        note = f"it held {found.get('p99Ms', 0):.1f} ms at p99, and took {kib:.1f} KiB a connection"
+        self._add(name, beside, bars, faults, note)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from shopstream_stack.bench.stream.feed import Feed
+from shopstream_stack.errors import StackError
 from shopstream_stack.kit.generator import Generator, Sequences, StreamReport
 
 #: After the last event, until every stream has had everything.
@@ -63,6 +64,12 @@ def step(
     generator.begin()
     feed.run(rate, seconds)
     return Step(rate, seconds, generator.settle(expected(feed), SETTLE_SECONDS_MAX))
+
+
+def refuse(faults: Sequence[str]) -> None:
+    """Raises StackError when something is wrong already."""
+    if faults:
+        raise StackError("; ".join(faults))
 
 
 @dataclass(slots=True)

@@ -1,0 +1,108 @@
+"""docs/benchmarks.md: the generated parts of a page whose prose is written by hand."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from shopstream_stack.bench import picture
+from shopstream_stack.bench.figures import Found
+from shopstream_stack.bench.report import (
+    STYLES,
+    bars_of,
+    measured_on,
+    put,
+    put_table,
+    show_faults,
+    table_lines,
+)
+from shopstream_stack.bench.result import Row
+
+#: Beside the page, in a folder of its name.
+PICTURE: Final = "cost-against-size.png"
+#: The generated parts that are of no single benchmark.
+SUMMARY_MARK: Final = "bench"
+SIZES_MARK: Final = "bench-sizes"
+HEADINGS: Final = ("area", "work", "ours", "peer or floor", "ratio", "bars", "verdict")
+#: What of a row is "ours" where nothing stands beside it: the first of these that it has.
+_OURS: Final = (
+    ("rate", "{:,.0f}/s"),
+    ("seconds", "{:,.1f} s"),
+    ("kib", "{:,.1f} KiB each"),
+    ("mib", "{:,.0f} MiB"),
+)
+
+
+def summary(found: Found) -> list[Sequence[str]]:
+    """A benchmark's lines of the one table; cost against size is shown elsewhere."""
+    rows = (row for row in found.rows if not row.points or row.faults)
+    return [(found.bench, *_line(row), row.verdict(judged=found.judged)) for row in rows]
+
+
+def show_summary(console: Console, founds: Sequence[Found]) -> None:
+    """Print the one table, then what is wrong in it."""
+    table = Table(*HEADINGS, title="All benchmarks", title_justify="left")
+    for found in founds:
+        for *cells, verdict in summary(found):
+            table.add_row(*cells, f"[{STYLES[verdict]}]{verdict}[/]")
+    console.print(table)
+    for found in founds:
+        show_faults(console, found)
+
+
+def write(page: Path, founds: Sequence[Found], sizes: Sequence[Found]) -> None:
+    """The summary, the table of each benchmark that has figures, and cost against size.
+
+    ``sizes``: the runs whose points are drawn. Raises OSError.
+    """
+    for found in founds:
+        put_table(page, found)
+    if founds:
+        put(page, SUMMARY_MARK, _summary(founds))
+    points = picture.points_of(sizes)
+    if points:
+        drawn = page.parent / page.stem / PICTURE
+        picture.save(drawn, points)
+        put(page, SIZES_MARK, _sizes(f"{page.stem}/{PICTURE}", sizes))
+
+
+def _line(row: Row) -> tuple[str, str, str, str, str]:
+    floor, ratio = row.figures.get("floor"), row.figures.get("ratio")
+    beside = "" if floor is None else f"{floor:,.0f}/s"
+    return row.name, _ours(row), beside, "" if ratio is None else f"{ratio:.2f}", bars_of(row)
+
+
+def _ours(row: Row) -> str:
+    figures = row.figures
+    if "floor" in figures and "ratio" in figures:
+        # What was held against the floor, and no other figure of the row.
+        return f"{figures['floor'] * figures['ratio']:,.0f}/s"
+    told = [how.format(figures[key]) for key, how in _OURS if key in figures][:1]
+    if "p99Ms" in figures:
+        told.append(f"p50 {figures['p50Ms']:,.1f}, p99 {figures['p99Ms']:,.1f} ms")
+    return ", ".join(told)
+
+
+def _summary(founds: Sequence[Found]) -> str:
+    lines = [HEADINGS, *(line for found in founds for line in summary(found))]
+    measured = [f"- {found.bench}: {measured_on(found)}" for found in founds]
+    versions: Mapping[str, str] = founds[-1].versions
+    said = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return "\n".join([*table_lines(lines), "", *measured, f"- Versions: {said}", ""])
+
+
+def _sizes(drawn: str, sizes: Sequence[Found]) -> str:
+    points = picture.points_of(sizes)
+    cells = [
+        (one.panel, one.line, f"{one.size:,}", f"{one.cost:,.3g} {picture.unit_of(one)}")
+        for one in points
+    ]
+    measured = [
+        f"- {found.bench}: {measured_on(found)}"
+        for found in sizes
+        if any(row.points for row in found.rows)
+    ]
+    table = table_lines([("panel", "what", "size", "cost"), *cells])
+    return "\n".join([f"![Cost against size]({drawn})", "", *table, "", *measured, ""])

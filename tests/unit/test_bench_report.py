@@ -1,0 +1,254 @@
+"""One report of all benchmarks: what is measured again, what is written, and what is kept."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tests.support.bench import found_of
+from typer.testing import CliRunner
+
+from shopstream_stack import cli
+from shopstream_stack.bench import machine, page, picture, report, run_all
+from shopstream_stack.bench.benches import BENCHES
+from shopstream_stack.bench.figures import CHANGED, Found, Kept, as_json, read
+from shopstream_stack.bench.names import NAMES, Form
+from shopstream_stack.bench.result import Bar, Point, Row
+from shopstream_stack.errors import StackError
+from shopstream_stack.settings import StackSettings
+
+PROJECT = Path(__file__).parents[2]
+HEAD = "0123456789ab"
+REACHED = Row("fast", {"rate": 900.0, "floor": 1_000.0, "ratio": 0.9}, (Bar("r", 0.9, ">=", 0.5),))
+LATE = Row("late", {"p50Ms": 5.0, "p99Ms": 70.0}, (Bar("p99 ms", 70.0, "<=", 60.0),))
+SIZED = (
+    Point("connections", "one delivery", 100, 9.0),
+    Point("connections", "one delivery", 10_000, 5.0),
+    Point("connections", picture.MEMORY, 10_000, 10.3),
+    Point("events", "relay, drain", 10_000, 60.0),
+    Point("distinct", "aggregates worker", 1, 12.0),
+    Point("rows", "POST /products", 1_000_000, 4.0),
+)
+COSTS = Row("Cost at sizes", {"cpuMicros": 5.0}, points=SIZED)
+
+
+@dataclass(slots=True)
+class _Bench:
+    """A benchmark that finds what it is told to, and counts how often it was asked."""
+
+    name: str
+    kept: Kept
+    find: Callable[[], Found]
+    runs: int = 0
+    title: str = "What it measures"
+
+    def run(self, settings: StackSettings, form: Form) -> Found:
+        self.runs += 1
+        found = self.find()
+        self.kept.put(found)
+        return found
+
+
+def _commit(folder: Path) -> str:
+    return machine.commit(folder)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A checkout with a page in it."""
+    folder = tmp_path / "project"
+    (folder / "docs").mkdir(parents=True)
+    marks = ("bench", "bench-sizes", *(f"bench-{name}" for name in NAMES))
+    parts = [f"before {m}\n<!-- {m} -->\nold {m}\n<!-- end of {m} -->\n" for m in marks]
+    (folder / "docs" / "benchmarks.md").write_text("".join(parts) + "last words\n")
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.com", "-C", str(folder))
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "first")):
+        subprocess.run([*git, *words], check=True, capture_output=True)
+    return folder
+
+
+def _settings(project: Path) -> StackSettings:
+    return StackSettings.load({"SHOPSTREAM_DATA_DIR": str(project.parent / "data")}).model_copy(
+        update={"project": project}
+    )
+
+
+def _run(
+    project: Path, kept: Kept, *benches: _Bench, fresh: bool = False, write: bool = False
+) -> tuple[int, str, dict[str, Any]]:
+    console, told = Console(width=200), project.parent / "told.json"
+    wish = run_all.Wish("full", fresh=fresh, write=write, json=told)
+    with console.capture() as captured:
+        code = run_all.bench_all(benches, _settings(project), console, kept, wish)
+    return code, captured.get(), json.loads(told.read_text())
+
+
+def test_every_name_has_a_benchmark_and_its_places_in_the_page() -> None:
+    assert [one.name for one in BENCHES] == list(NAMES)
+    text = (PROJECT / run_all.PAGE).read_text(encoding="utf-8")
+    for mark in (page.SUMMARY_MARK, page.SIZES_MARK, *(f"bench-{name}" for name in NAMES)):
+        begin, end = report.MARK_BEGIN.format(mark), report.MARK_END.format(mark)
+        assert text.index(begin) < text.index(end), mark
+
+
+def test_a_runs_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    found = found_of(REACHED, LATE, COSTS, notes=["said"])
+    (tmp_path / "file.json").write_bytes(as_json(found))
+    assert read(tmp_path / "file.json") == found
+
+
+def test_what_was_measured_at_this_commit_is_not_measured_again_unless_fresh(
+    project: Path, tmp_path: Path
+) -> None:
+    kept = Kept(tmp_path / "kept")
+    bench = _Bench("api", kept, lambda: found_of(REACHED, commit=_commit(project)))
+    assert _run(project, kept, bench)[0] == 0
+    code, text, _ = _run(project, kept, bench)
+    assert (code, bench.runs) == (0, 1)
+    assert "measured already" in text
+    _run(project, kept, bench, fresh=True)
+    assert bench.runs == 2
+
+
+def test_another_form_another_commit_and_changed_code_are_measured(
+    project: Path, tmp_path: Path
+) -> None:
+    kept = Kept(tmp_path / "kept")
+    kept.put(found_of(REACHED, form="quick", commit=HEAD))
+    assert kept.of_commit("api", "full", HEAD) is None
+    assert kept.of_commit("api", "quick", "ba9876543210") is None
+    assert kept.of_commit("api", "quick", HEAD) is not None
+    kept.put(found_of(REACHED, form="quick", commit=HEAD + CHANGED))
+    assert kept.of_commit("api", "quick", HEAD + CHANGED) is None
+    kept.put(found_of(REACHED, form="quick", commit=""))
+    assert kept.of_commit("api", "quick", "") is None
+
+
+def test_a_change_of_the_page_is_no_change_of_the_code(project: Path, tmp_path: Path) -> None:
+    head = _commit(project)
+    assert len(head) == 12
+    (project / "docs" / "benchmarks.md").write_text("another page\n")
+    assert _commit(project) == head
+    (project / "code.py").write_text("x = 1\n")
+    assert _commit(project) == head + CHANGED
+    assert machine.commit(tmp_path) == ""
+
+
+def test_a_benchmark_that_fails_is_shown_ends_no_other_and_is_measured_the_next_time(
+    project: Path, tmp_path: Path
+) -> None:
+    kept = Kept(tmp_path / "kept")
+
+    def fails() -> Found:
+        raise StackError("no broker")
+
+    broken = _Bench("relay", kept, fails)
+    good = _Bench("sse", kept, lambda: found_of(REACHED, bench="sse", commit=_commit(project)))
+    code, text, told = _run(project, kept, broken, good)
+    assert code == 1
+    assert good.runs == 1
+    assert "StackError: no broker" in text
+    assert [one["holds"] for one in told["benches"]] == [False, True]
+    _run(project, kept, broken, good)
+    assert (broken.runs, good.runs) == (2, 1)
+
+
+def test_a_missed_bar_is_exit_code_1(project: Path, tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "kept")
+    bench = _Bench("api", kept, lambda: found_of(REACHED, LATE))
+    code, text, _ = _run(project, kept, bench)
+    assert code == 1
+    assert "MISSED" in text
+
+
+def test_an_interrupt_ends_all_and_keeps_what_was_measured_before(
+    project: Path, tmp_path: Path
+) -> None:
+    kept = Kept(tmp_path / "kept")
+
+    def interrupted() -> Found:
+        raise KeyboardInterrupt
+
+    first = _Bench("api", kept, lambda: found_of(REACHED, commit=_commit(project)))
+    last = _Bench("sse", kept, lambda: found_of(REACHED, bench="sse"))
+    with pytest.raises(KeyboardInterrupt):
+        _run(project, kept, first, _Bench("relay", kept, interrupted), last)
+    assert last.runs == 0
+    assert kept.get("api", "full") is not None
+
+
+def test_the_summary_says_what_was_held_against_the_floor() -> None:
+    found = found_of(REACHED, LATE, COSTS, Row("memory", {"kib": 10.25}))
+    assert page.summary(found) == [
+        ("api", "fast", "900/s", "1,000/s", "0.90", "r >= 0.5", "holds"),
+        ("api", "late", "p50 5.0, p99 70.0 ms", "", "", "p99 ms <= 60", "MISSED"),
+        ("api", "memory", "10.2 KiB each", "", "", "", "measured"),
+    ]
+
+
+def test_the_summary_compares_the_figure_that_the_peer_has_too() -> None:
+    row = Row("archive", {"rate": 50.0, "perCore": 300.0, "floor": 100.0, "ratio": 3.0})
+    assert page.summary(found_of(row))[0][2:5] == ("300/s", "100/s", "3.00")
+
+
+def test_the_page_keeps_its_prose_and_the_tables_of_what_was_not_measured(
+    project: Path, tmp_path: Path
+) -> None:
+    kept = Kept(tmp_path / "kept")
+    kept.put(found_of(LATE, bench="relay", commit=HEAD))
+    bench = _Bench("api", kept, lambda: found_of(REACHED, COSTS, notes=["said once"]))
+    _run(project, kept, bench, write=True)
+    text = (project / "docs" / "benchmarks.md").read_text()
+    for kept_text in ("before bench\n", "old bench-sse\n", "old bench-analytics\n", "last words\n"):
+        assert kept_text in text
+    for gone in ("old bench\n", "old bench-api\n", "old bench-relay\n", "old bench-sizes\n"):
+        assert gone not in text
+    assert "| api | fast | 900/s | 1,000/s | 0.90 | r >= 0.5 | holds |" in text
+    assert "| relay | late | p50 5.0, p99 70.0 ms |  |  | p99 ms <= 60 | MISSED |" in text
+    assert "- said once" in text
+    assert "- Versions: Kafka 4.3.1" in text
+    assert "| connections | memory a connection | 10,000 | 10.3 KiB a connection |" in text
+    assert "(benchmarks/cost-against-size.png)" in text
+    drawn = project / "docs" / "benchmarks" / page.PICTURE
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_points_are_the_same_picture(tmp_path: Path) -> None:
+    for name in ("one.png", "two.png"):
+        picture.save(tmp_path / name, SIZED)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_the_newer_of_a_full_run_and_one_of_sizes_is_drawn(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "kept")
+    kept.put(found_of(COSTS, form="full", started_at="2026-11-22T10:00:00Z"))
+    kept.put(found_of(COSTS, form="sizes", started_at="2026-11-22T11:00:00Z"))
+    kept.put(found_of(COSTS, form="quick", started_at="2026-11-22T12:00:00Z"))
+    assert [one.form for one in run_all.newest_sizes(kept)] == ["sizes"]
+
+
+def test_versions_of_what_is_measured_are_told() -> None:
+    found = machine.versions()
+    assert {"Python", "Kafka", "DynamoDB Local", "MinIO", "confluent-kafka"} <= set(found)
+    assert all(found.values())
+    assert machine.machine()["processors"].partition(" x ")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("bench", "--only", "nothing"), "--only nothing: the benchmarks are api"),
+        (("bench", "--quick", "--write"), "leave out one of the two"),
+        (("bench-relay", "--quick", "--sizes"), "leave out one of the two"),
+    ],
+)
+def test_a_wrong_call_is_told_before_anything_is_started(
+    words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = CliRunner().invoke(cli.app, words)
+    assert result.exit_code == 2
+    assert said in result.output + capsys.readouterr().err
