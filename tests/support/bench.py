@@ -40,7 +40,8 @@ def run_quick(
         assert row["faults"] == [], row["name"]
         assert row["verdict"] == "measured", row["name"]
         assert row["figures"].get("rate", 1) > 0, row["name"]
-        assert all(point["cost"] > 0 for point in row["points"]), row["name"]
+        # Of so little the system may have counted no tick of processor time.
+        assert all(point["cost"] >= 0 for point in row["points"]), row["name"]
         if "p50Ms" in row["figures"] and "p99Ms" in row["figures"]:
             assert 0 < row["figures"]["p50Ms"] <= row["figures"]["p99Ms"], row["name"]
     assert [path.name for path in data.iterdir()] == ["bench-figures"]

@@ -223,6 +223,11 @@ def test_the_same_points_are_the_same_picture(tmp_path: Path) -> None:
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
+def test_less_than_a_tick_is_no_point_of_a_logarithmic_axis() -> None:
+    none = Row("r", {}, points=(Point("rows", "POST /products", 10, 0.0),))
+    assert picture.points_of([found_of(none, COSTS)]) == list(SIZED)
+
+
 def test_the_newer_of_a_full_run_and_one_of_sizes_is_drawn(tmp_path: Path) -> None:
     kept = Kept(tmp_path / "kept")
     kept.put(found_of(COSTS, form="full", started_at="2026-11-22T10:00:00Z"))

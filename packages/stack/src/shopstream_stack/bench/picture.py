@@ -53,8 +53,10 @@ PANELS: Final[Mapping[str, Panel]] = {
 
 
 def points_of(founds: Iterable[Found]) -> list[Point]:
-    """All that there are, in the order of the panels."""
-    points = [point for found in founds for row in found.rows for point in row.points]
+    """All that were measured, in the order of the panels; less than a tick is no cost."""
+    points = [
+        point for found in founds for row in found.rows for point in row.points if point.cost > 0
+    ]
     order = list(PANELS)
     return sorted(points, key=lambda one: order.index(one.panel))
 
