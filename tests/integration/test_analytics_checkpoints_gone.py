@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from tests.support.analytics_events import event, inventory_body, record_of
+from tests.support.analytics_reads import KeptLetters
 from tests.support.components import LocalComponents
 
 from shopstream_analytics.aggregates.generations import Generations
@@ -36,7 +37,7 @@ def aggregates(client: Any, settings: AnalyticsSettings) -> AggregatesSink:
     return AggregatesSink(
         client=client,
         generations=Generations(client, settings.aggregates_table, settings.checkpoints_table),
-        letters_of=lambda _, __: None,  # type: ignore[arg-type, return-value]  # none is sent
+        letters_of=lambda _, __: KeptLetters(),
         recount=LogRecount(KafkaConnection(settings.kafka_brokers, "tests")),
         crash=CrashPoints(None),
         topics={},

@@ -18,6 +18,7 @@ from tests.support.components import LocalComponents
 from shopstream_analytics.aggregates.fold import ItemKey
 from shopstream_analytics.aggregates.keys import keys_of
 from shopstream_analytics.aggregates.merge import (
+    Invalid,
     ItemsInvalid,
     ItemUpdate,
     Round,
@@ -33,7 +34,7 @@ from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import StoreRefused
 from shopstream_analytics.tables import aggregates_table, checkpoints_table, ensure_table
 from shopstream_shared.crash import CrashPoints
-from shopstream_shared.events.codec import decode
+from shopstream_shared.events.codec import DecodedEvent, decode
 from shopstream_shared.topics import INVENTORY
 
 SOURCE = Source(INVENTORY, 0)
@@ -57,6 +58,9 @@ class Sent:
 
     def __init__(self) -> None:
         self.letters: list[Letter] = []
+
+    async def standing(self, since: int) -> frozenset[int]:
+        return frozenset()
 
     async def send(self, letters: Sequence[Letter], *, since: int) -> None:
         assert since == 0
@@ -151,7 +155,7 @@ def test_a_key_that_is_too_long_is_found_among_the_items_of_its_call(
         store = DynamoAggregates(client, settings.aggregates_table)
         invalid = await merge(store, SOURCE, round_)
         assert {(key.dimension, key.id) for key in invalid} == {("product", long)}
-        assert {tuple(round_.offsets_of(key)) for key in invalid} == {(1,)}
+        assert {one.offsets for one in invalid.values()} == {(1,)}
         counted = await events_of(client, settings.aggregates_table)
         assert counted == {"seller#s": 3, "all#event-types": 3, "product#p0": 1, "product#p2": 1}
 
@@ -205,3 +209,50 @@ def test_a_store_that_takes_no_item_at_all_halts_and_no_event_becomes_a_letter()
     events = [(one.offset, decode(one.value)) for one in records()]
     with pytest.raises(StoreRefused, match="other keys"):
         asyncio.run(merge(TakesNothing(), SOURCE, Round(events)))
+
+
+class FullBeyond:
+    """A store whose full item still takes what comes before an offset."""
+
+    def __init__(self, full: ItemKey, offset: int) -> None:
+        self._full = full
+        self._offset = offset
+        self.merged: dict[ItemKey, int] = {}
+
+    async def apply(self, source: Source, updates: Sequence[ItemUpdate]) -> Mapping[ItemKey, int]:
+        refused = {one.key: self.merged[one.key] for one in updates if one.key in self.merged}
+        if below := {key: upto for key, upto in refused.items() if upto >= _first(updates, key)}:
+            return below
+        for one in updates:
+            if one.key == self._full and one.last >= self._offset:
+                raise ItemsInvalid({one.key: "full"}, "full")
+        self.merged |= {one.key: one.last for one in updates}
+        return {}
+
+
+def _first(updates: Sequence[ItemUpdate], key: ItemKey) -> int:
+    return next(one.first for one in updates if one.key == key)
+
+
+def of_one_product(number: int) -> list[tuple[int, DecodedEvent]]:
+    """Payments in so many currencies, for one seller."""
+    codes = [a + b + "X" for a in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" for b in "ABCDEFGHIJKLMNOP"]
+    bodies = [order_body(code, "s", [("p1", 1, 500)], currency=code) for code in codes[:number]]
+    made = [event("order.paid", body, subject=body["id"], seller="s") for body in bodies]
+    return [(offset, decode(one.value)) for offset, one in enumerate(made)]
+
+
+@pytest.mark.parametrize("number", [4, 400], ids=["one try after another", "halves"])
+def test_of_an_item_that_is_full_only_the_events_it_lacks_become_letters(number: int) -> None:
+    """What it had merged before, in an earlier try or half, is counted and gets no letter."""
+    store, events = FullBeyond(FULL, number // 2), of_one_product(number)
+
+    async def run() -> Mapping[ItemKey, Invalid]:
+        if number < 100:
+            assert await merge(store, SOURCE, Round(events[: number // 2])) == {}
+        return await merge(store, SOURCE, Round(events))
+
+    invalid = asyncio.run(run())
+    assert {key: one.offsets for key, one in invalid.items()} == {
+        FULL: tuple(range(number // 2, number))
+    }

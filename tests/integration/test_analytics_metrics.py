@@ -16,6 +16,7 @@ from tests.support.analytics_events import (
     naive_sums,
     record_of,
 )
+from tests.support.analytics_reads import KeptLetters
 from tests.support.components import LocalComponents
 
 from shopstream_analytics.aggregates.derived import ProductSales, TopBy
@@ -160,7 +161,7 @@ def test_a_worker_that_goes_on_finds_late_what_its_forerunner_would_have(
                 generations=Generations(
                     client, settings.aggregates_table, settings.checkpoints_table
                 ),
-                letters_of=lambda _, __: None,  # type: ignore[arg-type, return-value]  # none is sent
+                letters_of=lambda _, __: KeptLetters(),
                 recount=never_asked,
                 crash=CrashPoints(None),
                 topics={},

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.support.analytics import Analytics, producer, read_log, send
 from tests.support.analytics_events import DAY, LogRecord, event, inventory_body, naive_counts
+from tests.support.analytics_reads import KeptLetters
 from tests.support.components import LocalComponents
 
 from shopstream_analytics.aggregates.generations import Generations
@@ -70,7 +71,7 @@ async def _written(
         sink = AggregatesSink(
             client=client,
             generations=Generations(client, settings.aggregates_table, settings.checkpoints_table),
-            letters_of=lambda _, __: None,  # type: ignore[arg-type, return-value]  # none is sent
+            letters_of=lambda _, __: KeptLetters(),
             recount=LogRecount(KafkaConnection(settings.kafka_brokers, "tests")),
             crash=CrashPoints(None),
             topics={},

@@ -45,6 +45,9 @@ class KeptLetters:
 
     kept: list[Letter] = field(default_factory=list)
 
+    async def standing(self, since: int) -> frozenset[int]:
+        return frozenset(one.record.offset for one in self.kept if one.record.offset >= since)
+
     async def send(self, letters: Sequence[Letter], *, since: int) -> None:
         self.kept += letters
 

@@ -54,7 +54,7 @@ def scanned(
     row = Invariant(3)
     with Spool.open(folder) as spool:
         scan = Scan(
-            spool, cast(Log, sides), cast(Archive, sides), {PLACE: "id"}, row, lambda _: None
+            spool, cast(Log, sides), cast(Archive, sides), {PLACE: "id"}, row, lambda _: None, {}
         )
         scan.run({PLACE: Range(0, len(sides.logged))})
         counts = [spool.number(f"SELECT count(*) FROM {name}") for name in ("log", "unreadable")]

@@ -1,11 +1,12 @@
 """Dead letters: unreadable records, each once on shop.dead-letter.
 
 Protocol rule 21: a transactional producer a source partition (`analytics-dlq-<topic>-<p>`). Before
-its first letter it calls init_transactions, which fences a zombie and settles what was open, and
-then reads the dead-letter topic up to its end for letters of this partition past the checkpoint;
-those are not sent again. So there is one copy of each, also after a crash between letter and
-checkpoint. A partition without letters never opens a producer. Whatever goes wrong, the producer
-is dropped, and the next try begins from init_transactions.
+the partition's first write, and again before its first letter, it calls init_transactions, which
+fences a zombie and settles what was open, and then reads the dead-letter topic up to its end for
+letters of this partition past the checkpoint; those are not sent again. So there is one copy of
+each, also after a crash between letter and checkpoint, and a record that has one is known before
+anything is counted (docs/adr/0039). Whatever goes wrong, the producer is dropped, and the next try
+begins from init_transactions; but who was fenced has lost the partition and sends nothing more.
 
 Kafka's client blocks; everything here that talks to it runs in a thread.
 """
@@ -13,26 +14,38 @@ Kafka's client blocks; everything here that talks to it runs in a thread.
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from shopstream_analytics.aggregates.sink import GROUP, Letter
-from shopstream_analytics.consumer.batch import Record, Source
+from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.progress import Progress
 from shopstream_analytics.sink import SinkUnavailable
 from shopstream_shared.kafka import KafkaConnection
+from shopstream_shared.letter_head import LetterHead, head_headers, read_head
 from shopstream_shared.topics import DEAD_LETTER
+
+T = TypeVar("T")
 
 #: Each step with the broker; then the whole is tried again.
 STEP_SECONDS_MAX: Final = 10.0
-#: A detail quotes parsers, who may quote the record.
-DETAIL_CHARACTERS_MAX: Final = 500
 #: A letter is the record and a few headers: topics.toml gives shop.dead-letter this limit.
 LETTER_BYTES_MAX: Final = 2_097_152
 _POLL_RECORDS_MAX: Final = 500
+_FENCED: Final = frozenset(
+    {
+        KafkaError._FENCED,  # noqa: SLF001 - its public name
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.PRODUCER_FENCED,
+    }
+)
+
+
+class LettersFenced(Exception):
+    """Another worker has the partition; this one ends, instead of fencing it in turn."""
 
 
 @dataclass(slots=True)
@@ -49,44 +62,63 @@ class PartitionLetters:
     epoch: int = 0
     _producer: Producer | None = None
     _sent: set[int] = field(default_factory=set)
+    _fenced: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    async def standing(self, since: int) -> frozenset[int]:
+        """See Letters.standing."""
+        return await asyncio.to_thread(self._alone, lambda: self._stand(since))
 
     async def send(self, letters: Sequence[Letter], *, since: int) -> None:
         """See Letters.send."""
-        await asyncio.to_thread(self._send, letters, since)
+        await asyncio.to_thread(self._alone, lambda: self._deliver(letters, since))
 
-    def _send(self, letters: Sequence[Letter], since: int) -> None:
+    def _alone(self, work: Callable[[], T]) -> T:
         # A cancelled wait leaves its thread running; the next one must not overtake it.
         with self._lock:
+            if self._fenced:
+                raise LettersFenced(f"{self.source}: another worker sends its letters")
             try:
-                self._deliver(letters, since)
+                return work()
             except KafkaException as error:
                 self._producer = None
+                self._fenced = _code(error) in _FENCED
+                if self._fenced:
+                    raise LettersFenced(f"{self.source}: {_name(error)}") from error
                 raise SinkUnavailable(f"dead letters: {_name(error)}") from error
             except BaseException:
                 self._producer = None
                 raise
 
+    def _stand(self, since: int) -> frozenset[int]:
+        self._begin(since)
+        # Most partitions never have a letter: no producer and its threads for them.
+        self._producer = None
+        return frozenset(self._sent)
+
+    def _begin(self, since: int) -> Producer:
+        producer = Producer(self._settings())
+        producer.init_transactions(STEP_SECONDS_MAX)
+        self._sent = set(self._offsets_sent(since))
+        self._producer = producer
+        return producer
+
     def _deliver(self, letters: Sequence[Letter], since: int) -> None:
-        if self._producer is None:
-            producer = Producer(self._settings())
-            producer.init_transactions(STEP_SECONDS_MAX)
-            self._sent = set(self._offsets_sent(since))
-            self._producer = producer
+        producer = self._begin(since) if self._producer is None else self._producer
         # What is below the checkpoint never comes again.
         self._sent = {offset for offset in self._sent if offset >= since}
         fresh = [letter for letter in letters if letter.record.offset not in self._sent]
         if not fresh:
             return
-        self._producer.begin_transaction()
+        producer.begin_transaction()
         for letter in fresh:
-            self._producer.produce(
+            producer.produce(
                 DEAD_LETTER,
                 value=letter.record.value,
                 key=letter.record.key,
                 headers=headers_of(letter, self.epoch),
             )
-        self._producer.commit_transaction(STEP_SECONDS_MAX)
+        producer.commit_transaction(STEP_SECONDS_MAX)
         for letter in fresh:
             self._sent.add(letter.record.offset)
             self.progress.letter()
@@ -130,38 +162,17 @@ class PartitionLetters:
 def headers_of(letter: Letter, epoch: int = 0) -> list[tuple[str, bytes | str | None]]:
     """The record's own headers, then where it came from and what is wrong with it."""
     record = letter.record
-    return [
-        *record.headers,
-        ("dlq_reason", letter.reason.encode()),
-        ("dlq_detail", letter.detail[:DETAIL_CHARACTERS_MAX].encode(errors="replace")),
-        ("dlq_topic", record.topic.encode()),
-        ("dlq_partition", str(record.partition).encode()),
-        ("dlq_offset", str(record.offset).encode()),
-        ("dlq_group", GROUP.encode()),
-        *([("dlq_epoch", str(epoch).encode())] if epoch or _names_epoch(record) else ()),
-    ]
-
-
-def _names_epoch(record: Record) -> bool:
-    """Whether the record has a header of its own that would be taken for the letter's epoch."""
-    return any(name == "dlq_epoch" for name, _ in record.headers)
+    place = record.topic, record.partition, record.offset
+    head = LetterHead(*place, epoch, letter.reason, letter.detail)
+    return head_headers(head, GROUP, record.headers)
 
 
 def offset_sent(message: Message, source: Source, epoch: int = 0) -> int | None:
     """Which record of the source this letter is a copy of; None when it is another's or none."""
-    # The record's own headers come first; of a repeated name ours is the last.
-    headers = dict(message.headers() or ())
-    if headers.get("dlq_topic") != source.topic.encode():
+    head = read_head(message.headers())
+    if head is None or (head.topic, head.partition, head.epoch) != (*source, epoch):
         return None
-    if headers.get("dlq_partition") != str(source.partition).encode():
-        return None
-    if (headers.get("dlq_epoch") or b"0") != str(epoch).encode():
-        return None
-    try:
-        return int(headers.get("dlq_offset") or b"")
-    except ValueError:
-        # Whoever may write to the topic may write anything: no letter of ours.
-        return None
+    return head.offset
 
 
 def _partitions(consumer: Consumer) -> list[int]:
@@ -172,6 +183,11 @@ def _partitions(consumer: Consumer) -> list[int]:
 def _position(consumer: Consumer, where: TopicPartition, first: int) -> int:
     offset = consumer.position([where])[0].offset
     return first if offset < 0 else offset
+
+
+def _code(error: KafkaException) -> int | None:
+    fault = error.args[0]
+    return fault.code() if isinstance(fault, KafkaError) else None
 
 
 def _name(error: KafkaException) -> str:

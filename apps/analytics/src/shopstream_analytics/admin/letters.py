@@ -26,6 +26,7 @@ from shopstream_analytics.recent_reader import BadCursor
 from shopstream_analytics.sink import SinkUnavailable
 from shopstream_shared.clock import format_time
 from shopstream_shared.kafka import KafkaConnection, topic_states
+from shopstream_shared.letter_head import read_head
 from shopstream_shared.log_range import EARLIEST, Part, committed_records, log_ends, log_offsets
 from shopstream_shared.topics import DEAD_LETTER
 
@@ -77,22 +78,20 @@ class LetterPage:
 
 def letter_of(message: Message) -> DeadLetter | None:
     """None for a record of the topic that is no letter of ours."""
-    # The record's own headers come first; of a repeated name ours is the last.
-    said = {name: _bytes(value) or b"" for name, value in dict(message.headers() or ()).items()}
-    try:
-        return DeadLetter(
-            source=Source(said["dlq_topic"].decode(), int(said["dlq_partition"])),
-            offset=int(said["dlq_offset"]),
-            key=_bytes(message.key()),
-            value=_bytes(message.value()),
-            reason=said["dlq_reason"].decode(),
-            detail=said["dlq_detail"].decode(errors="replace"),
-            at=message.timestamp()[1],
-            place=(message.partition() or 0, message.offset() or 0),
-            epoch=int(said.get("dlq_epoch", b"0")),
-        )
-    except (KeyError, ValueError):
+    head = read_head(message.headers())
+    if head is None:
         return None
+    return DeadLetter(
+        source=Source(head.topic, head.partition),
+        offset=head.offset,
+        key=_bytes(message.key()),
+        value=_bytes(message.value()),
+        reason=head.reason,
+        detail=head.detail,
+        at=message.timestamp()[1],
+        place=(message.partition() or 0, message.offset() or 0),
+        epoch=head.epoch,
+    )
 
 
 def _bytes(text: str | bytes | None) -> bytes | None:

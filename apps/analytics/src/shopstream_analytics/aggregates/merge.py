@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from shopstream_analytics.aggregates.fold import Folded, Gain, ItemKey, fold
 from shopstream_analytics.aggregates.timeliness import Marks
@@ -53,6 +53,13 @@ class ItemsInvalid(Exception):
     def __init__(self, items: Mapping[ItemKey, str], detail: str) -> None:
         super().__init__(detail)
         self.items = items
+
+
+class Invalid(NamedTuple):
+    """What is wrong with an item that the store never takes; ``offsets``: what it lacks by that."""
+
+    detail: str
+    offsets: tuple[int, ...]
 
 
 class AggregateStore(Protocol):
@@ -105,11 +112,11 @@ class Round:
         beyond = [one for one in self._touching_events(key) if one[0] > upto]
         return fold(beyond, self.marks.after(upto)).get(key)
 
-    def offsets_of(self, key: ItemKey) -> list[int]:
-        """The events that add to an item."""
-        return [
-            offset for offset, event in self._touching_events(key) if key in fold([(offset, event)])
-        ]
+    def offsets_of(self, key: ItemKey, since: int) -> tuple[int, ...]:
+        """The events from an offset on that add to an item; it may have merged those before."""
+        return tuple(
+            one[0] for one in self._touching_events(key) if one[0] >= since and key in fold([one])
+        )
 
     def _touching_events(self, key: ItemKey) -> Sequence[tuple[int, DecodedEvent]]:
         return self._of_series().get(("all", "") if key.dimension == "all" else key[:2], ())
@@ -129,7 +136,7 @@ async def merge(
     round_: Round,
     *,
     carrier_items_max: int = TRANSACTION_ITEMS_MAX,
-) -> Mapping[ItemKey, str]:
+) -> Mapping[ItemKey, Invalid]:
     """Put all of a round into its items; what is wrong with those that the store never takes.
 
     Raises SinkUnavailable; then merge again. Raises StoreRefused when it takes none at all: then
@@ -138,14 +145,18 @@ async def merge(
     folded = round_.fold()
     if len(round_.events) > 1 and any(len(gain.delta) > COUNTERS_MAX for gain in folded.values()):
         # Many currencies at once. The earlier half first: `upto` lets it be so.
-        invalid_of_halves: dict[ItemKey, str] = {}
-        for half in round_.halves():
-            invalid_of_halves |= await merge(
-                store, source, half, carrier_items_max=carrier_items_max
-            )
-        return invalid_of_halves
+        first, second = [
+            await merge(store, source, half, carrier_items_max=carrier_items_max)
+            for half in round_.halves()
+        ]
+        # An item that only one half could not be added to has the events of the other.
+        both = {key: (*first[key].offsets, *second[key].offsets) for key in first.keys() & second}
+        return {
+            key: Invalid(one.detail, both.get(key, one.offsets))
+            for key, one in {**first, **second}.items()
+        }
     chunks = _chunks(folded, carrier_items_max)
-    invalid: dict[ItemKey, str] = {}
+    invalid: dict[ItemKey, Invalid] = {}
 
     async def carry() -> None:
         # All carriers take from the same chunks.
@@ -161,7 +172,9 @@ async def merge(
             carrier.cancel()
         await asyncio.gather(*carriers, return_exceptions=True)
     if invalid and len(invalid) == len(folded):
-        raise StoreRefused(f"dynamodb: every item is refused: {next(iter(invalid.values()))}")
+        raise StoreRefused(
+            f"dynamodb: every item is refused: {next(iter(invalid.values())).detail}"
+        )
     return invalid
 
 
@@ -170,7 +183,7 @@ async def _merge_chunk(
     source: Source,
     round_: Round,
     chunk: dict[ItemKey, Gain],
-    invalid: dict[ItemKey, str],
+    invalid: dict[ItemKey, Invalid],
 ) -> None:
     for _ in range(TRIES_MAX):
         if not chunk:
@@ -186,7 +199,10 @@ async def _merge_chunk(
                 for part in _chunks(chunk, (len(chunk) + 1) // 2):
                     await _merge_chunk(store, source, round_, part, invalid)
                 return
-            invalid.update(named)
+            invalid |= {
+                key: Invalid(detail, round_.offsets_of(key, chunk[key].first))
+                for key, detail in named.items()
+            }
             chunk = {key: gain for key, gain in chunk.items() if key not in named}
             continue
         if not refused:

@@ -2,6 +2,8 @@
 
 A crash between any two steps repeats the batch from the checkpoint, perhaps with other borders:
 letters already sent are found on the dead-letter topic, items already merged refuse by ``upto``.
+A letter stands as long as it is there (docs/adr/0039): its record is passed over, also by a version
+that can read it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, overload
 
 from shopstream_analytics.aggregates.fold import Counts, ItemKey
 from shopstream_analytics.aggregates.generations import GROUP, Generation, Generations
-from shopstream_analytics.aggregates.merge import AggregateStore, Round, merge
+from shopstream_analytics.aggregates.merge import AggregateStore, Invalid, Round, merge
 from shopstream_analytics.aggregates.store import DynamoAggregates
 from shopstream_analytics.aggregates.timeliness import Marking, PartitionTime
 from shopstream_analytics.checkpoints import Checkpoint, Checkpoints
@@ -48,6 +50,13 @@ class Letter:
 
 class Letters(Protocol):
     """The port to the dead letters of one source partition."""
+
+    async def standing(self, since: int) -> frozenset[int]:
+        """The offsets from the checkpoint ``since`` on that have a letter.
+
+        Whoever held the partition before can send none after this. Raises SinkUnavailable.
+        """
+        ...
 
     async def send(self, letters: Sequence[Letter], *, since: int) -> None:
         """Put each on the dead-letter topic unless it is there; ``since`` is the checkpoint.
@@ -130,17 +139,19 @@ class PartitionAggregates:
     #: Whether a checkpoint was found or written here.
     placed: bool = False
     _placed_at: float = float("-inf")
+    #: Offsets with a letter of before; None until they have been asked for.
+    _standing: frozenset[int] | None = None
 
     async def write(self, batch: Batch) -> None:
         """Raises SinkUnavailable; then nothing but a repetition is needed. Raises CheckpointGap."""
         await self._look()
-        round_, letters, time = judge(batch.records, self.time)
+        round_, letters, time = judge(await self._without_letters(batch.records), self.time)
         if letters:
             await self.letters.send(letters, since=self.durable)
             self.crash.reach("aggregates.after_letters")
         invalid = await merge(self.store, self.items, round_)
         if invalid:
-            await self._set_apart(batch, round_, invalid)
+            await self._set_apart(batch, invalid)
         self.crash.reach("aggregates.after_write")
         self.crash.reach("aggregates.before_checkpoint")
         await self.checkpoints.move(
@@ -155,6 +166,14 @@ class PartitionAggregates:
         self.durable, self.time, self.placed = batch.next, time, True
         self._placed_at = monotonic()
 
+    async def _without_letters(self, records: Sequence[Record]) -> Sequence[Record]:
+        """The records that are still to be judged."""
+        if self._standing is None:
+            self._standing = await self.letters.standing(self.durable)
+        if not self._standing:
+            return records
+        return [record for record in records if record.offset not in self._standing]
+
     async def _look(self) -> None:
         """After a pause, see that the checkpoint is still there before anything is merged.
 
@@ -164,16 +183,16 @@ class PartitionAggregates:
         if self.placed and monotonic() - self._placed_at > UNSEEN_SECONDS_MAX:
             await self.checkpoints.confirm(self.source, self.topic_id, self.durable)
 
-    async def _set_apart(self, batch: Batch, round_: Round, invalid: Mapping[ItemKey, str]) -> None:
+    async def _set_apart(self, batch: Batch, invalid: Mapping[ItemKey, Invalid]) -> None:
         """Events of items that DynamoDB never takes become letters (protocol rule 21).
 
         An event's other items have counted it: verify names the difference, a rebuild ends it.
         """
         details: dict[int, str] = {}
-        for key, detail in invalid.items():
-            log.error("item refused", key=key, source=str(self.source), detail=detail)
-            for offset in round_.offsets_of(key):
-                details.setdefault(offset, f"aggregate {' '.join(key)}: {detail}")
+        for key, one in invalid.items():
+            log.error("item refused", key=key, source=str(self.source), detail=one.detail)
+            for offset in one.offsets:
+                details.setdefault(offset, f"aggregate {' '.join(key)}: {one.detail}")
         letters = [
             Letter(record, InvalidData.reason, details[record.offset])
             for record in batch.records

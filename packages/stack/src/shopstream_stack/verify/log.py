@@ -19,6 +19,7 @@ from shopstream_shared.archive.keys import Place
 from shopstream_shared.archive.lines import Record
 from shopstream_shared.boundaries import Boundary, read_boundaries
 from shopstream_shared.kafka import METADATA_TIMEOUT_SECONDS, KafkaConnection, answer, topic_ids
+from shopstream_shared.letter_head import read_head
 from shopstream_shared.topics import DEAD_LETTER, STREAM_TOPICS
 from shopstream_stack.errors import StackError
 
@@ -128,16 +129,8 @@ class Log:
         starts, ends = self.starts(places), self.stable_ends(places)
         for place in places:
             for record in self.read(place, starts[place], ends[place]):
-                # The record's own headers come first; of a repeated name ours is the last.
-                headers = dict(record.headers)
-                topic, number, offset, epoch = (
-                    (headers.get(f"dlq_{name}") or b"").decode(errors="replace")
-                    for name in ("topic", "partition", "offset", "epoch")
-                )
-                if number.isdecimal() and offset.isdecimal():
-                    # Only a topic that was made again has an epoch in its letters.
-                    life = int(epoch) if epoch.isdecimal() else 0
-                    yield topic, life, int(number), int(offset)
+                if (head := read_head(record.headers)) is not None:
+                    yield head.topic, head.epoch, head.partition, head.offset
 
     def read(
         self, place: Place, start: int, end: int, removed: Callable[[int], None] | None = None

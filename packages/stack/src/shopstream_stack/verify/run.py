@@ -274,19 +274,27 @@ class Check:
             archive.list_into(self.spool, STREAM_TOPICS)
         lives = Lives() if archive is None else archive.lives
         total = sum(within.end - within.start for within in ranges.values())
+        # After the items were read: whatever they have passed over has its letter by now.
+        aside = self._letters(log, lives)
         with self.reporter.bar("Reading log and archive side by side", total) as advance:
-            scan = Scan(self.spool, log, archive, ids, row, advance)
+            scan = Scan(self.spool, log, archive, ids, row, advance, aside)
             chains = scan.run(ranges)
         row.counted["objects"] = sum(chain.objects for chain in chains.values())
         row.counted["records"] = self.spool.number("SELECT count(*) FROM log WHERE archived")
+        return chains
+
+    def _letters(self, log: Log, lives: Lives) -> dict[Place, set[int]]:
+        """Fill the table of letters; the offsets of all, replayed or not, by partition."""
+        aside: dict[Place, set[int]] = {}
         with self.spool.table("letters", LETTERS) as letters:
             for topic, epoch, number, offset in log.letters():
-                letter = (*lives.place(topic, epoch, number), offset)
+                place = lives.place(topic, epoch, number)
+                aside.setdefault(place, set()).add(offset)
                 # One that was taken in after all counts as any other event.
-                if letter not in self.replayed:
-                    letters.add(letter)
+                if (*place, offset) not in self.replayed:
+                    letters.add((*place, offset))
                     letters.checkpoint()
-        return chains
+        return aside
 
     def _judge(
         self,

@@ -5,7 +5,7 @@ retention has removed what was before, the archive alone gives the rows.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -106,6 +106,8 @@ class Scan:
     topic_ids: Mapping[Place, str]
     row: Invariant
     advance: Callable[[int], None]
+    #: Offsets with a dead letter: at their place nobody could tell their time (ADR 39).
+    aside: Mapping[Place, Collection[int]]
     records: int = 0
 
     def run(self, ranges: Mapping[Place, Range]) -> dict[Place, Chain]:
@@ -183,7 +185,8 @@ class Scan:
             tables.unreadable.add((*place, record.offset))
             return
         digest = hashlib.sha256(record.value or b"").hexdigest()[:32]
-        tardy, ahead = time.see(event.time)
+        timeless = record.offset in self.aside.get(place, ())
+        tardy, ahead = (False, []) if timeless else time.see(event.time)
         tables.log.add((*place, record.offset, *event.row, digest, archived, tardy))
         if archived:
             for claimed in ahead:
