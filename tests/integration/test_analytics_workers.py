@@ -88,6 +88,24 @@ def test_aborted_transactions_are_never_counted_and_the_lag_still_reaches_zero(
             exact(analytics)
 
 
+def test_partitions_of_aborted_data_alone_leave_nothing_behind_and_no_lag(
+    analytics: Analytics, source: Producer
+) -> None:
+    for transaction in islice(lives(seed=8), 5):
+        send(source, transaction, abort=True)
+    with analytics.worker("aggregates"), analytics.worker("recent"), analytics.worker("archive"):
+        for name, exact in EXACT.items():
+            caught_up(analytics, name)
+            exact(analytics)
+        assert analytics.aggregates() == []
+        # What follows begins behind it.
+        send(source, next(lives(seed=9)))
+        for name, exact in EXACT.items():
+            caught_up(analytics, name)
+            exact(analytics)
+    assert analytics.recent_ids() != []
+
+
 def test_unreadable_records_get_one_letter_each_also_after_a_crash(
     analytics: Analytics, source: Producer
 ) -> None:

@@ -4,12 +4,13 @@ Three reports: after database and tables were broken, after bucket and journals 
 was. The shop itself held before, or it would not have been handed out.
 """
 
+import asyncio
 import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,25 @@ import zstandard
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from pydantic import SecretStr
-from tests.support.analytics import all_led, log_ends, producer, send, wait_until
+from tests.support.analytics import Analytics, all_led, log_ends, producer, send, wait_until
 from tests.support.analytics_events import LogRecord, event
 from tests.support.components import LocalComponents
 from tests.support.verified import NO_WAITS, SELLERS, SmallShop, hear, small_shop
 
+from shopstream_analytics.aggregates.sink import Letter
+from shopstream_analytics.consumer.batch import Source
+from shopstream_analytics.dead_letters import PartitionLetters
+from shopstream_analytics.progress import Progress
 from shopstream_shared.boundaries import Boundary, encode_boundary
 from shopstream_shared.events.codec import EncodedEvent
-from shopstream_shared.kafka import topic_ids
-from shopstream_shared.topics import BOUNDARIES
+from shopstream_shared.kafka import KafkaConnection, topic_ids
+from shopstream_shared.topics import BOUNDARIES, PRODUCTS
 from shopstream_stack.errors import StackError
 from shopstream_stack.verify import Report, Violation, verify
 from shopstream_stack.verify.log import Log, Place
+from shopstream_stack.verify.waits import Waits
 
+DAY = timedelta(days=1)
 NOBODY = "00000000-0000-7000-8000-000000000000"
 
 
@@ -63,6 +70,30 @@ def shop(
         small_shop(session_components, own.kafka_brokers, folder) as made,
     ):
         yield made
+
+
+def test_a_dead_letter_that_was_replayed_is_an_event_as_any_other_though_never_late(
+    shop: SmallShop, session_components: LocalComponents, tmp_path: Path
+) -> None:
+    """Before anything is broken. An earlier version could not read it; this one passes it over."""
+    brokers = shop.environ["KAFKA_BROKERS"]
+    product = shop.products[0]
+    last = [one for one in shop.log() if one.topic == PRODUCTS and one.key == product.encode()][-1]
+    # Where it stands it would be late, had anybody judged it.
+    made = audited(shop, product, data=json.loads(last.value or b"")["data"], back=DAY)
+    send(producer(brokers), [made])
+    record = next(one for one in shop.log() if one.value == made.value)
+    source = Source(record.topic, record.partition)
+    letters = PartitionLetters(KafkaConnection(brokers, "tests"), source, Progress())
+    letter = Letter(record, "unknown_type", "not known")
+    asyncio.run(letters.send([letter], since=record.offset))
+    with Analytics(session_components, shop.environ, tmp_path).service() as service:
+        path = f"/admin/dead-letters/{source.topic}/{source.partition}/{record.offset}/replay"
+        wait_until(lambda: service.client.post(path).status_code == 200, "it is replayed")
+        report = shop.check(Waits())
+    for number in range(1, 7):
+        row = report.row(number)
+        assert row.status == "holds", (row.violations, row.unchecked)
 
 
 @pytest.fixture(scope="module")
@@ -367,16 +398,26 @@ def plant_past_a_boundary(shop: SmallShop) -> str:
     return returned
 
 
-def audited(shop: SmallShop, product: str, digest: bytes | None = None) -> EncodedEvent:
-    """A change of a product in the database, and its event for the log."""
+def audited(
+    shop: SmallShop,
+    product: str,
+    digest: bytes | None = None,
+    *,
+    data: Mapping[str, Any] | None = None,
+    back: timedelta = timedelta(0),
+) -> EncodedEvent:
+    """A change of a product in the database, and its event for the log, so much older."""
     event_id = audit_next_version(shop, product)
     ((seller, sequence, at),) = shop.execute(
         "SELECT seller_id, sequence, time FROM event_audit WHERE event_id = %s", event_id
     )
-    made = event("product.updated", {}, subject=product, seller=seller, at=at, sequence=sequence)
+    body = {**data, "version": sequence} if data else {}
+    at -= back
+    made = event("product.updated", body, subject=product, seller=seller, at=at, sequence=sequence)
     shop.execute(
-        "UPDATE event_audit SET event_id = %s, sha256 = %s WHERE event_id = %s",
+        "UPDATE event_audit SET event_id = %s, time = %s, sha256 = %s WHERE event_id = %s",
         made.id,
+        at,
         digest or hashlib.sha256(made.value).digest(),
         event_id,
     )

@@ -88,11 +88,21 @@ class Analytics:
         }
 
     @contextmanager
-    def worker(self, name: str, instance: str | None = None, **variables: str) -> Iterator[Fork]:
-        """A worker without a parent, killed at the end; a static member if it has a name."""
+    def worker(
+        self,
+        name: str,
+        instance: str | None = None,
+        *,
+        patches: Sequence[str] = (),
+        **variables: str,
+    ) -> Iterator[Fork]:
+        """A worker without a parent, killed at the end; a static member if it has a name.
+
+        ``patches``: see `Forks.start`.
+        """
         module = "shopstream_analytics.worker.__main__"
         argv = ["worker", name, *([] if instance is None else [instance])]
-        with self._process(module, argv, f"{name}.log", variables) as process:
+        with self._process(module, argv, f"{name}.log", variables, patches) as process:
             yield process
 
     @contextmanager
@@ -110,11 +120,17 @@ class Analytics:
 
     @contextmanager
     def _process(
-        self, module: str, argv: Sequence[str], log: str, variables: Mapping[str, str]
+        self,
+        module: str,
+        argv: Sequence[str],
+        log: str,
+        variables: Mapping[str, str],
+        patches: Sequence[str] = (),
     ) -> Iterator[Fork]:
+        environ = {**self.environ, **variables}
         with (
             (self.logs / log).open("ab") as output,
-            forks(module).start(argv, {**self.environ, **variables}, output.fileno()) as process,
+            forks(module).start(argv, environ, output.fileno(), patches) as process,
         ):
             try:
                 yield process

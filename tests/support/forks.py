@@ -2,10 +2,10 @@
 
 `tests.support.warm` runs it as `python -P forks.py MODULE DESCRIPTOR`; the descriptor is its end of
 a socket. A request is one message, JSON of `argv`, `environ` and `patches` (functions of
-`tests.support.sabotage` to call first), with two descriptors: one for standard output and error,
-and where its pid and, when it has ended, its exit code are written, each on a line. A closed socket
-ends the program. What it has started ends, by SIGKILL, once nobody can read its report: a test run
-that was killed leaves nothing behind.
+`tests.support.sabotage`, or `module:function` of `tests.support`, to call first), with two
+descriptors: one for standard output and error, and where its pid and, when it has ended, its exit
+code are written, each on a line. A closed socket ends the program. What it has started ends, by
+SIGKILL, once nobody can read its report: a test run that was killed leaves nothing behind.
 """
 
 import contextlib
@@ -89,9 +89,10 @@ def _become(request: dict[str, Any]) -> None:
 def _patch(names: list[str]) -> None:
     if names:
         sys.path.append(str(Path(__file__).parents[2]))
-        sabotage = importlib.import_module("tests.support.sabotage")
         for name in names:
-            getattr(sabotage, name)()
+            module, _, function = name.rpartition(":")
+            support = importlib.import_module(f"tests.support.{module or 'sabotage'}")
+            getattr(support, function)()
 
 
 def _main(module: str) -> None:

@@ -95,7 +95,8 @@ class Forks:
         """Start the service, as with these arguments and nothing but this environment.
 
         ``output`` is the descriptor for what it writes; without one nobody reads it. ``patches``
-        are functions of `tests.support.sabotage` that it calls first.
+        are functions that it calls first, of `tests.support.sabotage` or as `module:function` of
+        another module of `tests.support`.
         """
         wanted = {"argv": [*argv], "environ": {**environ}, "patches": [*patches]}
         request = json.dumps(wanted).encode()
