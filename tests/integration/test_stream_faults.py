@@ -140,12 +140,14 @@ def test_e18_a_broker_that_goes_and_comes_back_costs_no_event_and_blocks_no_loop
         service.wait_health(200)
 
 
-def test_a_topic_made_anew_stops_the_stream_loudly(brokers: str) -> None:
+@pytest.mark.parametrize(("before", "after"), [(1, 20), (20, 0)], ids=["longer", "shorter"])
+def test_a_topic_made_anew_stops_the_stream_loudly(brokers: str, before: int, after: int) -> None:
+    """Where the new one is shorter, the position is past its end: no reason to begin there."""
     publisher = Publisher(brokers)
-    publisher.publish(an_event())
+    publisher.publish(*(an_event() for _ in range(before)))
     with StreamService(brokers) as service:
         delete_topics(brokers)
-        Publisher(brokers).publish(*(an_event() for _ in range(20)))
+        Publisher(brokers).publish(*(an_event() for _ in range(after)))
         wait_until(
             lambda: (
                 service.get("/health").json()["checks"]["kafka"]["message"] == "topic_recreated"

@@ -161,6 +161,10 @@ class StreamConsumer:
                 reader.begin(consumer)
                 reader.read()
             except _PositionLost as error:
+                # So a topic made anew shows itself, too, as long as it is shorter than the old one.
+                self._verify.set()
+                if not self.still_the_same(started.topology):
+                    continue
                 _log.warning("stream.position_lost", reason=str(error))
                 self._source.set(SourceState.UNAVAILABLE, str(error))
                 self._post(self._sink.lost)
