@@ -7,7 +7,7 @@ BIN := .venv/bin
 WEB := apps/web
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q
 
-.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay bench-sse bench-analytics chaos simulate web-check web-test
+.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay bench-sse bench-analytics chaos reliability simulate web-check web-test
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -56,8 +56,12 @@ verify: .venv/.ready ## prove that nothing was lost, doubled or reordered; JOURN
 MINUTES ?= 10
 SEED ?= 1
 FAULTS ?=
-chaos: setup ## kill, stop and cut off under load, on a system of its own, then verify; MINUTES, SEED, FAULTS
-	@$(BIN)/shopstream chaos --minutes $(MINUTES) --seed $(SEED) --faults "$(FAULTS)"
+chaos: setup ## kill, stop and cut off under load, on a system of its own, then verify; MINUTES, SEED, FAULTS, ACTS
+	@$(BIN)/shopstream chaos --minutes $(MINUTES) --seed $(SEED) --faults "$(FAULTS)" $(if $(ACTS),--acts "$(ACTS)")
+
+SEEDS ?= 1,2,3
+reliability: setup ## chaos once a seed, the recoveries of all written to docs/reliability.md; MINUTES, SEEDS
+	@$(BIN)/shopstream reliability --minutes $(MINUTES) --seeds $(SEEDS) --markdown docs/reliability.md
 
 bench: setup ## all benchmarks in one go, one table, docs/benchmarks.md; some fifty minutes
 	@$(BIN)/shopstream bench --write

@@ -22,7 +22,7 @@ from shopstream_stack.chaos.place import (
 from shopstream_stack.chaos.probe import PUBLISHED, STORED, Probe
 from shopstream_stack.chaos.recovery import Recovery
 from shopstream_stack.chaos.schedule import Fault
-from shopstream_stack.chaos.storm import missing
+from shopstream_stack.chaos.settled import missing
 from shopstream_stack.chaos.streams import Streams
 from shopstream_stack.chaos.tail import Tail
 from shopstream_stack.demo.crowd import Crowd

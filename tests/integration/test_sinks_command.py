@@ -96,6 +96,11 @@ def test_a_sink_behind_the_log_is_shown_skipped_and_counted_without_the_others(
 ) -> None:
     assert sinks.ls(behind.target, behind.console) == 1
     first = behind.partition.first
+    assert sinks.lost(behind.target) == dict.fromkeys(sinks.SINKS, 1)
+    place = behind.partition.topic, behind.partition.number
+    assert {name: at[place] for name, at in sinks.nexts(behind.target).items()} == dict.fromkeys(
+        sinks.SINKS, first - 1
+    )
     assert sinks.skip(behind.target, "aggregates", behind.console) == 1
     assert (behind.stands("aggregates"), behind.stands("recent")) == (first, first - 1)
     assert sinks.skip(behind.target, "archive", behind.console) == 1
@@ -104,6 +109,7 @@ def test_a_sink_behind_the_log_is_shown_skipped_and_counted_without_the_others(
     assert f"from {first - 1} to {first}, 1 offsets left out" in said
     assert sinks.skip(behind.target, "archive", behind.console) == 0
     assert "nowhere behind" in behind.console.export_text()
+    assert sinks.lost(behind.target) == {"aggregates": 0, "recent": 1, "archive": 0}
     sinks.skip(behind.target, "recent", behind.console)
     assert sinks.ls(behind.target, behind.console) == 0
 

@@ -54,6 +54,7 @@ def verdict(folder: Path, outcome: Outcome) -> Verdict:
         writes_per_second=30.0,
         patience=1.0,
         schedule=(recovery().fault,),
+        acts=(),
         every_fault=False,
         folder=folder,
         clock=SystemClock(),

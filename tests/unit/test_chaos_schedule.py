@@ -3,12 +3,19 @@
 import pytest
 
 from shopstream_shared.topics import STREAM_TOPICS, load_topics
-from shopstream_stack.chaos.schedule import FAULTS, QUICK, UnknownFault, schedule
+from shopstream_stack.chaos.schedule import FAULTS, QUICK, UnknownFault, acts, schedule
 
 
 def test_an_unknown_kind_is_named_with_those_there_are() -> None:
     with pytest.raises(UnknownFault, match="'thunder' is none of kill, terminate, stop"):
         schedule(1, 10, ["kill", "thunder"])
+
+
+def test_acts_come_in_one_order_and_an_unknown_one_is_named_with_those_there_are() -> None:
+    assert acts(["retention", "expand", "retention"]) == ("expand", "retention")
+    assert acts([]) == ()
+    with pytest.raises(UnknownFault, match="'shrink' is none of expand, recreate, retention"):
+        acts(["shrink"])
 
 
 def test_no_kinds_are_no_faults() -> None:

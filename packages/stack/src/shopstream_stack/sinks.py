@@ -205,18 +205,37 @@ class Store:
 def ls(target: Target, out: Console) -> int:
     """A row a sink and partition; 0 if none has lost anything."""
     shown = Table("sink", "topic", "partition", "checkpoint", "log", "lost")
-    lost = 0
+    standings = _standings(target)
+    for sink, one in standings:
+        part = one.partition
+        log = f"{part.first} to {part.end}"
+        at = "-" if one.next is None else str(one.next)
+        shown.add_row(sink, part.topic, str(part.number), at, log, str(one.lost or ""))
+    out.print(shown)
+    return EXIT_FAILED if any(one.lost for _, one in standings) else 0
+
+
+def nexts(target: Target) -> dict[SinkName, dict[tuple[str, int], int]]:
+    """By sink: each partition's checkpoint, where there is one. Raises StackError."""
+    found: dict[SinkName, dict[tuple[str, int], int]] = {sink: {} for sink in SINKS}
+    for sink, one in _standings(target):
+        if one.next is not None:
+            found[sink][one.partition.topic, one.partition.number] = one.next
+    return found
+
+
+def lost(target: Target) -> dict[SinkName, int]:
+    """By sink: how many offsets it has not taken and the log does not hold. Raises StackError."""
+    found = dict.fromkeys(SINKS, 0)
+    for sink, one in _standings(target):
+        found[sink] += one.lost
+    return found
+
+
+def _standings(target: Target) -> list[tuple[SinkName, Standing]]:
     with _opened(target) as store:
         partitions = partitions_of(target)
-        for sink in SINKS:
-            for one in (store.standing(sink, partition) for partition in partitions):
-                part = one.partition
-                log = f"{part.first} to {part.end}"
-                at = "-" if one.next is None else str(one.next)
-                shown.add_row(sink, part.topic, str(part.number), at, log, str(one.lost or ""))
-                lost += one.lost
-    out.print(shown)
-    return EXIT_FAILED if lost else 0
+        return [(sink, store.standing(sink, part)) for sink in SINKS for part in partitions]
 
 
 def skip(target: Target, sink: SinkName, out: Console) -> int:

@@ -1,10 +1,16 @@
 """`shopstream chaos`: a system of its own, a load, faults, `verify`; nothing stays running."""
 
 import asyncio
+import os
+import platform
 import shutil
 import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+import psutil
 from rich.console import Console
 
 from shopstream_shared.clock import SystemClock
@@ -12,12 +18,22 @@ from shopstream_stack.chaos.place import Place, running
 from shopstream_stack.chaos.report import Verdict, show
 from shopstream_stack.chaos.schedule import Fault
 from shopstream_stack.chaos.storm import Plan, storm
+from shopstream_stack.chaos.summary import Summary, markdown, put
+from shopstream_stack.chaos.summary import table as summary_table
 from shopstream_stack.errors import StackError
 from shopstream_stack.ports import PortReservations
 from shopstream_stack.system import System
 
 EXIT_WRONG: Final = 1
 LOGS: Final = "logs"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A run that came to its end: its verdict, and where it left everything."""
+
+    holds: bool
+    folder: Path
 
 
 def chaos(
@@ -30,9 +46,10 @@ def chaos(
     writes_per_second: float,
     patience: float,
     faults: tuple[Fault, ...],
+    acts: tuple[str, ...],
     every_fault: bool,
-) -> int:
-    """The exit code: 0 only if `verify` holds and every recovery was in time.
+) -> Ran:
+    """It holds only if `verify` does and every recovery was in time.
 
     Raises StackError when the system cannot be started or does not stay up.
     """
@@ -50,6 +67,7 @@ def chaos(
         writes_per_second=writes_per_second,
         patience=patience,
         schedule=faults,
+        acts=acts,
         every_fault=every_fault,
         folder=folder,
         clock=clock,
@@ -67,7 +85,32 @@ def chaos(
         console.print(f"Interrupted; {left}", highlight=False, soft_wrap=True)
         raise
     show(console, verdict)
-    return 0 if verdict.holds else EXIT_WRONG
+    return Ran(verdict.holds, folder)
+
+
+def report(
+    console: Console, folders: Sequence[Path], page: Path | None, about: Mapping[str, str]
+) -> int:
+    """Show what these runs came to together, and write it into a page; the exit code.
+
+    Raises StackError when a folder or the page is not what it should be.
+    """
+    summary = Summary.read(folders)
+    console.print(summary_table(summary))
+    if page is not None:
+        put(page, markdown(summary, about))
+        console.print(f"Written to {page}", highlight=False, soft_wrap=True)
+    return 0 if summary.holds else EXIT_WRONG
+
+
+def machine() -> Mapping[str, str]:
+    """On what is measured here and now."""
+    memory_gib = psutil.virtual_memory().total / 2**30
+    return {
+        "measured": f"{SystemClock().now():%Y-%m-%d}",
+        "machine": f"{os.cpu_count()} processors, {memory_gib:.0f} GiB, "
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
 
 
 def _judged(place: Place, plan: Plan) -> Verdict:

@@ -1,39 +1,116 @@
-"""`shopstream chaos` as a command line: arguments in, an exit code out."""
+"""`shopstream chaos` and what is made of its runs: arguments in, exit codes out."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from shopstream_stack.context import EXIT_USAGE, complain, load_settings, locked_system, out
 from shopstream_stack.ports import reserved_ports
 
+if TYPE_CHECKING:
+    from shopstream_stack.chaos.command import Ran
+
+EXIT_WRONG: Final = 1
+
+Minutes = Annotated[float, typer.Option(help="How long the load lasts.", min=0.1)]
+Rate = Annotated[float, typer.Option(help="Writes a second.", min=0.1, max=1_000)]
+Page = Annotated[
+    Path | None, typer.Option("--markdown", help="Write the tables between this page's marks.")
+]
+
 
 def register(app: typer.Typer) -> None:
-    """Make it a command of this application."""
+    """Make them commands of this application."""
     app.command("chaos")(chaos)
+    app.command("chaos-report")(chaos_report)
+    app.command("reliability")(reliability)
 
 
 def chaos(
     *,
-    minutes: Annotated[float, typer.Option(help="How long the load lasts.", min=0.1)] = 10.0,
+    minutes: Minutes = 10.0,
     seed: Annotated[int, typer.Option(help="Same seed, same schedule of faults.")] = 1,
     faults: Annotated[
         str, typer.Option(help="Kinds, separated by commas; all of them without.")
     ] = "",
-    rate: Annotated[float, typer.Option(help="Writes a second.", min=0.1, max=1_000)] = 30.0,
+    acts: Annotated[
+        str | None,
+        typer.Option(help="Of expand, recreate, retention; all of them unless faults are named."),
+    ] = None,
+    rate: Rate = 30.0,
     quick: Annotated[
         bool, typer.Option("--quick", help="A fixed schedule of one fault of each family.")
     ] = False,
 ) -> None:
     """Kill, stop, cut off under load, on a system of its own; exit 0 if `verify` holds after."""
-    from shopstream_stack.chaos import command, place, schedule  # noqa: PLC0415 - its plots are slow to load
+    every_act = acts is None and not quick and not faults
+    ran = _run(
+        minutes=minutes,
+        seed=seed,
+        kinds=_names(faults),
+        acts=None if every_act else _names(acts or ""),
+        rate=rate,
+        quick=quick,
+    )
+    raise typer.Exit(0 if ran.holds else EXIT_WRONG)
+
+
+def chaos_report(
+    folders: Annotated[list[Path], typer.Argument(help="What runs have left.")],
+    *,
+    markdown: Page = None,
+) -> None:
+    """Show the recoveries of several runs as one table; exit 0 if all the runs held."""
+    from shopstream_stack.chaos import command  # noqa: PLC0415 - its plots are slow to load
+
+    commands = f"`shopstream chaos-report {' '.join(folder.name for folder in folders)}`"
+    about = {**command.machine(), "command": commands}
+    raise typer.Exit(command.report(out, folders, markdown, about))
+
+
+def reliability(
+    *,
+    minutes: Minutes = 10.0,
+    seeds: Annotated[str, typer.Option(help="One run each, separated by commas.")] = "1,2,3",
+    rate: Rate = 30.0,
+    markdown: Page = None,
+) -> None:
+    """Run all of chaos once a seed, then report on the runs together; exit 0 if all held."""
+    from shopstream_stack.chaos import command  # noqa: PLC0415 - its plots are slow to load
+
+    try:
+        numbers = [int(seed) for seed in _names(seeds)]
+    except ValueError:
+        complain(ValueError(f"--seeds takes numbers separated by commas, not {seeds!r}"))
+        raise typer.Exit(EXIT_USAGE) from None
+    folders = [
+        _run(minutes=minutes, seed=seed, kinds=[], acts=None, rate=rate, quick=False).folder
+        for seed in numbers
+    ]
+    words = f"`make reliability MINUTES={minutes:g} SEEDS={seeds}`, {rate:g} writes a second"
+    about = {**command.machine(), "command": words}
+    raise typer.Exit(command.report(out, folders, markdown, about))
+
+
+def _run(
+    *,
+    minutes: float,
+    seed: int,
+    kinds: list[str],
+    acts: list[str] | None,
+    rate: float,
+    quick: bool,
+) -> Ran:
+    """One run; without kinds of all, with None as acts of all of these, too."""
+    from shopstream_stack.chaos import command, place, schedule  # noqa: PLC0415 - as above
 
     settings = load_settings()
-    kinds = [name.strip() for name in faults.split(",") if name.strip()] or list(schedule.FAULTS)
     try:
-        planned = schedule.QUICK if quick else schedule.schedule(seed, minutes, kinds)
+        named = schedule.schedule(seed, minutes, kinds or schedule.FAULTS)
+        played = schedule.acts(schedule.ACTS if acts is None else acts)
     except schedule.UnknownFault as error:
         complain(error)
         raise typer.Exit(EXIT_USAGE) from None
@@ -41,7 +118,7 @@ def chaos(
         reserved_ports() as ports,
         locked_system(place.chaos_settings(settings, ports)) as system,
     ):
-        code = command.chaos(
+        return command.chaos(
             system,
             ports,
             out,
@@ -49,7 +126,11 @@ def chaos(
             seconds=schedule.QUICK_SECONDS if quick else minutes * 60,
             writes_per_second=rate,
             patience=schedule.QUICK_PATIENCE if quick else 1.0,
-            faults=planned,
+            faults=schedule.QUICK if quick else named,
+            acts=played,
             every_fault=quick,
         )
-    raise typer.Exit(code)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

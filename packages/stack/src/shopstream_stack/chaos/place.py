@@ -93,6 +93,8 @@ class Place:
     links: Mapping[str, Link] = field(init=False)
 
     def __post_init__(self) -> None:
+        # For whoever starts it: an operator's command starts it again, too.
+        self.system.overrides["analytics"] = self._sinks()
         self.links = {
             **{
                 f"{name}-postgres": Link(
@@ -133,11 +135,8 @@ class Place:
             return kafka(self.system.settings, self.system.cache, self._doors())
         if name in TIMED:
             return self._timed(self._of_the_api(name))
-        if name == "analytics":
-            analytics = self.system.spec(name)
-            return replace(analytics, environ={**analytics.environ, **self._sinks()})
         if name == SECOND_ANALYTICS:
-            own = {**self._sinks(), "SHOPSTREAM_ANALYTICS_INSTANCE": name}
+            own = {"SHOPSTREAM_ANALYTICS_INSTANCE": name}
             return self._second("analytics", name, "HEALTH_PORT", own)
         return self.system.spec(name)
 

@@ -164,6 +164,20 @@ class Probe:
         said = {worker: _PARTITIONS.match(check["message"]) for worker, check in checks.items()}
         return {worker: int(found[1]) for worker, found in said.items() if found is not None}
 
+    async def says(self, name: str, word: str, since: float, seconds_max: float) -> float | None:
+        """How long after ``since`` a service's /health is 503 and holds this word."""
+
+        async def said() -> bool:
+            try:
+                answer = await self._client.get(
+                    f"{self._place.url(name)}/health", timeout=ANSWER_SECONDS_MAX
+                )
+            except httpx.HTTPError:
+                return False
+            return answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and word in answer.text
+
+        return await when(said, since, seconds_max)
+
     async def term_ended(self, name: str, log_bytes: int, since: float, seconds_max: float) -> str:
         """Why the relay of ``name`` gave up its term after its log had ``log_bytes``; "" if not."""
         reason = ""

@@ -17,6 +17,8 @@ ENDS_SECONDS_MAX: Final = 10.0
 STORES_SECONDS_MAX: Final = 20.0
 #: Resumed streams, from when there is a service again.
 RESUMED_SECONDS_MAX: Final = 5.0
+#: Until whoever can not go on says so in /health.
+LOUD_SECONDS_MAX: Final = 60.0
 #: No bar is promised for the other faults; from their end, this is what we call recovered.
 OTHERS_SECONDS_MAX: Final = 30.0
 #: As long a recovery is waited for, so that the table can tell by how much a bar was missed.

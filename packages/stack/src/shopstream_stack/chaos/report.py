@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from shopstream_stack.chaos import picture
+from shopstream_stack.chaos import picture, summary
 from shopstream_stack.chaos.recovery import Measure, Recovery
 from shopstream_stack.chaos.storm import VERIFY, Outcome, Plan
+from shopstream_stack.chaos.summary import REPORT, Summary
 from shopstream_stack.process import write_atomically
 
-REPORT: Final = "report.json"
 PICTURE: Final = "timeline.png"
 
 
@@ -41,6 +41,7 @@ class Verdict:
 
     def as_json(self) -> Mapping[str, Any]:
         plan, outcome = self.plan, self.outcome
+        faults = [found.as_json() for found in outcome.recoveries]
         return {
             "run": plan.run,
             "seed": plan.seed,
@@ -48,7 +49,8 @@ class Verdict:
             "writesPerSecond": plan.writes_per_second,
             "journal": outcome.journal.name,
             "totals": dict(outcome.totals),
-            "faults": [found.as_json() for found in outcome.recoveries],
+            "faults": faults,
+            "recoveries": summary.as_json(Summary([{"faults": faults}])),
             "unmade": outcome.unmade,
             "wrong": outcome.wrong,
             "verify": {"exitCode": outcome.verify_code, "report": _read(plan.folder / VERIFY)},
@@ -66,6 +68,7 @@ def show(console: Console, verdict: Verdict) -> None:
         print_plain(console, picture.on_terminal(outcome.samples, outcome.recoveries, columns))
     write_atomically(plan.folder / REPORT, json.dumps(verdict.as_json(), indent=1) + "\n")
     console.print(faults_table(outcome.recoveries, verdict.title))
+    console.print(summary.table(Summary([verdict.as_json()])))
     totals = ", ".join(f"{count} {what}" for what, count in outcome.totals.items())
     print_plain(console, f"Load: {totals}")
     if outcome.unmade:

@@ -76,11 +76,15 @@ QUICK_SECONDS: Final = 9.0
 QUICK_PATIENCE: Final = 3.0
 
 
-class UnknownFault(ValueError):
-    """No kind of fault has this name."""
+#: What may come after the schedule, in this order: it changes the topics for good.
+ACTS: Final = ("expand", "recreate", "retention")
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name!r} is none of {', '.join(FAULTS)}")
+
+class UnknownFault(ValueError):
+    """No kind of fault, or no act, has this name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"{name!r} is none of {', '.join(known)}")
 
 
 def _seconds(least: float, most: float) -> Draw:
@@ -169,7 +173,7 @@ def schedule(seed: int, minutes: float, kinds: Iterable[str]) -> tuple[Fault, ..
     wanted = list(dict.fromkeys(kinds))
     for name in wanted:
         if name not in FAULTS:
-            raise UnknownFault(name)
+            raise UnknownFault(name, FAULTS)
     random = Random(f"{seed} {','.join(sorted(wanted))}")  # noqa: S311 - repeatable on purpose
     end, at = minutes * 60 - CALM_SECONDS, FIRST_SECONDS
     found: list[Fault] = []
@@ -180,6 +184,14 @@ def schedule(seed: int, minutes: float, kinds: Iterable[str]) -> tuple[Fault, ..
         found.append(fault)
         at += fault.seconds + SETTLE_SECONDS + _between(random, 0, SETTLE_SECONDS_MORE_MAX)
     return tuple(found)
+
+
+def acts(names: Iterable[str]) -> tuple[str, ...]:
+    """The named acts in the order in which they come. Raises UnknownFault."""
+    wanted = set(names)
+    for name in sorted(wanted - set(ACTS)):
+        raise UnknownFault(name, ACTS)
+    return tuple(name for name in ACTS if name in wanted)
 
 
 def _in_turn(kinds: list[str], random: Random) -> Iterator[tuple[str, str]]:

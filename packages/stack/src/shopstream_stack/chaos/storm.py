@@ -14,9 +14,9 @@ from string import ascii_lowercase
 from typing import Final
 
 import httpx
-import psycopg
 
 from shopstream_shared.clock import Clock
+from shopstream_stack.chaos.acts import Acts, Load
 from shopstream_stack.chaos.faults.scene import Scene
 from shopstream_stack.chaos.inflict import Inflict
 from shopstream_stack.chaos.load import REQUEST_SECONDS_MAX, Caller, Shop, keep_going
@@ -24,6 +24,7 @@ from shopstream_stack.chaos.place import APIS, COMPONENTS, HIT, SERVICES, STEPS,
 from shopstream_stack.chaos.probe import Probe
 from shopstream_stack.chaos.recovery import Recovery
 from shopstream_stack.chaos.schedule import Fault
+from shopstream_stack.chaos.settled import Settled
 from shopstream_stack.chaos.streams import Streams, as_a_browser
 from shopstream_stack.chaos.tail import Tail
 from shopstream_stack.chaos.timeline import Counts, Sample, Timeline
@@ -40,9 +41,6 @@ CUT_SECONDS: Final = 5.0
 #: Processes that die though nobody killed them: started again so often, then the run ends.
 DEATHS_MAX: Final = 5
 SUPERVISE_SECONDS: Final = 0.5
-#: After the load: until the outbox is empty, the log complete and all clients have all of it.
-DRAIN_SECONDS_MAX: Final = 120.0
-DRAIN_POLL_SECONDS: Final = 0.2
 VERIFY_SECONDS_MAX: Final = 900.0
 #: The report of `verify`, in the run's folder.
 VERIFY: Final = "verify.json"
@@ -59,6 +57,8 @@ class Plan:
     #: By how much a bar may be exceeded: where other work shares the machine.
     patience: float
     schedule: tuple[Fault, ...]
+    #: What comes after the schedule, of `acts.ACTS`.
+    acts: tuple[str, ...]
     #: However long they take; else only those that find time.
     every_fault: bool
     folder: Path
@@ -95,28 +95,46 @@ class _Run:
     probe: Probe
     timeline: Timeline
     scene: Scene
+    settled: Settled
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def go(self) -> None:
-        """Load and faults, then the wait for the last event."""
+        """Load and faults, the wait for the last event, then the acts."""
         plan = self.plan
         async with asyncio.TaskGroup() as tasks:
             for side in (self._cut_clients(), self._supervise(), self.timeline.run(self.stop)):
                 tasks.create_task(side)
-            load = asyncio.Event()
-            workers = [
-                tasks.create_task(keep_going(shop, load, plan.writes_per_second / SELLERS))
-                for shop in self._shops()
-            ]
-            await self._faults()
-            left = self.timeline.began + plan.seconds - time.monotonic()
-            await asyncio.sleep(max(0.0, left))
-            with plan.reporter.step("Faults are over: until all is healthy, written and arrived"):
-                self.outcome.wrong += await self.probe.healthy(SERVICES)
-                load.set()
-                await asyncio.wait(workers)
-                await self._drain()
+            shops = self._shops()
+            async with self._loaded(shops):
+                await self._faults()
+                left = self.timeline.began + plan.seconds - time.monotonic()
+                await asyncio.sleep(max(0.0, left))
+                with plan.reporter.step("Faults are over: until all is healthy"):
+                    self.outcome.wrong += await self.probe.healthy(SERVICES)
+            with plan.reporter.step("Until all is written and has arrived"):
+                late = await self.settled.until_all_has_arrived()
+                self.outcome.wrong += [late] if late else []
+            await self._acts(partial(self._loaded, shops))
             self.stop.set()
+
+    @asynccontextmanager
+    async def _loaded(self, shops: list[Shop]) -> AsyncIterator[None]:
+        """All sellers and buyers are at work for the length of the block."""
+        stop, rate = asyncio.Event(), self.plan.writes_per_second / SELLERS
+        async with asyncio.TaskGroup() as workers:
+            for shop in shops:
+                workers.create_task(keep_going(shop, stop, rate))
+            try:
+                yield
+            finally:
+                stop.set()
+
+    async def _acts(self, load: Load) -> None:
+        play = Acts(self.scene, self.tail, self.settled, load, self.timeline.began)
+        for name in self.plan.acts:
+            with self.plan.reporter.step(f"Act: {name}"):
+                found = await play(name)
+            self.outcome.recoveries.append(found)
 
     def _shops(self) -> list[Shop]:
         names = sellers(self.plan.run)
@@ -165,21 +183,13 @@ class _Run:
                 await asyncio.to_thread(self.place.start, name)
             await asyncio.sleep(SUPERVISE_SECONDS)
 
-    async def _drain(self) -> None:
-        end = time.monotonic() + DRAIN_SECONDS_MAX
-        while what := await missing(self.place, self.tail, self.crowd.readings):
-            if time.monotonic() > end:
-                self.outcome.wrong.append(f"not within {DRAIN_SECONDS_MAX:g} s: {what}")
-                return
-            await asyncio.sleep(DRAIN_POLL_SECONDS)
-
     def conclude(self) -> None:
         """Put together what is not known before the end."""
         outcome, caller = self.outcome, self.caller
         outcome.samples = self.timeline.samples
         readings = self.crowd.readings
         outcome.wrong += [f"answer outside the contract: {fault}" for fault in caller.faults]
-        outcome.wrong += [f"{one.name}: {gap}" for one in readings for gap in one.gaps]
+        outcome.wrong += self.settled.unmeant_gaps()
         outcome.totals = {
             "acknowledged": caller.acknowledged,
             "refused": caller.refused,
@@ -261,6 +271,7 @@ async def _prepared(place: Place, plan: Plan) -> AsyncIterator[_Run]:
                 place, plan.clock, began, lambda: _counts(caller, tail, crowd), tail.take_slowest
             ),
             scene=Scene(place, probe, Streams(crowd), plan.patience),
+            settled=Settled(place, tail, crowd),
         )
 
 
@@ -273,31 +284,6 @@ async def start_all(place: Place, reporter: Reporter) -> None:
         with reporter.step(f"Starting {', '.join(names)}"):
             starts: list[Callable[[], None]] = [partial(place.start, name) for name in names]
             await asyncio.to_thread(side_by_side, starts)
-
-
-async def missing(place: Place, tail: Tail, readings: Sequence[WatcherReading]) -> str:
-    """What has not arrived yet, in words; "" when all has."""
-    try:
-        waiting, audited = await asyncio.to_thread(_stored, place)
-    except psycopg.Error as error:
-        return f"the database does not tell what it holds: {error}"
-    if waiting:
-        return f"{waiting} rows wait in the outbox"
-    if tail.published != audited:
-        return f"{audited} events are stored, {tail.published} are on the log"
-    for reading in readings:
-        wanted = tail.matching(reading)
-        if len(reading.receipts) != wanted:
-            return f"{reading.name} has {len(reading.receipts)} of {wanted} events"
-    return ""
-
-
-def _stored(place: Place) -> tuple[int, int]:
-    """How many rows wait in the outbox, and how many events there are. Raises psycopg.Error."""
-    statement = "SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM event_audit)"
-    with place.connect() as session:
-        row = session.execute(statement.encode()).fetchone()
-    return (0, 0) if row is None else (int(str(row[0])), int(str(row[1])))
 
 
 def sellers(run: str) -> list[str]:

@@ -31,9 +31,11 @@ class Tail:
         self._reader = LogReader(brokers)
         self._config = KafkaConnection(brokers, "shopstream-chaos").consumer("shopstream-chaos")
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="chaos-tail", daemon=True)
+        self._thread: threading.Thread | None = None
         self._counts: Counter[tuple[str, str]] = Counter()
         self.published = 0
+        #: Where each partition's next event is to come: no offset below it is missing here.
+        self.positions: dict[tuple[str, int], int] = {}
         #: Time of the newest event seen that a right clock made, in epoch milliseconds.
         self.newest_ms = 0
         #: The longest wait from an event's time to its arrival here since it was last taken.
@@ -41,13 +43,28 @@ class Tail:
 
     def start(self) -> None:
         """Begin where the topics end now. Raises KafkaException."""
-        self._ends = self._reader.ends()
-        self._thread.start()
+        self._follow(self._reader.ends())
+
+    def follow_again(self, *, new_topics: bool = False) -> None:
+        """Take in partitions that were added, from their first event; with ``new_topics`` all
+        partitions are such. Raises KafkaException."""
+        self.stop()
+        known = {} if new_topics else self.positions
+        self._follow({place: known.get(place, 0) for place in self._reader.ends()})
 
     def stop(self) -> None:
+        """End the thread; what it has counted stays."""
         self._end.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join(JOIN_SECONDS_MAX)
+
+    def _follow(self, positions: dict[tuple[str, int], int]) -> None:
+        self.positions = positions
+        self._end = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._end,), name="chaos-tail", daemon=True
+        )
+        self._thread.start()
 
     def matching(self, reading: WatcherReading) -> int:
         """How many events a client with this filter must have by now."""
@@ -62,11 +79,11 @@ class Tail:
         slowest, self._slowest_seconds = self._slowest_seconds, 0.0
         return slowest
 
-    def _run(self) -> None:
+    def _run(self, end: threading.Event) -> None:
         consumer = Consumer(self._config)
         try:
-            consumer.assign([TopicPartition(t, p, at) for (t, p), at in self._ends.items()])
-            while not self._end.is_set():
+            consumer.assign([TopicPartition(t, p, at) for (t, p), at in self.positions.items()])
+            while not end.is_set():
                 # One poll with the time-out: consume() would wait for a full list.
                 for message in consumer.consume(1, POLL_SECONDS) + consumer.consume(
                     MESSAGES_MAX, 0
@@ -85,6 +102,8 @@ class Tail:
         event_type, seller = (_text(headers.get(name)) for name in ("ce_type", "ce_sellerid"))
         at_ms = message.timestamp()[1]
         self._counts[event_type, seller] += 1
+        place = str(message.topic()), int(message.partition() or 0)
+        self.positions[place] = int(message.offset() or 0) + 1
         self.published += 1
         waited_ms = epoch_ms(self._clock.now()) - at_ms
         if 0 <= waited_ms <= WAITED_MS_MAX:

@@ -79,14 +79,12 @@ class Scene:
         bar: float = recovery.OTHERS_SECONDS_MAX,
     ) -> None:
         """Measure until these workers take records in; the rest of the system never stopped."""
-        for worker, seconds in zip(
-            workers,
-            await asyncio.gather(*(self.probe.stores(one, since, MOST) for one in workers)),
-            strict=True,
-        ):
+        _, *stored = await asyncio.gather(
+            self.back(found, since), *(self.probe.stores(one, since, MOST) for one in workers)
+        )
+        for worker, seconds in zip(workers, stored, strict=True):
             self.note(found, f"{worker} stores", seconds, bar)
         found.wrong += await self.probe.healthy(("analytics",))
-        await self.back(found, since)
 
     async def happened(self, found: Recovery, count: Callable[[], int], what: str) -> None:
         """Wait until it happened as often as planned, at most as long as planned."""
