@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from shopstream_api.background import BrokerWatch, Schema, Sweeper
+from shopstream_api.db.measure import StatementMetrics
 from shopstream_api.db.transaction import Database
 from shopstream_api.expiry.service import ExpireHolds
 from shopstream_api.expiry.worker import ExpiryMetrics, ExpiryWorker
@@ -115,6 +116,7 @@ async def open_resources(
             clock=clock,
             ids=ids,
             on_commit=notifier.committed,
+            observe=StatementMetrics(registry).observe,
         )
         stack.push_async_callback(database.close)
         schema = Schema(url, database, migrate=settings.migrate)

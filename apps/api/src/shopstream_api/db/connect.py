@@ -10,6 +10,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from shopstream_api.db import arrays
+from shopstream_api.db.measure import MeasuredConnection, Observe
 
 CONNECT_TIMEOUT_SECONDS: Final = 3
 STATEMENT_TIMEOUT_MS: Final = 10_000
@@ -47,9 +48,9 @@ def conninfo(database_url: str, name: str, options: Mapping[str, int | str] | No
     return make_conninfo(**known)
 
 
-async def connect_async(address: str) -> psycopg.AsyncConnection[TupleRow]:
-    """A connection for the pool."""
-    connection = await psycopg.AsyncConnection.connect(address)
+async def connect_async(address: str, observe: Observe | None = None) -> MeasuredConnection:
+    """A connection for the pool; ``observe`` is told how long each statement took."""
+    connection = await MeasuredConnection.open(address, observe)
     arrays.adapt(connection)
     return connection
 

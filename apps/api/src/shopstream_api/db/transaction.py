@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, TypeVar
 
 import psycopg
@@ -13,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from shopstream_api.db.connect import REQUEST_OPTIONS, connect_async, conninfo
 from shopstream_api.db.direct import DirectConnections
+from shopstream_api.db.measure import Observe
 from shopstream_api.db.record import Record
 from shopstream_api.db.wire import DriverConnection, Statements
 from shopstream_api.errors import Unavailable
@@ -99,6 +101,7 @@ class Database:
     Commands take turns, first come, first served: no more are under way than the pool has
     connections beside those for readers. ``turn_timeout_seconds`` bounds the wait of a command that
     no request's deadline ends sooner; that of a reader is ``pool_timeout_seconds``.
+    ``observe`` is told how long each statement took.
     """
 
     def __init__(
@@ -111,20 +114,19 @@ class Database:
         clock: Clock,
         ids: IdSource,
         on_commit: Callable[[], None],
+        observe: Observe | None = None,
     ) -> None:
         address = conninfo(database_url, "shopstream-api", dict(REQUEST_OPTIONS))
-        self._address = address
+        self._connect = partial(connect_async, address, observe)
         self.engine: AsyncEngine = create_async_engine(
             "postgresql+psycopg://",
-            async_creator=lambda: connect_async(address),
+            async_creator=self._connect,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=pool_timeout_seconds,
             pool_recycle=CONNECTION_AGE_SECONDS_MAX,
         )
-        self._direct = DirectConnections(
-            lambda: connect_async(address), age_seconds_max=CONNECTION_AGE_SECONDS_MAX
-        )
+        self._direct = DirectConnections(self._connect, age_seconds_max=CONNECTION_AGE_SECONDS_MAX)
         self._turns = asyncio.Semaphore(commands_max(pool_size))
         self._turn_timeout_seconds = turn_timeout_seconds
         self._clock = clock
@@ -221,7 +223,7 @@ class Database:
         """
         self._require_ready()
         try:
-            connection = await connect_async(self._address)
+            connection = await self._connect()
             try:
                 await connection.set_autocommit(True)
                 yield connection

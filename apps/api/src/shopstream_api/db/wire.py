@@ -8,6 +8,7 @@ parameters are encoded already (`arrays`), and the watch stays.
 
 import asyncio
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -20,8 +21,9 @@ from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
 from shopstream_api.db.arrays import Array
+from shopstream_api.db.measure import MeasuredConnection, operation_of
 
-DriverConnection = psycopg.AsyncConnection[TupleRow]
+DriverConnection = MeasuredConnection
 
 _NAMED: Final = re.compile(r"%\((\w+)\)s")
 
@@ -35,11 +37,13 @@ class Statement:
     #: The same as libpq takes it, with ``$1`` and so on for ``parameters`` in this order.
     numbered: bytes = field(init=False)
     parameters: tuple[str, ...] = field(init=False)
+    operation: str = field(init=False)
 
     def __post_init__(self) -> None:
         names = tuple(dict.fromkeys(_NAMED.findall(self.text)))
         numbered = _NAMED.sub(lambda found: f"${names.index(found[1]) + 1}", self.text)
         object.__setattr__(self, "parameters", names)
+        object.__setattr__(self, "operation", operation_of(self.text))
         object.__setattr__(self, "numbered", numbered.replace("%%", "%").encode())
 
 
@@ -93,6 +97,19 @@ class Wire:
         after the commit, and not with the statement's own end, which is before it.
         """
         values = [parameters[name] for name in statement.parameters]
+        began = time.perf_counter()
+        try:
+            return self._rows(await self._sent(statement, values))
+        finally:
+            self._connection.observe(statement.operation, time.perf_counter() - began)
+
+    async def close(self) -> None:
+        if not self._connection.closed:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+        await self._connection.close()
+
+    async def _sent(self, statement: Statement, values: Sequence[Array]) -> PGresult:
         if statement.name not in self._prepared:
             self._libpq.send_prepare(
                 statement.name.encode(), statement.numbered, [value.oid for value in values]
@@ -102,13 +119,7 @@ class Wire:
         self._libpq.send_query_prepared(
             statement.name.encode(), values, [Format.BINARY] * len(values), Format.BINARY
         )
-        return self._rows(await self._finished())
-
-    async def close(self) -> None:
-        if not self._connection.closed:
-            self._loop.remove_reader(self._socket)
-            self._loop.remove_writer(self._socket)
-        await self._connection.close()
+        return await self._finished()
 
     async def _finished(self) -> PGresult:
         """The result of what was sent."""
