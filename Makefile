@@ -7,7 +7,7 @@ BIN := .venv/bin
 WEB := apps/web
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q
 
-.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay bench-sse bench-analytics chaos reliability simulate web-check web-test
+.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay bench-sse bench-analytics chaos reliability simulate web-check web-test load
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,11 @@ status: .venv/.ready ## a line per process: port, health, memory
 
 verify: .venv/.ready ## prove that nothing was lost, doubled or reordered; JOURNAL=DIR: for clients and writes too
 	@$(BIN)/shopstream verify $(if $(JOURNAL),--journal $(JOURNAL))
+
+LOAD_MINUTES ?= 16
+STREAMS ?= 10000
+load: setup ## k6's users and thousands of streams on a system of its own, then verify; LOAD_MINUTES, STREAMS
+	@$(BIN)/shopstream load-gate --minutes $(LOAD_MINUTES) --streams $(STREAMS)
 
 MINUTES ?= 10
 SEED ?= 1

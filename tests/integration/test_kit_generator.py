@@ -38,7 +38,12 @@ def program() -> Path:
 
 
 def event(
-    subject: str, sequence: int, kind: str = "product.updated", *, age: timedelta = timedelta()
+    subject: str,
+    sequence: int,
+    kind: str = "product.updated",
+    *,
+    age: timedelta = timedelta(),
+    description: str | None = None,
 ) -> bytes:
     """A block without its id line, as the codec orders the attributes."""
     value = {
@@ -50,7 +55,12 @@ def event(
         "time": format_time(datetime.now(UTC) - age),
         "sellerid": "s1",
         "sequence": str(sequence),
-        "data": {"type": "no", "subject": "other", "sequence": "77"},
+        "data": {
+            "type": "no",
+            "subject": "other",
+            "sequence": "77",
+            **({} if description is None else {"description": description}),
+        },
     }
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
@@ -74,7 +84,7 @@ def running(program: Path, script: Script, **more: object) -> Iterator[tuple[Gen
 
 
 def report_of(
-    program: Path, *blocks: bytes, last: int, seconds_max: float = SHORT_SECONDS
+    program: Path, *blocks: bytes, last: int, seconds_max: float = SHORT_SECONDS, moment: str = ""
 ) -> tuple[StreamReport, int]:
     """What two streams find that both get these blocks, of subject ``a`` 1 to ``last`` expected."""
 
@@ -85,7 +95,7 @@ def report_of(
             await peer.send(block)
         await peer.gone()
 
-    with running(program, script) as (generator, _):
+    with running(program, script, moment=moment) as (generator, _):
         report = generator.settle({"all": {"shop.products a": (1, last)}}, seconds_max)
         return report, generator.stop()
 
@@ -107,6 +117,24 @@ def test_percentiles_are_the_nearest_rank_to_a_sixtieth(program: Path) -> None:
     found = (report.steady.p50_ms, report.steady.p99_ms, report.steady.max_ms)
     for milliseconds, minutes in zip(found, (50, 99, 100), strict=True):
         assert minutes * 60_000 <= milliseconds < minutes * 60_000 * (1 + 1 / 60)
+
+
+def test_latencies_count_from_the_moment_that_the_data_name(program: Path) -> None:
+    ago = format_time(datetime.now(UTC) - timedelta(minutes=30))
+    blocks = [with_id(event("a", n, description=ago), n) for n in (1, 2)]
+    report, code = report_of(
+        program, *blocks, last=2, seconds_max=LONG_SECONDS, moment="description"
+    )
+    assert (report.misses, code) == (0, 0)
+    assert 30 * 60_000 <= report.steady.p50_ms < 31 * 60_000
+
+
+@pytest.mark.parametrize("description", [None, "no time"])
+def test_an_event_without_that_moment_is_a_miss(program: Path, description: str | None) -> None:
+    block = with_id(event("a", 1, description=description), 1)
+    report, code = report_of(program, block, last=1, moment="description")
+    assert report.misses > 0
+    assert code == 1
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ from shopstream_stack.settings import project_root
 
 # The last version of MinIO's module; the module has no semantic tags.
 MINIO_VERSION: Final = "v0.0.0-20260212201848-7aac2a2c5b7c"
+# The last 1.x; 16 minutes of it are the load gate.
+K6_VERSION: Final = "v1.8.1"
 BUILD_SECONDS_MAX: Final = 3_600.0
 BUILD_OUTPUT_CHARACTERS_MAX: Final = 3000
 _HERE: Final = Path(__file__).parent
@@ -51,6 +53,11 @@ class Cache:
     def minio(self) -> Path:
         """MinIO's binary."""
         return self.root / f"minio-{MINIO_VERSION}" / "minio"
+
+    @property
+    def k6(self) -> Path:
+        """k6's binary, which drives the load gate."""
+        return self.root / f"k6-{K6_VERSION}" / "k6"
 
     @property
     def admin_page(self) -> Path:
@@ -113,6 +120,17 @@ class Cache:
 
         self._ensure(self.load.parent, build, "Building the load generator (once)", reporter)
         return self.load
+
+    def ensure_k6(self, reporter: Reporter) -> Path:
+        """Build k6 by `go install` unless it is here."""
+
+        def build(target: Path) -> None:
+            argv = [tools.find(tools.GO_OF_K6), "install", "-trimpath", "-buildvcs=false"]
+            argv += ["-ldflags=-s -w", f"go.k6.io/k6@{K6_VERSION}"]
+            self._run(argv, "build k6", {"GOBIN": str(target)})
+
+        self._ensure(self.k6.parent, build, "Building k6 (once, some minutes)", reporter)
+        return self.k6
 
     def ensure_quix(self, reporter: Reporter) -> Path:
         """Install Quix Streams, a peer of a benchmark, by its locked packages unless it is here.

@@ -34,6 +34,7 @@ from shopstream_stack.settings import SERVICES
 from shopstream_stack.system import System, side_by_side
 from shopstream_stack.topics import commands as topics_commands
 from shopstream_stack.verify import commands as verify_commands
+from shopstream_stack.whole import commands as whole_commands
 
 EXIT_FAILED: Final = 1
 FOLLOW_POLL_SECONDS: Final = 0.3
@@ -78,7 +79,9 @@ def prepare() -> None:
     with reporting(out) as reporter:
         _prepare(System(settings, reporter))
         ensure_chromium(settings.environ, reporter)
-        Cache(settings.cache, settings.environ).ensure_load(reporter)
+        cache = Cache(settings.cache, settings.environ)
+        cache.ensure_load(reporter)
+        cache.ensure_k6(reporter)
 
 
 @app.command()
@@ -156,7 +159,7 @@ def demo() -> None:
     raise typer.Exit(run(settings, out, start))
 
 
-for _others in (verify_commands, bench_commands, chaos_commands, kit_commands):
+for _others in (verify_commands, bench_commands, whole_commands, chaos_commands, kit_commands):
     _others.register(app)
 
 

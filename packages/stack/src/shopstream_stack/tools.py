@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from shopstream_stack.errors import MissingToolError, StackError
@@ -38,6 +38,10 @@ GO: Final = Tool(
     # What MinIO's go.mod asks for.
     (1, 24),
     "Install Go from your distribution or from go.dev; it builds MinIO once.",
+)
+# What k6's go.mod asks for.
+GO_OF_K6: Final = replace(
+    GO, at_least=(1, 25), how="Install Go from go.dev; it builds k6 once, for the load gate."
 )
 # The first compiler only: what a process that soon ends gains most from.
 QUICK_JAVA: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")

@@ -32,6 +32,14 @@ class AnyPlace(Protocol):
     def about(self) -> Mapping[str, str]: ...
 
 
+class SettingsOf(Protocol):
+    """Settings of a system beside the one of ``settings``, on ports of its own."""
+
+    def __call__(
+        self, settings: StackSettings, ports: PortReservations, /, *, quick_java: bool
+    ) -> StackSettings: ...
+
+
 P = TypeVar("P", bound=AnyPlace)
 
 
@@ -45,6 +53,8 @@ class Benchmark(Generic[P]):
     running: Callable[[System, PortReservations], AbstractContextManager[P]]
     #: The broker's code is compiled in seconds and less well: where it is not what is measured.
     quick_java: bool = False
+    #: Of the system, from the caller's.
+    settings_of: SettingsOf = bench_settings
 
     def run(self, settings: StackSettings, form: Form) -> Found:
         """Measure on a system that is started and ended here; the file of it is kept.
@@ -83,7 +93,7 @@ class Benchmark(Generic[P]):
         try:
             with (
                 reserved_ports() as ports,
-                locked_system(bench_settings(settings, ports, quick_java=quick_java)) as system,
+                locked_system(self.settings_of(settings, ports, quick_java=quick_java)) as system,
                 self.running(system, ports) as place,
             ):
                 yield place, ports

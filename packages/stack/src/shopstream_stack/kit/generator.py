@@ -55,6 +55,8 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     reconnect: bool = False
     #: Filters thin the sequences out: only their order is checked.
     sparse: bool = False
+    #: The member of the data, a time, that latencies count from; the event's own time when empty.
+    moment: str = ""
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

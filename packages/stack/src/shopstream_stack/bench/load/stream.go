@@ -35,6 +35,7 @@ type stream struct {
 	kind  uint8
 	open  bool
 	body  body
+	keys  *keys
 	seen  []span
 	// Events that came in order, doubles left out.
 	delivered int64
@@ -63,6 +64,7 @@ func newStream(run *streamRun, index int) *stream {
 		index: index,
 		group: group,
 		path:  run.spec.Groups[group].Path,
+		keys:  run.keys[group],
 	}
 	s.body.take = s.line
 	return s
@@ -126,7 +128,8 @@ func (s *stream) data(value []byte) {
 		return
 	}
 	s.hasData = true
-	s.event, s.isEvent = readEvent(value, s.shard.run.keys, &s.shard.run.clock, &s.places)
+	s.event, s.isEvent = readEvent(value, s.keys, &s.shard.run.clock, &s.places,
+		s.shard.run.moment)
 	if !s.isEvent {
 		s.shard.fault("stream %d: an event without type, subject, time or sequence", s.index)
 	}
@@ -218,7 +221,7 @@ func (s *stream) message() {
 	s.cameBack(event.at)
 }
 
-func (s *stream) keyName() string { return s.shard.run.keys.name(s.event.key) }
+func (s *stream) keyName() string { return s.keys.name(s.event.key) }
 
 // cameBack notes that a connection that was cut has an event that is younger than its successor:
 // nothing of what it missed is still to come, as events of one stream come in order.
@@ -241,7 +244,7 @@ func (s *stream) becomeReady() {
 func (s *stream) missing(expected []span) (lost, foreign int64, first string) {
 	say := func(key int, text string, numbers ...any) {
 		if first == "" {
-			name := s.shard.run.keys.name(key)
+			name := s.keys.name(key)
 			first = fmt.Sprintf("stream %d: %s: "+text, append([]any{s.index, name}, numbers...)...)
 		}
 	}

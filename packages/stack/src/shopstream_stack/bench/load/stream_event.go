@@ -22,17 +22,24 @@ var marks = [4]string{`"type":"`, `"subject":"`, `"time":"`, `"sequence":"`}
 
 // places is where in an event the attributes stood last, each counted from the end of the one
 // before: most events of a stream are alike up to there.
-type places [4]int
+type places [5]int
 
 // readEvent finds the four attributes in the order in which our codec writes them, and asks a JSON
-// parser only when they do not stand so.
-func readEvent(value []byte, keys *keys, clock *minutes, at *places) (fact, bool) {
+// parser only when they do not stand so. With a moment, the time is that of a member of the data, whose
+// mark it is; an event without one is none then.
+func readEvent(value []byte, keys *keys, clock *minutes, at *places, moment string) (fact, bool) {
 	var found [4][]byte
 	rest := value
 	for i, mark := range marks {
 		var ok bool
 		if found[i], rest, ok = attribute(rest, mark, &at[i]); !ok {
 			return readAnyEvent(value, keys, clock)
+		}
+	}
+	if moment != "" {
+		var ok bool
+		if found[2], _, ok = attribute(rest, moment, &at[len(marks)]); !ok {
+			return fact{}, false
 		}
 	}
 	if bytes.IndexByte(found[1], '\\') >= 0 {

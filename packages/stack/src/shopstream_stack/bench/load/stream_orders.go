@@ -82,7 +82,7 @@ func (r *streamRun) settle(order *Order) error {
 	totals := make([]int64, len(r.spec.Groups))
 	for group, named := range r.spec.Groups {
 		for name, ends := range order.Expected[named.Name] {
-			key := r.keys.of(name)
+			key := r.keys[group].of(name)
 			if key < 0 || ends[0] == 0 || ends[1] < ends[0] {
 				return fmt.Errorf("expected %q: %v makes no sense", name, ends)
 			}

@@ -64,15 +64,18 @@ type streamRun struct {
 	spec          *StreamSpec
 	host          string
 	plain, strict bool
-	keys          *keys
-	clock         minutes
-	shards        []*shard
-	streams       []*stream
-	pollers       []*poller
-	dialer        net.Dialer
-	ctx           context.Context
-	stop          context.CancelFunc
-	opening       chan struct{}
+	// The mark of the member that has the time, if not the event's own.
+	moment string
+	// By group: streams of one filter share their subjects, those of others know nothing of them.
+	keys    []*keys
+	clock   minutes
+	shards  []*shard
+	streams []*stream
+	pollers []*poller
+	dialer  net.Dialer
+	ctx     context.Context
+	stop    context.CancelFunc
+	opening chan struct{}
 	// Counted over the whole run.
 	open, ready, lost                   atomic.Int64 // lost: refused for good
 	opened, closed, refused, reconnects atomic.Int64
@@ -133,14 +136,19 @@ func newStreamRun(spec *StreamSpec) *streamRun {
 		host:    spec.Host,
 		plain:   spec.Profile == "plain",
 		strict:  spec.Profile == "shopstream",
-		keys:    newKeys(),
 		opening: make(chan struct{}, openingMax),
 		release: make(chan struct{}),
+	}
+	if spec.Moment != "" {
+		run.moment = `"` + spec.Moment + `":"`
 	}
 	if run.host == "" {
 		run.host = spec.Address
 	}
 	run.ctx, run.stop = context.WithCancel(context.Background())
+	for range spec.Groups {
+		run.keys = append(run.keys, newKeys())
+	}
 	for range shardsNumber {
 		run.shards = append(run.shards, &shard{run: run, tally: newTally()})
 	}

@@ -36,6 +36,8 @@ type StreamSpec struct {
 	Reconnect bool `json:"reconnect"`
 	// The filters thin out the sequences: a skip is no loss, only their order is checked.
 	Sparse bool `json:"sparse"`
+	// The member of the data, a string, whose time latencies count from; the event's when empty.
+	Moment string `json:"moment"`
 }
 
 // StreamGroup is connections with one path, hence one filter.

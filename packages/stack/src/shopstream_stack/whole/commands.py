@@ -1,0 +1,40 @@
+"""What loads a whole system, as commands of `shopstream`: arguments in, an exit code out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from shopstream_stack.bench.commands import Figures, Quick, Table
+from shopstream_stack.bench.names import Form
+from shopstream_stack.context import load_settings, out
+
+
+def register(app: typer.Typer) -> None:
+    """Make them commands of this application."""
+    app.command("load-gate")(load_gate)
+
+
+def load_gate(
+    *,
+    minutes: Annotated[float, typer.Option(help="Of the whole profile.", min=0.1)] = 16.0,
+    users: Annotated[int, typer.Option(help="At its height.", min=2, max=9_999)] = 200,
+    streams: Annotated[int, typer.Option(help="Open beside it.", min=1, max=50_000)] = 10_000,
+    pause: Annotated[
+        float, typer.Option(help="Seconds between a user's requests.", min=0.0, max=60.0)
+    ] = 1.0,
+    quick: Quick = False,
+    json: Figures = None,
+    markdown: Table = None,
+) -> None:
+    """Load a system of its own with k6 and streams; exit 0 if all bars and `verify` hold."""
+    from shopstream_stack.bench import command as bench  # noqa: PLC0415 - Kafka client only if needed
+    from shopstream_stack.whole import command, gate  # noqa: PLC0415 - as above
+
+    plan = gate.GatePlan(
+        judged=True, users=users, seconds=minutes * 60, pause_seconds=pause, streams=streams
+    )
+    form: Form = "quick" if quick else "full"
+    gated = command.load_gate(plan)
+    raise typer.Exit(bench.bench(gated, load_settings(), out, form, json=json, markdown=markdown))

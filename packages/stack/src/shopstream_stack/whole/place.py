@@ -1,0 +1,139 @@
+"""The whole system with its defaults: every component and service, nothing in between.
+
+It is chaos's place without what faults need (links, a second API, a standby), so that what loads,
+watches and judges a system there does so here.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from shopstream_stack.chaos.place import COMPONENTS, Place
+from shopstream_stack.ports import LOOPBACK, PortReservations
+from shopstream_stack.process import ProcessSpec
+from shopstream_stack.settings import COMPONENT_VARIABLES, StackSettings
+from shopstream_stack.system import System
+
+SERVICES: Final = ("api", "notifications", "analytics")
+#: Of analytics, as the word stands in their command lines.
+WORKERS: Final = ("aggregates", "recent", "archive")
+KIB: Final = 1_024
+_PORTS: Final = (
+    *("API", "NOTIFICATIONS", "ANALYTICS", "WEB", "KAFKA", "POSTGRES", "DYNAMODB"),
+    *("DYNAMODB_ADMIN", "MINIO", "MINIO_CONSOLE"),
+)
+#: Of the caller's variables these are taken over: with others it would be another system.
+_TAKEN: Final = (
+    *COMPONENT_VARIABLES,
+    "SHOPSTREAM_CACHE_DIR",
+    "SHOPSTREAM_POSTGRES_FSYNC",
+    "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS",
+)
+
+
+def whole_settings(
+    command: str, settings: StackSettings, ports: PortReservations, *, quick_java: bool
+) -> StackSettings:
+    """Settings of a system beside the one of ``settings``: other ports, a folder below its own.
+
+    ``command``: whom it is for; what a run leaves behind lies beside the system's folder.
+    ``quick_java``: a new broker compiles its code well for a minute, on the cores that are
+    measured; with it, less well but within seconds.
+    """
+    return StackSettings.load(
+        {
+            **{name: settings.environ[name] for name in _TAKEN if name in settings.environ},
+            **{f"SHOPSTREAM_{name}_PORT": str(ports.take()) for name in _PORTS},
+            "SHOPSTREAM_QUICK_JAVA": str(quick_java).lower(),
+            # Whoever is connected at the end is ours, and needs no goodbye.
+            "SHOPSTREAM_DRAIN_SECONDS": "1",
+            "SHOPSTREAM_DATA_DIR": str(settings.data / command / "system"),
+        }
+    )
+
+
+@dataclass(slots=True)
+class WholePlace(Place):
+    """The running system. Methods that start, stop or ask block; call them off the loop."""
+
+    ports: Mapping[str, int] = field(default_factory=dict)
+    #: The load generator.
+    load: Path = Path()
+
+    def __post_init__(self) -> None:
+        self.links = {}
+
+    def url(self, name: str) -> str:
+        return self.system.service_urls()[name]
+
+    def spec(self, name: str) -> ProcessSpec:
+        return self.system.spec(name)
+
+    @property
+    def stream(self) -> str:
+        """Host and port of the event stream."""
+        return f"{LOOPBACK}:{self.system.settings.notifications_port}"
+
+    @property
+    def runs_folder(self) -> Path:
+        """Where runs leave what they found: beside the system's folder, which is emptied."""
+        return self.system.settings.data.parent
+
+    def about(self) -> Mapping[str, str]:
+        """What else must be known of the figures: the database server's version."""
+        with self.connect() as connection:
+            row = connection.execute("SHOW server_version").fetchone()
+        return {"postgresql": "" if row is None else str(row[0])}
+
+    def dead(self) -> list[str]:
+        """Of what was started, whoever does not run any more."""
+        return [name for name in (*COMPONENTS, *SERVICES) if not self.runs(name)]
+
+    def resident_kib(self, names: Sequence[str] = SERVICES) -> Mapping[str, float]:
+        """The resident memory of each process of these, children by what they are called."""
+        found: dict[str, float] = {}
+        for name in names:
+            record = self.system.runner.living(name)
+            if record is None:
+                continue
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(record.pid)
+                found[name] = process.memory_info().rss / KIB
+                for number, child in enumerate(process.children(recursive=True)):
+                    said = f"{name} {_called(child, number)}"
+                    found[said] = child.memory_info().rss / KIB
+        return found
+
+
+@contextmanager
+def running_whole(system: System, ports: PortReservations) -> Iterator[WholePlace]:
+    """Start everything on an empty folder; at the end nothing of it is left."""
+    del ports  # all that is needed is in the settings
+    _forget(system)  # a run that was killed may have left processes and data
+    system.prepare(COMPONENTS)
+    place = WholePlace(system, load=system.cache.ensure_load(system.reporter))
+    system.settings.data.mkdir(parents=True)
+    try:
+        system.start(*COMPONENTS)
+        system.start(*SERVICES)
+        yield place
+    finally:
+        _forget(system)
+
+
+def _called(child: psutil.Process, number: int) -> str:
+    """A worker of analytics by its sink; helpers of the runtime have no name."""
+    words = child.cmdline()
+    return next((word for word in WORKERS if word in words), f"child {number}")
+
+
+def _forget(system: System) -> None:
+    system.stop_all()
+    system.forget()
+    shutil.rmtree(system.settings.data, ignore_errors=True)  # the whole folder is ours
