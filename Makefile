@@ -83,9 +83,10 @@ bench-sse: setup ## the event stream beside a stock server, on a system of its o
 bench-analytics: setup ## the workers beside bare loops and Quix Streams, on a system of its own; a quarter of an hour
 	@$(BIN)/shopstream bench-analytics
 
+OF ?= both
 SCHEDULES ?= 10000
-simulate: .venv/.ready ## the relay under seeded schedules of faults; SCHEDULES, SEED
-	@$(BIN)/python -m tests.simulation --schedules $(SCHEDULES) --seed $(SEED) --jobs $$(nproc)
+simulate: .venv/.ready ## relay and consumers under seeded schedules of faults; OF, SCHEDULES, SEED
+	@$(BIN)/python -m tests.simulation --of $(OF) --schedules $(SCHEDULES) --seed $(SEED) --jobs $$(nproc)
 
 check: setup ## lint, format, types, architecture; writes nothing
 	$(BIN)/ruff check --no-cache .

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import ClassVar
 
 import pytest
 
@@ -15,8 +15,10 @@ from shopstream_analytics.sink import (
     SinkUnavailable,
     StoreLost,
     Topics,
+    TopicState,
 )
 from shopstream_analytics.worker import run
+from shopstream_analytics.worker.ports import RealSurroundings
 from shopstream_analytics.worker.run import Worker
 
 SETTINGS = AnalyticsSettings.model_validate(
@@ -28,6 +30,13 @@ SETTINGS = AnalyticsSettings.model_validate(
     }
 )
 LOST = StoreLost("the table is gone")
+
+
+class NoTopics(RealSurroundings):
+    """A broker without topics."""
+
+    async def topics(self) -> Topics:
+        return {}
 
 
 class Answers:
@@ -60,17 +69,13 @@ def ended(
 ) -> tuple[Worker, int]:
     """The worker after its end; how often it looked. It is told to stop after the last answer."""
 
-    async def no_topics(*_: Any) -> Topics:
-        return {}
-
     async def consume(_worker: Worker, _sink: object) -> None:
         if consuming is not None:
             raise consuming
 
-    monkeypatch.setattr(run, "describe", no_topics)
     monkeypatch.setattr(run, "WATCH_SECONDS", 0.0)
     monkeypatch.setattr(Worker, "_consume", consume)
-    worker = Worker("aggregates", SETTINGS, None, None)
+    worker = Worker(NoTopics("aggregates", SETTINGS), None, None)
     sink = Answers(list(answers), worker.stop.set)
 
     async def live() -> None:
@@ -94,6 +99,38 @@ def test_a_halted_worker_ends_when_what_halted_it_is_put_right(
 ) -> None:
     worker, asked = ended(monkeypatch, LOST, LOST, SinkUnavailable("away"), LOST, None)
     assert (worker.stop.is_set(), asked) == (False, 5)
+
+
+def test_what_halted_a_worker_may_be_put_right_before_it_looks_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ending the engine takes seconds, in which an operator may have called `topics adopt`."""
+    worker, asked = ended(monkeypatch, LOST, None)
+    assert (worker.stop.is_set(), asked) == (False, 2)
+
+
+def test_a_worker_that_finds_another_life_of_a_topic_ends_whether_or_not_it_was_adopted() -> None:
+    """What it has open speaks of the offsets of the life that is over."""
+
+    class Recreated(NoTopics):
+        """Made again between two looks."""
+
+        lives: ClassVar = iter(["old", "old", "new"])
+
+        async def topics(self) -> Topics:
+            return {"t": TopicState(next(self.lives), 1)}
+
+    sink = Answers([], lambda: None)
+    worker = Worker(Recreated("aggregates", SETTINGS), None, None)
+
+    async def live() -> None:
+        await worker._prepare(sink)
+        await worker._prepare(sink)
+        with pytest.raises(SinkMoved, match="t has id new now, and had old"):
+            await worker._prepare(sink)
+
+    asyncio.run(live())
+    assert sink.asked == 2
 
 
 def test_what_only_opening_finds_keeps_it_halted_until_it_is_stopped(

@@ -60,6 +60,9 @@ class PartitionLetters:
     source: Source
     progress: Progress
     epoch: int = 0
+    #: Make the clients from their settings.
+    producer_of: Callable[[dict[str, object]], Producer] = Producer
+    consumer_of: Callable[[dict[str, object]], Consumer] = Consumer
     _producer: Producer | None = None
     _sent: set[int] = field(default_factory=set)
     _fenced: bool = False
@@ -97,7 +100,7 @@ class PartitionLetters:
         return frozenset(self._sent)
 
     def _begin(self, since: int) -> Producer:
-        producer = Producer(self._settings())
+        producer = self.producer_of(self._settings())
         producer.init_transactions(STEP_SECONDS_MAX)
         self._sent = set(self._offsets_sent(since))
         self._producer = producer
@@ -129,7 +132,7 @@ class PartitionLetters:
 
     def _offsets_sent(self, since: int) -> Iterator[int]:
         """Offsets of our letters from ``since`` on; read to an end asked for after the fencing."""
-        consumer = Consumer(
+        consumer = self.consumer_of(
             {**self.kafka.consumer(f"{GROUP}-letters"), "enable.partition.eof": True}
         )
         try:

@@ -8,7 +8,6 @@ that can read it.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, overload
 
 from shopstream_analytics.aggregates.fold import Counts, ItemKey
@@ -22,6 +21,7 @@ from shopstream_analytics.events import DecodedEvent, EventRejected, read_event
 from shopstream_analytics.identity import check_table, ensure_tables, same_table
 from shopstream_analytics.sink import LogRange, SinkMoved, Topics, check_range
 from shopstream_analytics.tables import aggregates_table
+from shopstream_analytics.timing import monotonic
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.events.codec import InvalidData
 from shopstream_shared.generations import source_name

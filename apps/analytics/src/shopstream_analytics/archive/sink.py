@@ -6,7 +6,6 @@ same key; the store answers that it is there, and the writer continues at that o
 """
 
 import asyncio
-import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from shopstream_analytics.archive.chain import ChainStore, Hint, Link, object_ke
 from shopstream_analytics.archive.file import OpenFile
 from shopstream_analytics.consumer.batch import Batch, Record, Source
 from shopstream_analytics.sink import LogRange, StoreLost, TopicRecreated, Topics, check_range
+from shopstream_analytics.timing import monotonic
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.logs import get_logger
 
@@ -96,7 +96,7 @@ class PartitionArchive:
         self._crash = crash
         #: Everything before it is in the file or stored; another writer may have gone further.
         self._position = position
-        self._file = OpenFile(start=position, next=position, opened_at=time.monotonic())
+        self._file = OpenFile(start=position, next=position, opened_at=0.0)
         held.add(self)
 
     @property
@@ -140,7 +140,7 @@ class PartitionArchive:
         """Put the next records into the file; returns the index after them."""
         file = self._file
         if not file.count:
-            file.opened_at = time.monotonic()
+            file.opened_at = monotonic()
         index = file.take(
             records,
             index,
@@ -153,7 +153,7 @@ class PartitionArchive:
     def due_in(self) -> float | None:
         if not self._file.count:
             return None
-        return max(0.0, self._file.opened_at + self._rotation.seconds - time.monotonic())
+        return max(0.0, self._file.opened_at + self._rotation.seconds - monotonic())
 
     async def flush(self) -> None:
         """Store the open file, also a young one, and what a rival's shorter file leaves of it."""
@@ -192,7 +192,7 @@ class PartitionArchive:
         return there.next
 
     def _continue_at(self, end: int) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if end >= self._file.next:
             self._file = OpenFile(start=end, next=end, opened_at=now)
         else:
@@ -211,8 +211,9 @@ class ArchiveSink:
     topics: Topics
     _epochs: dict[str, int] = field(default_factory=dict)
     _held: Held = field(init=False)
-    #: Whose hint has been seen: it is never deleted, so without it the bucket is another one.
-    _seen: set[Source] = field(default_factory=set)
+    #: Whose hint has been seen, in which epoch of its topic: it is never deleted, so without it the
+    #: bucket is another one.
+    _seen: set[tuple[Source, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._held = Held(self.rotation.held_bytes)
@@ -263,14 +264,15 @@ class ArchiveSink:
         return max(hinted, last.next)
 
     async def _hint(self, source: Source) -> Hint | None:
-        hint = await self.store.read_hint(source, self._epochs.get(source.topic, 0))
-        if hint is None and source in self._seen:
+        epoch = self._epochs.get(source.topic, 0)
+        hint = await self.store.read_hint(source, epoch)
+        if hint is None and (source, epoch) in self._seen:
             raise StoreLost(
                 f"archive: the hint of {source} is gone, and with it perhaps the chain; "
                 "see `What fails` in docs/analytics.md"
             )
         if hint is not None:
-            self._seen.add(source)
+            self._seen.add((source, epoch))
             self._require_same(source, hint.topic_id)
         return hint
 

@@ -53,6 +53,32 @@ class BatchApp(faust.App):
         """The consumer; there is one once the app has started."""
         return cast(BatchConsumer, self.consumer)
 
+    @property
+    def consuming(self) -> bool:
+        """See Engine.consuming."""
+        return bool(self.consumer.started)
+
+    def stop_flow(self) -> None:
+        """See Engine.stop_flow."""
+        self.consumer.stop_flow()
+
+    async def until_crashed(self) -> str:
+        """See Engine.until_crashed."""
+        await self._crashed.wait()  # mode offers no public wait for a crash
+        return f"Faust crashed: {self.crash_reason!r}"
+
+    async def leave_at_stop(self) -> None:
+        """See Engine.leave_at_stop."""
+        await self.batches.leave_at_stop()
+
+    async def rejoin(self) -> None:
+        """See Engine.rejoin."""
+        await self.batches.rejoin()
+
+    def assigned(self) -> set[Source]:
+        """See Engine.assigned."""
+        return self.batches.sources()
+
     def stable_end(self, source: Source) -> int | None:
         """The last stable offset as of the last fetch, None before the first."""
         return self.batches.stable_end(source)

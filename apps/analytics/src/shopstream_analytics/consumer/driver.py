@@ -44,8 +44,6 @@ TAKE_SECONDS: Final = 1.0
 TAKE_SOME_SECONDS: Final = 0.1
 #: What a revoked worker may spend on storing what it holds.
 REVOKE_SECONDS_MAX: Final = 5.0
-#: Opening the lanes and seeking; below REQUEST_SECONDS, at which Faust gives up in silence.
-SEEK_SECONDS_MAX: Final = 20.0
 
 
 class BatchThread(driver.AIOKafkaConsumerThread):
@@ -234,25 +232,19 @@ class BatchConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Open a lane a partition and read on from the sinks' checkpoints; idempotent."""
-        try:
-            async with asyncio.timeout(SEEK_SECONDS_MAX):
-                await self._open_and_seek()
-        except Exception as error:
-            # Faust goes on without a seek, consuming nothing; the worker begins anew instead.
-            self.lanes.fail(error)
-            raise
+        # Faust goes on without a seek, consuming nothing, where this fails; the lanes end the
+        # worker then, and the next one begins anew.
+        await self.lanes.take_over(self)
 
-    async def _open_and_seek(self) -> None:
-        tps = set(self.assignment())
-        positions = await self.lanes.open(await self.log_ranges())
-        generation = await self._thread.seek_all(
-            {self._new_topicpartition(*source): position for source, position in positions.items()}
-        )
+    async def read_from(self, positions: Mapping[Source, int]) -> int:
+        """See Reader.read_from."""
+        tps = {self._new_topicpartition(*source): at for source, at in positions.items()}
+        generation = await self._thread.seek_all(tps)
         for tp in tps:
             self._read_offset[tp] = None
             # None: whatever the sink's position is, commit it.
             self._committed_offset[tp] = None
-        self.lanes.start_generation(generation)
+        return generation
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """The stock steps stop the flow and empty the queues; then the lanes store and end."""

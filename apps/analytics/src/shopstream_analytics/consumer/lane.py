@@ -12,7 +12,6 @@ Guarantees:
 import asyncio
 import contextlib
 import random
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,6 +21,7 @@ from shopstream_analytics.consumer.batch import Batch, Discontinuity, Source, jo
 from shopstream_analytics.consumer.rounds import RoundSize
 from shopstream_analytics.progress import Progress
 from shopstream_analytics.sink import Halted, PartitionSink, SinkUnavailable
+from shopstream_analytics.timing import monotonic
 from shopstream_shared.logs import get_logger
 
 #: Batches of a partition on their way through Faust; one more is fetched while one is handed over.
@@ -89,7 +89,7 @@ class Lane:
 
     def hand_over(self, size_bytes: int) -> None:
         """A batch is on its way."""
-        self._handed.append((time.monotonic(), size_bytes))
+        self._handed.append((monotonic(), size_bytes))
 
     def forget_handed(self) -> None:
         """After a seek nothing that was on its way arrives."""
@@ -135,10 +135,10 @@ class Lane:
         self._waiting.clear()
         self._writing_bytes, self._waiting_bytes = self._waiting_bytes, 0
         self._room.set()
-        started = time.monotonic()
+        started = monotonic()
         if await self._persist(partial(self._sink.write, batch)):
             self._progress.wrote(batch)
-            self._round.wrote(batch.size_bytes, time.monotonic() - started)
+            self._round.wrote(batch.size_bytes, monotonic() - started)
         self._writing_bytes = 0
         self._room.set()
 
@@ -147,7 +147,7 @@ class Lane:
         delay = RETRY_FIRST_SECONDS
         faults = 0
         while True:
-            started = self.called_at = time.monotonic()
+            started = self.called_at = monotonic()
             try:
                 await store()
             except SinkUnavailable as error:
@@ -161,7 +161,7 @@ class Lane:
                     raise
                 self._progress.fault(self.source, error)
             else:
-                self._progress.sink_back(self.source, time.monotonic() - started)
+                self._progress.sink_back(self.source, monotonic() - started)
                 return True
             finally:
                 self.called_at = None

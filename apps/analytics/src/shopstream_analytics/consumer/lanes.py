@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from shopstream_analytics.consumer.batch import Batch, Discontinuity, Source
 from shopstream_analytics.consumer.lane import ROOM_BYTES_MIN, Lane
@@ -29,8 +29,22 @@ OPEN_RETRY_SECONDS_MAX: Final = 1.0
 CALL_SECONDS_MAX: Final = 600.0
 #: Through Faust, from the fetch into the lane: a matter of milliseconds.
 HANDED_SECONDS_MAX: Final = 30.0
+#: Opening the lanes and seeking; below REQUEST_SECONDS, at which Faust gives up in silence.
+SEEK_SECONDS_MAX: Final = 20.0
 
 log = get_logger(__name__)
+
+
+class Reader(Protocol):
+    """The port to what the group has given to us of the log."""
+
+    async def log_ranges(self) -> Mapping[Source, LogRange]:
+        """What the log holds of the assigned partitions, asked from the broker now."""
+        ...
+
+    async def read_from(self, positions: Mapping[Source, int]) -> int:
+        """Read on from these positions; the generation of what is read from now on."""
+        ...
 
 
 class Lanes:
@@ -45,6 +59,19 @@ class Lanes:
         self._room = asyncio.Event()
         #: Set to what ended a lane or kept one from opening; the worker ends then.
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    async def take_over(self, reader: Reader) -> None:
+        """Own what the reader was given, and let it read on from the sink's checkpoints.
+
+        Idempotent. Raises what kept a lane from opening; the worker ends by it.
+        """
+        try:
+            async with asyncio.timeout(SEEK_SECONDS_MAX):
+                positions = await self.open(await reader.log_ranges())
+                self.start_generation(await reader.read_from(positions))
+        except Exception as error:
+            self.fail(error)
+            raise
 
     async def open(self, ranges: Mapping[Source, LogRange]) -> Mapping[Source, int]:
         """Own exactly these partitions; returns where each must be read from.

@@ -15,6 +15,7 @@ import sys
 from typing import Final
 
 from shopstream_analytics.settings import AnalyticsSettings
+from shopstream_analytics.worker.ports import RealSurroundings
 from shopstream_analytics.worker.run import Worker, WorkerFailed
 from shopstream_analytics.worker.sinks import WORKERS
 from shopstream_shared.children import follow_parent
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
         reports = socket.socket(fileno=int(arguments[2]))
         follow_parent(reports, lambda: os.kill(os.getpid(), signal.SIGTERM), signal_too=True)
     spare_the_collector()
-    return asyncio.run(_run(Worker(name, settings, instance, reports)))
+    return asyncio.run(_run(Worker(RealSurroundings(name, settings), instance, reports)))
 
 
 def spare_the_collector() -> None:

@@ -9,24 +9,18 @@ what is needed halts it: it stays, unhealthy, without consuming.
 import asyncio
 import contextlib
 import socket
-import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
-from shopstream_analytics.consumer.app import BatchApp, make_app
 from shopstream_analytics.consumer.lanes import Lanes
 from shopstream_analytics.progress import Progress
-from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import Halted, Sink, SinkMoved, SinkUnavailable, Topics
+from shopstream_analytics.worker.ports import Engine, Surroundings
 from shopstream_analytics.worker.report import REPORT_SECONDS, Lag, Report, State, encode_report
-from shopstream_analytics.worker.sinks import WorkerName, group_of, open_sink, record_of
-from shopstream_analytics.worker.topics import BrokerUnavailable, describe
+from shopstream_analytics.worker.topics import BrokerUnavailable
 from shopstream_analytics.worker.watchdog import Stuck, Watchdog
-from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.logs import get_logger
-from shopstream_shared.topics import STREAM_TOPICS
 
 #: Between two looks for what is missing at start.
 START_RETRY_SECONDS: Final = 1.0
@@ -51,22 +45,24 @@ class Worker:
     where the parent listens, None when there is none.
     """
 
-    name: WorkerName
-    settings: AnalyticsSettings
+    around: Surroundings
     instance: str | None
     reports: socket.socket | None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     progress: Progress = field(default_factory=Progress)
     _state: State = "waiting"
     _reason: str | None = "starting"
-    _app: BatchApp | None = None
+    _lanes: Lanes | None = None
+    _engine: Engine | None = None
     _topics: Topics = field(default_factory=dict)
+    #: Whether what halts us is what preparing finds, so that preparing tells when it is put right.
+    _found_by_preparing: bool = False
 
     async def run(self) -> None:
         """Until `stop` is set. Raises WorkerFailed."""
         reporter = asyncio.create_task(self._report_on(), name="reports")
         try:
-            async with open_sink(self.name, self.settings, self.progress) as sink:
+            async with self.around.sink(self.progress) as sink:
                 await self._run_with(sink)
         finally:
             reporter.cancel()
@@ -90,19 +86,18 @@ class Worker:
         The process then ends, and its successor starts anew. What only opening a partition finds,
         such as a log that has lost records, is not looked at again: that needs a restart.
         """
-        found = False
         while not self.stop.is_set():
             try:
                 await self._prepare(sink)
             except SinkMoved as error:
                 log.info("moved", detail=str(error))
                 return
-            except Halted:
-                found = True
+            except Halted as error:
+                log.debug("still halted", detail=str(error))
             except (BrokerUnavailable, SinkUnavailable) as error:
                 log.debug("still halted", detail=str(error))
             else:
-                if found:
+                if self._found_by_preparing:
                     log.info("put right")
                     return
             await self._pause(WATCH_SECONDS)
@@ -122,9 +117,23 @@ class Worker:
         return False
 
     async def _prepare(self, sink: Sink) -> None:
-        topics = await describe(self._kafka(), STREAM_TOPICS)
-        await sink.prepare(topics)
+        topics = await self.around.topics()
+        self._require_same(topics)
+        try:
+            await sink.prepare(topics)
+        except Halted:
+            self._found_by_preparing = True
+            raise
         self._topics = topics
+
+    def _require_same(self, topics: Topics) -> None:
+        """A process serves one life of each topic: what it has open speaks of that one's offsets.
+
+        Whether the new life is adopted already is for the next process to find. Raises SinkMoved.
+        """
+        for name, before in self._topics.items():
+            if topics[name].id != before.id:
+                raise SinkMoved(f"{name} has id {topics[name].id} now, and had {before.id}")
 
     @property
     def _partitions(self) -> int:
@@ -138,39 +147,28 @@ class Worker:
 
     async def _consume(self, sink: Sink) -> None:
         lanes = Lanes(sink, self.progress)
-        with tempfile.TemporaryDirectory(prefix="shopstream-faust-") as data_dir:
-            app = make_app(
-                group=group_of(self.name),
-                topics=STREAM_TOPICS,
-                brokers=self.settings.kafka_brokers,
-                client_id=f"{self.settings.kafka_client_id}-{self.name}",
-                session_timeout_seconds=self.settings.session_timeout_seconds,
-                instance=self._member,
-                data_dir=Path(data_dir),
-                lanes=lanes,
-                make_record=record_of(self.name),
-            )
-            self._app = app
+        with self.around.engine(lanes, self._member) as engine:
+            self._lanes, self._engine = lanes, engine
             try:
-                await self._run_app(app, lanes, sink)
+                await self._run_engine(engine, lanes, sink)
             finally:
-                self._app = None
-                await self._end(app, lanes)
+                self._lanes = self._engine = None
+                await self._end(engine, lanes)
 
-    async def _run_app(self, app: BatchApp, lanes: Lanes, sink: Sink) -> None:
-        """Until asked to stop, or until something in or around the app fails."""
+    async def _run_engine(self, engine: Engine, lanes: Lanes, sink: Sink) -> None:
+        """Until asked to stop, or until something in or around the engine fails."""
         jobs: list[Coroutine[Any, Any, Any]] = [
             self.stop.wait(),
             _wait_for(lanes.failed),
-            self._start(app),
-            self._watch(app, sink),
-            self._watchdog(app, lanes).run(),
+            self._start(engine),
+            self._watch(engine, sink),
+            self._watchdog(engine, lanes).run(),
         ]
         tasks = [asyncio.create_task(job) for job in jobs]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if lanes.failed.done():
-                # The app fails by it, too, a moment later; this is the cause.
+                # The engine fails by it, too, a moment later; this is the cause.
                 error = lanes.failed.result()
                 raise error if isinstance(error, Halted) else WorkerFailed(repr(error)) from error
             for task in tasks:
@@ -181,15 +179,14 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _start(self, app: BatchApp) -> None:
-        """Run the app. Raises WorkerFailed when it crashes."""
-        await app.start()
+    async def _start(self, engine: Engine) -> None:
+        """Run the engine. Raises WorkerFailed when it crashes."""
+        await engine.start()
         self._state, self._reason = "running", None
-        log.info("running", group=app.conf.id)
-        await app._crashed.wait()  # noqa: SLF001 - mode offers no public wait for a crash
-        raise WorkerFailed(f"Faust crashed: {app.crash_reason!r}")
+        log.info("running")
+        raise WorkerFailed(await engine.until_crashed())
 
-    async def _watch(self, app: BatchApp, sink: Sink) -> None:
+    async def _watch(self, engine: Engine, sink: Sink) -> None:
         """Look after the topics and the sink, also when no event comes. Raises Halted."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
@@ -206,33 +203,33 @@ class Worker:
                 self.progress.sink_back(None, 0.0)
                 self._reason = None
                 if self._partitions != before:
-                    await app.batches.rejoin()
+                    await engine.rejoin()
 
-    def _watchdog(self, app: BatchApp, lanes: Lanes) -> Watchdog:
+    def _watchdog(self, engine: Engine, lanes: Lanes) -> Watchdog:
         return Watchdog(
             lanes=lanes,
             progress=self.progress,
-            ranges=app.log_ranges,
-            assigned=lambda: app.batches.sources() if self._state == "running" else (),
+            ranges=engine.log_ranges,
+            assigned=lambda: engine.assigned() if self._state == "running" else (),
             broker_answers=lambda: self._reason is None,
         )
 
-    async def _end(self, app: BatchApp, lanes: Lanes) -> None:
+    async def _end(self, engine: Engine, lanes: Lanes) -> None:
         """Store what is open, commit, and leave the group if nobody takes our place.
 
         So another member takes over at once when this worker is to end; one that failed keeps its
         partitions for its successor, which is there before the session ends.
         """
-        if not app.consumer.started:
+        if not engine.consuming:
             return
-        app.consumer.stop_flow()
+        engine.stop_flow()
         await lanes.settle(timeout_seconds=CLOSE_SECONDS_MAX)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS_MAX):
                 if self.stop.is_set():
-                    await app.batches.leave_at_stop()
+                    await engine.leave_at_stop()
                 # Stopping commits what the lanes have stored.
-                await app.stop()
+                await engine.stop()
 
     async def _report_on(self) -> None:
         while self.reports is not None:
@@ -252,19 +249,15 @@ class Worker:
         )
 
     def _lags(self) -> list[Lag]:
-        app = self._app
-        if app is None:
+        if self._lanes is None or self._engine is None:
             return []
         lags = []
         for source in self.progress.sources:
-            durable = app.lanes.durable(source)
+            durable = self._lanes.durable(source)
             if durable is not None:
-                end = app.stable_end(source)
+                end = self._engine.stable_end(source)
                 lags.append(Lag(source.topic, source.partition, durable, end))
         return lags
-
-    def _kafka(self) -> KafkaConnection:
-        return KafkaConnection(self.settings.kafka_brokers, self.settings.kafka_client_id)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -5,7 +5,6 @@ and 532). An event loop that hangs is the parent's to notice: it hears nothing m
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,6 +13,7 @@ from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.consumer.lanes import Lanes
 from shopstream_analytics.progress import Progress
 from shopstream_analytics.sink import LogRange
+from shopstream_analytics.timing import monotonic
 
 #: Between two looks.
 LOOK_SECONDS: Final = 5.0
@@ -39,7 +39,7 @@ class Watchdog:
     assigned: Callable[[], Collection[Source]]
     #: Whether the broker answers others.
     broker_answers: Callable[[], bool]
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = monotonic
     #: When each suspicion arose; it falls with its subject, as a lane's position.
     _since: dict[tuple[str, object], float] = field(default_factory=dict)
 
