@@ -5,6 +5,7 @@
     python -m tests.simulation --of relay --seed 4711 --trace       one seed, as it happened
     python -m tests.simulation --without LSO_WAIT --schedules 1000  what a piece is for
     python -m tests.simulation exhaustive --without FENCING         the relay's abstract protocol
+    python -m tests.simulation exhaustive --of consumers --pairs    each two faults of two rounds
 
 Exit code 1 with the first violations and the seeds that show them.
 """
@@ -19,11 +20,14 @@ from typing import Annotated, Any, Final, NamedTuple, Protocol
 
 import typer
 from tests.simulation import schedule
+from tests.simulation.consumers import exhaustive as consumers_exhaustive
 from tests.simulation.consumers import pieces as consumers_pieces
 from tests.simulation.consumers import schedule as consumers
 from tests.simulation.exhaustive import search
 from tests.simulation.pieces import Piece
 from tests.simulation.schedule import silence
+
+from shopstream_analytics.worker.sinks import WORKERS
 
 #: Seeds that one worker takes at a time.
 CHUNK: Final = 250
@@ -125,12 +129,30 @@ def _try(of: Of, seeds: range, without: str | None, jobs: int) -> bool:
 
 
 @app.command()
-def exhaustive(*, without: _Without = None) -> None:
-    """Search all interleavings of the abstract protocol; shows the shortest way to a violation."""
-    piece = None if without is None else Piece[without.upper()]
-    result = search(piece)
-    typer.echo(str(result))
-    raise typer.Exit(1 if result.violation else 0)
+def exhaustive(
+    *,
+    of: Annotated[Of, typer.Option(help="What to search")] = Of.BOTH,
+    pairs: Annotated[bool, typer.Option(help="Of the consumers also two faults a run")] = False,
+    without: _Without = None,
+) -> None:
+    """Search whole: the relay's abstract protocol, the consumers' every fault at every step.
+
+    Shows the shortest way to a violation.
+    """
+    wrong = False
+    for one in _chosen(of, without):
+        if one is Of.RELAY:
+            result = search(None if without is None else Piece[without.upper()])
+            typer.echo(str(result))
+            wrong |= result.violation is not None
+            continue
+        piece = None if without is None else consumers_pieces.Piece[without.upper()]
+        with silence():
+            for sink in WORKERS:
+                found = consumers_exhaustive.search(sink, piece, pairs=pairs)
+                typer.echo(str(found))
+                wrong |= bool(found.violations)
+    raise typer.Exit(1 if wrong else 0)
 
 
 def _piece(of: Of, name: str | None) -> Enum | None:

@@ -122,22 +122,22 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def _turn(self) -> None:
         """Run what is ready until nothing is, the process stands still or is dead."""
-        while self._ready and not self.dead:
-            left = self.frozen_until - self._world.now
-            if left > 0:
-                self._world.at(left, self._turn)
-                return
-            self._run(self._ready.popleft())
-        self._turning = False
-
-    def _run(self, handle: asyncio.Handle) -> None:
-        if handle.cancelled():
-            return
         asyncio._set_running_loop(self)
         try:
-            handle._run()
+            while self._ready and not self.dead:
+                left = self.frozen_until - self._world.now
+                if left > 0:
+                    self._world.at(left, self._turn)
+                    return
+                self._run_one()
         finally:
             asyncio._set_running_loop(None)
+        self._turning = False
+
+    def _run_one(self) -> None:
+        handle = self._ready.popleft()
+        if not handle.cancelled():
+            handle._run()
 
     def bury(self) -> None:
         """Unwind what a process that has ended left, where nobody sees it.
@@ -153,8 +153,12 @@ class SimLoop(asyncio.AbstractEventLoop):
                 break
             for task in left:
                 task.cancel()
-            while self._ready:
-                self._run(self._ready.popleft())
+            asyncio._set_running_loop(self)
+            try:
+                while self._ready:
+                    self._run_one()
+            finally:
+                asyncio._set_running_loop(None)
         for task in self._tasks:
             if task.done() and not task.cancelled():
                 # Nobody asked; nobody shall be told.
