@@ -7,7 +7,7 @@ BIN := .venv/bin
 WEB := apps/web
 COMPILE := uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" -q
 
-.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay bench-sse bench-analytics chaos reliability simulate web-check web-test load
+.PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay bench-sse bench-analytics bench-e2e chaos reliability simulate web-check web-test load soak
 
 help: ## this list
 	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -58,6 +58,10 @@ STREAMS ?= 10000
 load: setup ## k6's users and thousands of streams on a system of its own, then verify; LOAD_MINUTES, STREAMS
 	@$(BIN)/shopstream load-gate --minutes $(LOAD_MINUTES) --streams $(STREAMS)
 
+SOAK_MINUTES ?= 30
+soak: setup ## 60 % of the measured maximum on a system of its own, then verify; SOAK_MINUTES
+	@$(BIN)/shopstream soak --minutes $(SOAK_MINUTES)
+
 MINUTES ?= 10
 SEED ?= 1
 FAULTS ?=
@@ -84,6 +88,9 @@ bench-analytics: setup ## the workers beside bare loops and Quix Streams, on a s
 	@$(BIN)/shopstream bench-analytics
 
 OF ?= both
+bench-e2e: setup ## from a POST to a hundred browsers, on a whole system of its own; five minutes
+	@$(BIN)/shopstream bench-e2e
+
 SCHEDULES ?= 10000
 simulate: .venv/.ready ## relay and consumers under seeded schedules of faults; OF, SCHEDULES, SEED
 	@$(BIN)/python -m tests.simulation --of $(OF) --schedules $(SCHEDULES) --seed $(SEED) --jobs $$(nproc)

@@ -1,5 +1,6 @@
 """All benchmarks, in the order in which they are run: a new one is an entry here and in NAMES."""
 
+from functools import partial
 from typing import Any, Final
 
 from shopstream_stack.bench.analytics.bench import Bench
@@ -21,6 +22,8 @@ from shopstream_stack.bench.stream.plan import STREAM_FULL, STREAM_QUICK
 from shopstream_stack.bench.stream.rows import StreamBench
 from shopstream_stack.bench.stream.sizes import measure_stream_sizes
 from shopstream_stack.ports import PortReservations
+from shopstream_stack.whole.browser import BROWSER_FULL, BROWSER_QUICK, measure_browser
+from shopstream_stack.whole.place import WholePlace, running_whole, whole_settings
 
 
 def _api(place: Place, ports: PortReservations, results: Results, form: Form) -> None:
@@ -56,6 +59,11 @@ def _analytics(
     measure_backlogs(bench)
 
 
+def _e2e(place: WholePlace, ports: PortReservations, results: Results, form: Form) -> None:
+    if form != "sizes":  # there is one size: the one that is promised
+        measure_browser(place, results, BROWSER_QUICK if form == "quick" else BROWSER_FULL)
+
+
 BENCHES: Final[tuple[Benchmark[Any], ...]] = (
     Benchmark("api", NAMES["api"], _api, running, quick_java=True),
     # The relay's own part, and the stream's, are small beside the broker's: they wait until that
@@ -63,4 +71,7 @@ BENCHES: Final[tuple[Benchmark[Any], ...]] = (
     Benchmark("relay", NAMES["relay"], _relay, running),
     Benchmark("sse", NAMES["sse"], _sse, running_streams),
     Benchmark("analytics", NAMES["analytics"], _analytics, running_analytics),
+    Benchmark(
+        "e2e", NAMES["e2e"], _e2e, running_whole, settings_of=partial(whole_settings, "bench-e2e")
+    ),
 )

@@ -8,6 +8,7 @@ NAMES: Final = {
     "relay": "The relay against a loop without transactions",
     "sse": "The event stream beside a stock server",
     "analytics": "The analytics workers beside bare loops and Quix Streams",
+    "e2e": "The way from a POST to a hundred browsers",
 }
 #: `full` counts; `quick` is short and judges correctness only; `sizes` is cost against size alone,
 #: in processor time where there is a unit of work: it needs no idle machine.

@@ -12,8 +12,10 @@ from shopstream_stack.ports import PortReservations
 from shopstream_stack.system import System
 from shopstream_stack.whole.gate import GATE_QUICK, GatePlan, measure_gate
 from shopstream_stack.whole.place import WholePlace, running_whole, whole_settings
+from shopstream_stack.whole.soak import SOAK_QUICK, SoakPlan, measure_soak
 
 GATE: Final = "load-gate"
+SOAK: Final = "soak"
 
 
 def load_gate(plan: GatePlan) -> Benchmark[WholePlace]:
@@ -24,6 +26,17 @@ def load_gate(plan: GatePlan) -> Benchmark[WholePlace]:
 
     return Benchmark(
         GATE, "The load gate", measure, _running_with_k6, settings_of=partial(whole_settings, GATE)
+    )
+
+
+def soak(plan: SoakPlan) -> Benchmark[WholePlace]:
+    """The soak; ``plan`` is that of its full form."""
+
+    def measure(place: WholePlace, _ports: PortReservations, results: Results, form: Form) -> None:
+        measure_soak(place, results, SOAK_QUICK if form == "quick" else plan)
+
+    return Benchmark(
+        SOAK, "The soak", measure, running_whole, settings_of=partial(whole_settings, SOAK)
     )
 
 

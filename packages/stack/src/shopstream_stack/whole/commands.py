@@ -14,6 +14,7 @@ from shopstream_stack.context import load_settings, out
 def register(app: typer.Typer) -> None:
     """Make them commands of this application."""
     app.command("load-gate")(load_gate)
+    app.command("soak")(soak)
 
 
 def load_gate(
@@ -38,3 +39,20 @@ def load_gate(
     form: Form = "quick" if quick else "full"
     gated = command.load_gate(plan)
     raise typer.Exit(bench.bench(gated, load_settings(), out, form, json=json, markdown=markdown))
+
+
+def soak(
+    *,
+    minutes: Annotated[float, typer.Option(help="At the steady rate.", min=0.1)] = 30.0,
+    quick: Quick = False,
+    json: Figures = None,
+    markdown: Table = None,
+) -> None:
+    """Hold 60 % of the measured maximum on a system of its own; exit 0 if it stays as it was."""
+    from shopstream_stack.bench import command as bench  # noqa: PLC0415 - Kafka client only if needed
+    from shopstream_stack.whole import command  # noqa: PLC0415 - as above
+    from shopstream_stack.whole.soak import soak_plan  # noqa: PLC0415 - as above
+
+    form: Form = "quick" if quick else "full"
+    soaked = command.soak(soak_plan(minutes))
+    raise typer.Exit(bench.bench(soaked, load_settings(), out, form, json=json, markdown=markdown))

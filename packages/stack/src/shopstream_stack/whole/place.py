@@ -137,3 +137,5 @@ def _forget(system: System) -> None:
     system.stop_all()
     system.forget()
     shutil.rmtree(system.settings.data, ignore_errors=True)  # the whole folder is ours
+    with contextlib.suppress(OSError):
+        system.settings.data.parent.rmdir()  # unless a run has left something in it
