@@ -21,7 +21,7 @@ from shopstream_stack.settings import StackSettings
 from shopstream_stack.system import System
 
 COMMAND = str(Path(sys.executable).with_name("shopstream"))
-COMMAND_SECONDS_MAX = 400
+COMMAND_SECONDS_MAX = 600
 #: Some in each moment; more would only be more for starts and `verify` to wait for.
 WRITES_PER_SECOND = 12
 

@@ -19,7 +19,7 @@ from shopstream_stack.chaos.place import (
     Place,
     chaos_settings,
 )
-from shopstream_stack.chaos.probe import PUBLISHED, STORED, Probe
+from shopstream_stack.chaos.probe import LAG, PUBLISHED, STORED, Probe
 from shopstream_stack.chaos.recovery import Recovery
 from shopstream_stack.chaos.schedule import Fault
 from shopstream_stack.chaos.settled import missing
@@ -131,27 +131,25 @@ def test_a_worker_stores_again_once_its_own_counter_has_grown_after_it_began_ane
     assert asked[0] == f"{place.url('analytics')}/metrics"
 
 
-def test_partitions_are_what_a_worker_says_of_itself_and_nothing_while_it_is_unwell(
-    place: Place,
-) -> None:
+def test_who_has_which_partitions_is_counted_a_worker_at_a_time(place: Place) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
-        checks = {
-            "kafka": {"message": "3 brokers"},
-            "archive": {"message": told.pop(0)},
-            "recent": {"message": "9 partitions, 0 behind"},
-            "aggregates": {"message": "9 partitions, 12 behind; 1 events left out for good"},
-        }
-        return httpx.Response(503, json={"checks": checks})
+        counts = {"archive": told.pop(0), "recent": 9, "aggregates": 9}
+        lines = [
+            f'{LAG}{{worker="{worker}",topic="t",partition="{number}"}} 0'
+            for worker, count in counts.items()
+            for number in range(count)
+        ]
+        text = "\n".join([f"# TYPE {LAG} gauge", *lines, ""])
+        return httpx.Response(200, text=text)
 
-    told = ["unreachable: no answer", "0 partitions, 0 behind", "4 partitions, 1 behind"]
-    told += ["4 partitions, 0 behind", "9 partitions, 2 behind"]
+    told = [0, 0, 4, 4, 9]
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     looking = Probe(place, Tail(place.brokers, SystemClock()), client, SystemClock())
 
     async def ask() -> None:
         since = time.monotonic()
         assert await looking.has_partitions("analytics-2", "archive", since, 60.0) is not None
-        assert len(told) == 2
+        assert told == [4, 9]
         assert await looking.has_all_partitions("analytics", since, 60.0) is not None
         assert not told
 

@@ -17,7 +17,10 @@ def fault(kind: str, *measures: tuple[str, float | None, float], wrong: str = ""
     return {
         "kind": kind,
         "target": "api",
-        "measures": [{"what": w, "seconds": s, "bar": b} for w, s, b in measures],
+        "measures": [
+            {"what": w, "seconds": s, "bar": b, "holds": s is not None and s <= b}
+            for w, s, b in measures
+        ],
         "notes": ["noted"],
         "wrong": [wrong] if wrong else [],
         "holds": not wrong,
@@ -103,7 +106,10 @@ def test_the_promises_are_taken_from_the_kinds_they_are_made_for() -> None:
 def test_a_page_gets_runs_promises_every_kind_and_what_did_not_hold(tmp_path: Path) -> None:
     found = Summary(
         [
-            report(fault("kill", ("api serves", 1.26, 5.0), ("api-2 serves", 2.0, 5.0))),
+            report(
+                fault("kill", ("api serves", 1.26, 5.0), ("api-2 serves", 2.0, 5.0)),
+                fault("expand"),
+            ),
             report(
                 fault("cut", ("api serves", None, 30.0), wrong="never came back"),
                 lost=2,
@@ -122,10 +128,10 @@ def test_a_page_gets_runs_promises_every_kind_and_what_did_not_hold(tmp_path: Pa
     assert "stale" not in written
     for line in (
         "- machine: 2 processors",
-        "| 3 | 10 | 1 | 15,132 | 27,792 | 89,195 | 0 | holds |",
-        "| 4 | 10 | 1 | 15,132 | 27,792 | 89,195 | 0 | **does not hold** |",
+        "| 3 | 10 | 1 | 1 | 15,132 | 27,792 | 89,195 | 0 | holds |",
+        "| 4 | 10 | 1 | 0 | 15,132 | 27,792 | 89,195 | 0 | **does not hold** |",
         "`verify` holds after 2 of 2 runs: 4 lost, 0 phantom.",
-        "- seed 4: `cut` api: noted; never came back",
+        "- seed 4: `cut` api: api serves never, not within 30 s; never came back; noted",
         "- seed 4: api ended by itself",
         "| API after SIGKILL | 2 | 2.0 | 2.0 | 5 |",
         "| `cut` | 1 | the API serves | 1 | never | never | 30 |",

@@ -82,7 +82,7 @@ class Acts:
         """More partitions under load, by `shopstream topics apply`."""
         async with self.load():
             begun = time.monotonic()
-            await self.scene.back(found, begun)
+            await self.scene.probe.publishes(begun, MOST)
             settings = StackSettings.load({**self._settings.environ, **_MORE})
             applied = await asyncio.to_thread(ask, settings, Applied, "apply")
             found.notes += [f"{one.topic}: {one.before} to {one.after}" for one in applied.topics]
@@ -115,6 +115,7 @@ class Acts:
         self.scene.note(found, "all streams open again", resumed, recovery.RESUMED_SECONDS_MAX)
         late = await self.settled.until_all_is_published()
         found.wrong += [late] if late else []
+        await self.settled.until_nothing_comes()
         self._told_of_the_gap(found)
         async with self.load():
             since = time.monotonic()

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from shopstream_shared.clock import Clock, epoch_ms
 from shopstream_shared.topics import STREAM_TOPICS, load_topics
@@ -31,8 +32,8 @@ PUBLISHED: Final = "shopstream_relay_events_total"
 STORED: Final = "shopstream_analytics_records_total"
 #: What a relay logs when its term was ended by somebody else.
 TERM_ENDED: Final = "relay begins again"
-#: What a worker of analytics that is well says of itself in /health.
-_PARTITIONS: Final = re.compile(r"(\d+) partitions, ")
+#: One series a partition that a worker has.
+LAG: Final = "shopstream_analytics_lag_offsets"
 
 
 class Probe:
@@ -135,34 +136,27 @@ class Probe:
     async def has_partitions(
         self, name: str, worker: str, since: float, seconds_max: float
     ) -> float | None:
-        """How long after ``since`` a service's worker says that it has partitions."""
+        """How long after ``since`` a service's worker has partitions."""
 
         async def some() -> bool:
-            return (await self._partitions(name)).get(worker, 0) > 0
+            return (await self._partitions(name))[worker] > 0
 
         return await when(some, since, seconds_max)
 
     async def has_all_partitions(self, name: str, since: float, seconds_max: float) -> float | None:
-        """How long after ``since`` each worker of a service says that it has all partitions."""
+        """How long after ``since`` each worker of a service has all partitions."""
         everything = sum(load_topics("local")[topic].partitions for topic in STREAM_TOPICS)
 
         async def every() -> bool:
             held = await self._partitions(name)
-            return all(held.get(worker, 0) == everything for worker in WORKERS)
+            return all(held[worker] == everything for worker in WORKERS)
 
         return await when(every, since, seconds_max)
 
-    async def _partitions(self, name: str) -> Mapping[str, int]:
-        """By worker, of those that say so: who waits for its store gives that as its state."""
-        try:
-            answer = await self._client.get(
-                f"{self._place.url(name)}/health", timeout=ANSWER_SECONDS_MAX
-            )
-            checks = answer.json()["checks"]
-        except (httpx.HTTPError, ValueError, KeyError):
-            return {}
-        said = {worker: _PARTITIONS.match(check["message"]) for worker, check in checks.items()}
-        return {worker: int(found[1]) for worker, found in said.items() if found is not None}
+    async def _partitions(self, name: str) -> Counter[str]:
+        """By worker; also of one that waits for its store, which /health would not count."""
+        text = await self._get(f"{self._place.url(name)}/metrics")
+        return Counter(sample.labels["worker"] for sample in _found(text or "", LAG))
 
     async def says(self, name: str, word: str, since: float, seconds_max: float) -> float | None:
         """How long after ``since`` a service's /health is 503 and holds this word."""
@@ -210,12 +204,12 @@ class Probe:
 
 def _samples(text: str, name: str, **labels: str) -> list[float]:
     """The values of a series in what /metrics answers."""
-    return [
-        sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    ]
+    return [one.value for one in _found(text, name) if labels.items() <= one.labels.items()]
+
+
+def _found(text: str, name: str) -> list[Sample]:
+    families = text_string_to_metric_families(text)
+    return [one for family in families for one in family.samples if one.name == name]
 
 
 def log_bytes(place: Place, name: str) -> int:

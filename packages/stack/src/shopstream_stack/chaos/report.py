@@ -37,7 +37,8 @@ class Verdict:
     @property
     def title(self) -> str:
         plan = self.plan
-        return f"chaos, seed {plan.seed}, {plan.seconds:g} s, {len(plan.schedule)} faults"
+        made = len(plan.schedule) - self.outcome.unmade
+        return f"chaos, seed {plan.seed}, {plan.seconds:g} s, {made} faults, {len(plan.acts)} acts"
 
     def as_json(self) -> Mapping[str, Any]:
         plan, outcome = self.plan, self.outcome

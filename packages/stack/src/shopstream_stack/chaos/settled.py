@@ -16,6 +16,8 @@ from shopstream_stack.demo.evidence import WatcherReading
 #: After a load: until the outbox is empty, the log complete and all clients have all of it.
 DRAIN_SECONDS_MAX: Final = 120.0
 DRAIN_POLL_SECONDS: Final = 0.2
+#: Far longer than an event takes from the log to a client.
+QUIET_SECONDS: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -37,8 +39,18 @@ class Settled:
         """The same, clients left aside."""
         return await self._until(())
 
+    async def until_nothing_comes(self) -> None:
+        """Until no client has got anything for QUIET_SECONDS: with all published, it has all that
+        will come."""
+        end, before = time.monotonic() + DRAIN_SECONDS_MAX, -1
+        while (now := sum(len(one.receipts) for one in self.crowd.readings)) != before:
+            if time.monotonic() > end:
+                return
+            before = now
+            await asyncio.sleep(QUIET_SECONDS)
+
     def excuse(self, reading: WatcherReading) -> int:
-        """A client was told of a gap, and all is published: what it has not got is in the gap."""
+        """A client was told of a gap, and nothing more comes: what it has not got is in the gap."""
         absent = self.tail.matching(reading) - len(reading.receipts)
         self.excused[reading.name] = absent
         self.meant_gaps[reading.name] = len(reading.gaps)

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 from rich.table import Table
 
 from shopstream_stack.chaos import recovery
+from shopstream_stack.chaos.schedule import ACTS
 from shopstream_stack.errors import StackError
 from shopstream_stack.process import write_atomically
 
@@ -126,7 +127,7 @@ class Summary:
         return [row for row in found if row.count]
 
     def faults(self) -> Counter[str]:
-        """How many faults of each kind were made."""
+        """How many faults of each kind, and acts of each name, were made."""
         return Counter(fault["kind"] for fault in self._faults())
 
     def violations(self) -> Counter[str]:
@@ -199,16 +200,18 @@ def _runs(summary: Summary) -> Iterator[str]:
     names = ("acknowledged", "published", "delivered", "connections")
     yield from _lines(
         (
-            *("seed", "minutes", "faults", "writes acknowledged", "events", "deliveries"),
+            *("seed", "minutes", "faults", "acts", "writes acknowledged", "events", "deliveries"),
             *("connections", "verdict"),
         )
     )
     for report in summary.reports:
         totals = report["totals"]
+        acts = sum(fault["kind"] in ACTS for fault in report["faults"])
         yield _line(
             str(report["seed"]),
             f"{report['seconds'] / 60:g}",
-            str(len(report["faults"])),
+            str(len(report["faults"]) - acts),
+            str(acts),
             *(f"{totals.get(name, 0):,}" for name in names),
             "holds" if report["holds"] else "**does not hold**",
         )
@@ -221,9 +224,17 @@ def _verdict(summary: Summary) -> Iterator[str]:
     for report in summary.reports:
         for fault in report["faults"]:
             if not fault["holds"]:
-                said = "; ".join([*fault["notes"], *fault["wrong"]])
+                said = "; ".join([*_missed(fault), *fault["wrong"], *fault["notes"]])
                 yield f"- seed {report['seed']}: `{fault['kind']}` {fault['target']}: {said}"
         yield from (f"- seed {report['seed']}: {text}" for text in report["wrong"])
+
+
+def _missed(fault: Mapping[str, Any]) -> Iterator[str]:
+    for measure in fault["measures"]:
+        if not measure["holds"]:
+            seconds = measure["seconds"]
+            after = "never" if seconds is None else f"after {seconds:.1f} s"
+            yield f"{measure['what']} {after}, not within {measure['bar']:g} s"
 
 
 def _row(kind: str, what: str, seconds: Sequence[float | None], bar: float) -> Row:
