@@ -96,6 +96,24 @@ def test_letters_come_newest_first_in_pages_that_stay_exact_while_others_come(
     assert (third["hasMore"], third["nextCursor"]) == (False, None)
 
 
+def test_letters_of_one_place_in_two_lives_of_its_topic_are_told_apart(api: Reading) -> None:
+    kafka = KafkaConnection(api.settings.kafka_brokers, "tests")
+    for epoch in (0, 1):
+        letters = PartitionLetters(kafka, SOURCE, Progress(), epoch)
+        asyncio.run(letters.send([letter(4_000)], since=4_000))
+    rows = api.get("/admin/dead-letters?limit=2").json()["data"]
+    assert [(row["offset"], row.get("epoch")) for row in rows] == [(4_000, 1), (4_000, None)]
+    path = "/admin/dead-letters/shop.orders/1/4000/replay"
+    # In its first life, as far as is noted here.
+    for query, code in (
+        ("", "still_unreadable"),
+        ("?epoch=0", "still_unreadable"),
+        ("?epoch=1", "not_found"),
+        ("?epoch=x", "validation_failed"),
+    ):
+        assert api.request("POST", path + query).json()["code"] == code
+
+
 def test_what_is_no_letter_on_the_letters_topic_is_passed_over(api: Reading) -> None:
     set_aside(api, 2_000)
     foreign = Producer(KafkaConnection(api.settings.kafka_brokers, "x").idempotent_producer())

@@ -146,6 +146,20 @@ def test_a_store_s_words_are_for_the_log_and_no_stranger(
     assert "Client" not in refused.text
 
 
+def test_a_question_that_the_store_never_takes_is_503_with_the_remedy_and_not_tried_again(
+    shared: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuses(*_: object, **__: object) -> None:
+        raise fault("dynamodb", "refused", "ValidationException", "One or more parameters")
+
+    monkeypatch.setattr(CachedAggregates, "read", refuses)
+    refused = shared.get(ALL)
+    assert (refused.status_code, refused.json()["code"]) == (503, "store_refused")
+    assert "retry-after" not in refused.headers
+    assert "parameters" not in refused.text
+    assert "log" in shared.get(refused.json()["type"]).text
+
+
 def test_a_tag_names_content_and_form_and_spares_the_body(api: Reading) -> None:
     api.feed([one_event("s")])
     path = "/aggregates/sellers/s"

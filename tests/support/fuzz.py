@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psycopg
 import schemathesis
+from anyio.from_thread import BlockingPortal
+from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from schemathesis import Case, HookContext, SerializationContext
@@ -42,10 +44,19 @@ def lines_of_json(context: SerializationContext, value: Any) -> bytes:
     return value.encode() if isinstance(value, str) else b""
 
 
+class Running(Protocol):
+    """An application that lives in a loop of its own."""
+
+    @property
+    def app(self) -> FastAPI: ...
+    @property
+    def portal(self) -> BlockingPortal: ...
+
+
 class InItsLoop:
     """The application as an ASGI callable for another loop: each call runs in its own loop."""
 
-    def __init__(self, running: InProcess) -> None:
+    def __init__(self, running: Running) -> None:
         self._running = running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

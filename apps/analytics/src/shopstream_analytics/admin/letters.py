@@ -53,7 +53,10 @@ class DeadLetter:
     epoch: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        """A row, as the contract spells it; a key that is no text has its bytes replaced."""
+        """A row, as the contract spells it; a key that is no text has its bytes replaced.
+
+        ``epoch`` only where it is not the first: an offset stands for another record in each.
+        """
         moment = datetime.fromtimestamp(self.at // 1_000, UTC).replace(
             microsecond=self.at % 1_000 * 1_000
         )
@@ -65,6 +68,7 @@ class DeadLetter:
             "reason": self.reason,
             "detail": self.detail,
             "at": format_time(moment),
+            **({"epoch": self.epoch} if self.epoch else {}),
         }
 
 

@@ -91,11 +91,18 @@ class Replays:
     indexes: RecentIndexes
     clock: Clock = field(default_factory=SystemClock)
 
-    async def replay(self, source: Source, offset: int) -> Replayed:
-        """Raises what stands above, and SinkUnavailable; then the same call may come again."""
+    async def replay(self, source: Source, offset: int, life: int | None = None) -> Replayed:
+        """Raises what stands above, and SinkUnavailable; then the same call may come again.
+
+        ``life``: the letter's epoch, None for the topic's present one, which is all that is taken.
+        """
         generation = await self.generations.current()
         noted = await generation.checkpoints.noted(source.topic)
         epoch = 0 if noted is None else noted.epoch
+        if life not in {None, epoch}:
+            raise NoSuchLetter(
+                f"{source} is in epoch {epoch}; what is of another one is counted by a rebuild."
+            )
         letter = await asyncio.to_thread(self.letters.find, source, offset, epoch)
         if letter is None:
             raise NoSuchLetter(f"There is no dead letter of {source} at offset {offset}.")

@@ -37,6 +37,8 @@ LIMIT_MAX: Final = 200
 READS_MAX: Final = 2
 #: Of a number of 64 bits with its sign.
 OFFSET_DIGITS_MAX: Final = 18
+#: Lives of a topic; each takes an operator's command.
+EPOCH_MAX: Final = 9_999
 _WHOLE: Final = {"type": "integer", "minimum": 0}
 _REPLAY_REFUSED: Final[dict[type[Exception], str]] = {
     StillUnreadable: "still_unreadable",
@@ -134,8 +136,20 @@ class Admin:
                     Parameter("topic", "The record's topic.", {"type": "string"}, ORDERS, "path"),
                     Parameter("partition", "Its partition.", _WHOLE, 0, "path"),
                     Parameter("offset", "Its offset.", _WHOLE, 41, "path"),
+                    Parameter(
+                        "epoch",
+                        "The letter's; without it, that of the topic's present life.",
+                        {**_WHOLE, "maximum": EPOCH_MAX},
+                        0,
+                    ),
                 ),
-                codes=(*_GUARDED, "forbidden", "not_found", *_REPLAY_REFUSED.values()),
+                codes=(
+                    *_GUARDED,
+                    "forbidden",
+                    "not_found",
+                    "validation_failed",
+                    *_REPLAY_REFUSED.values(),
+                ),
                 tag="operators",
             ),
             Operation(
@@ -176,9 +190,13 @@ class Admin:
         partition, offset = _number(place["partition"]), _number(place["offset"])
         if place["topic"] not in STREAM_TOPICS or partition is None or offset is None:
             raise Problem("not_found", "There is no such record.")
+        faults = Faults()
+        told = request.query_params.get("epoch")
+        life = None if told is None else faults.number("epoch", told, 0, EPOCH_MAX, 0)
+        faults.raise_any()
         try:
             async with self._reads:
-                done = await self._replays.replay(Source(place["topic"], partition), offset)
+                done = await self._replays.replay(Source(place["topic"], partition), offset, life)
         except NoSuchLetter as error:
             raise Problem("not_found", str(error)) from error
         except tuple(_REPLAY_REFUSED) as error:

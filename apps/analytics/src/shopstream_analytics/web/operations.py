@@ -162,7 +162,7 @@ def _answers(operation: Operation) -> dict[int | str, dict[str, Any]]:
         tag = {"ETag": {"$ref": _HEADER.format("ETag")}}
         found[304] = {"description": "The caller holds this answer.", "headers": tag}
     by_status: dict[int, list[str]] = {}
-    for code in (*operation.codes, "unavailable"):
+    for code in (*operation.codes, "unavailable", "store_refused"):
         by_status.setdefault(KINDS[code].status, []).append(code)
     for status, codes in sorted(by_status.items()):
         found[status] = _refused(operation, status, codes)

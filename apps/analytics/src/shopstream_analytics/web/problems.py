@@ -1,6 +1,6 @@
 """Errors as problem details (RFC 9457), in the contract's one shape."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -18,7 +18,7 @@ from shopstream_analytics.aggregates.reader import (
     TooManyProducts,
 )
 from shopstream_analytics.recent_reader import BadCursor, FiltersTooSparse
-from shopstream_analytics.sink import SinkUnavailable
+from shopstream_analytics.sink import SinkUnavailable, StoreRefused
 from shopstream_shared.clock import Uuid7Source
 from shopstream_shared.logs import get_logger
 
@@ -26,6 +26,7 @@ CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
 REQUEST_ID_CHARACTERS_MAX: Final = 200
 AWAY: Final = "What this is read from does not answer now"
+REFUSED: Final = "What this is read from refuses the question, and would again"
 
 log = get_logger(__name__)
 
@@ -56,6 +57,12 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("not_found", 404, "See the addresses under /docs."),
         Kind("method_not_allowed", 405, "Use a method that the header Allow names."),
         Kind("unavailable", 503, "Try again after the seconds that Retry-After names."),
+        Kind(
+            "store_refused",
+            503,
+            "Do not repeat it: what this is read from refuses the question. Look for the "
+            "request's id in the service's log, and at /health, and report it.",
+        ),
         Kind("internal_error", 500, "Look for the request's id in the service's log."),
         Kind("request_failed", 400, "Mend the request."),
     )
@@ -109,17 +116,16 @@ def install(app: FastAPI) -> None:
         detail = f"More than {PRODUCTS_MAX} products were sold that day: too many to be ranked here"
         return _problem(request, "too_many_products", detail)
 
-    async def sparse(request: Request, error: Exception) -> Response:
-        return _problem(request, "filters_too_sparse", str(error))
-
-    async def cursor(request: Request, error: Exception) -> Response:
-        return _problem(request, "invalid_cursor", str(error))
-
     async def unavailable(request: Request, error: Exception) -> Response:
         # The store's words, and which variables to put right, are for who reads the log.
         log.warning("read failed", detail=str(error))
         again = {"retry-after": str(RETRY_AFTER_SECONDS)}
         return _problem(request, "unavailable", AWAY, headers=again)
+
+    async def never(request: Request, error: Exception) -> Response:
+        # Its words, too, are for the log; a fault of ours, so that it must not pass unseen.
+        log.error("read refused", detail=str(error))
+        return _problem(request, "store_refused", REFUSED)
 
     async def http(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -135,12 +141,22 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(InvalidRequest, invalid)
     app.add_exception_handler(TooManyBuckets, too_large)
     app.add_exception_handler(TooManyProducts, products)
-    app.add_exception_handler(FiltersTooSparse, sparse)
-    app.add_exception_handler(BadCursor, cursor)
+    app.add_exception_handler(FiltersTooSparse, _in_its_words("filters_too_sparse"))
+    app.add_exception_handler(BadCursor, _in_its_words("invalid_cursor"))
     app.add_exception_handler(SinkUnavailable, unavailable)
+    app.add_exception_handler(StoreRefused, never)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, fault)
     app.router.routes.append(Route("/problems/{code}", _page, methods=["GET"]))
+
+
+def _in_its_words(code: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """What an error says of itself is for the caller."""
+
+    async def told(request: Request, error: Exception) -> Response:
+        return _problem(request, code, str(error))
+
+    return told
 
 
 async def _page(request: Request) -> Response:

@@ -193,7 +193,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             },
             "detail": _TEXT,
             "at": {**_TIME, "description": "When it was set aside."},
-        }
+            "epoch": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "Which life of a topic that was made again; not there of the first.",
+            },
+        },
+        required=["topic", "partition", "offset", "key", "reason", "detail", "at"],
     ),
     "DeadLetterPage": _page("DeadLetter"),
     "Replayed": _object(
