@@ -20,7 +20,7 @@ Generated from `apps/analytics/src/shopstream_analytics/aggregates/definitions.p
 
 All are kept by UTC hour and day of the event's own time, except products, which are kept by hour (a reader adds up their days), and a seller's products, which are kept by day. An item belongs to one source partition; whoever reads adds up all of them ([ADR 29](adr/0029-metrics-as-data-and-one-pass-merges.md)). Money is in whole minor units, by currency.
 
-*Partition time* is the greatest time of the events at lower offsets of the same partition, without those that are or may still prove to be ahead of it.
+*Partition time* is the greatest time of the events at lower offsets of the same partition, without those that are or may still prove to be ahead of it. A record with a dead letter has no part in it and is never late or ahead, also once it is replayed ([ADR 39](adr/0039-what-the-consumers-rest-on-and-letters-that-stand.md)).
 """  # noqa: E501 - prose of a page, not code
 _SERIES: Final[dict[Dimension, str]] = {
     "seller": "seller",
