@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 from shopstream_analytics.worker.sinks import WORKERS, WorkerName
 
 SCHEDULES: Final = 1_000
+#: Of them, so that none comes near the time limit of a test on a busy machine.
+PARTS: Final = 8
 #: How the violation begins that is found without a piece.
 PREVENTS: Final[Mapping[Piece, str | tuple[str, ...]]] = {
     Piece.CHECKPOINT_CONDITION: "set back",
@@ -52,9 +54,9 @@ def quiet() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_in_a_thousand_schedules_every_event_is_stored_once_and_nothing_is_left(part: int) -> None:
-    for seed in range(part, SCHEDULES, 4):
+    for seed in range(part, SCHEDULES, PARTS):
         outcome = run(seed)
         assert outcome.violation is None, str(outcome)
 
