@@ -10,9 +10,10 @@ from shopstream_analytics.archive.chain import Link, hour_of, object_key
 from shopstream_analytics.archive.file import OpenFile, unpack
 from shopstream_analytics.archive.line import attributes_of, line_of, value_of
 from shopstream_analytics.consumer.batch import Batch, Discontinuity, Source, join
+from shopstream_analytics.cursors import BadCursor
 from shopstream_analytics.events import KEY_BYTES_MAX, read_event
 from shopstream_analytics.rebuild.run import Wanted
-from shopstream_analytics.recent_reader import BadCursor, Cursor, Filters, _hash_of, parse_cursor
+from shopstream_analytics.recent_reader import Cursor, Filters, _hash_of, parse_cursor
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import LogRange, OffsetOutOfRange, TopicRecreated, check_range
 from shopstream_analytics.web.parameters import parse_range, parse_recent

@@ -17,7 +17,7 @@ from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.dynamo import as_unavailable, error_code
 from shopstream_analytics.sink import SinkUnavailable, TopicRecreated, Topics, TopicState
 from shopstream_shared.clock import Clock, SystemClock, format_time
-from shopstream_shared.generations import TopicEpoch
+from shopstream_shared.generations import TopicEpoch, checkpoint_key
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
@@ -228,7 +228,7 @@ class Checkpoints:
         return found
 
     def _key(self, source: Source, topic_id: str) -> str:
-        return f"{self.consumer}#{source.topic}#{topic_id}#{source.partition}"
+        return checkpoint_key(self.consumer, source.topic, topic_id, source.partition)
 
 
 def _gap(source: Source, stored: int | None, position: int) -> CheckpointGap:

@@ -7,8 +7,6 @@ meanwhile changes nothing of the pages of what was there before.
 """
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -16,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from shopstream_analytics import cursors
+from shopstream_analytics.cursors import BadCursor
 from shopstream_analytics.dynamo import as_unavailable
 from shopstream_analytics.events import KEY_BYTES_MAX
 from shopstream_analytics.recent_index import IndexKey, RecentIndexes
@@ -39,10 +39,6 @@ QUERIES_IN_FLIGHT_MAX: Final = 4
 REQUESTS_MAX: Final = 32
 #: A time, an id of KEY_BYTES_MAX that JSON escapes sixfold, and base64 of both.
 CURSOR_CHARACTERS_MAX: Final = 8_192
-
-
-class BadCursor(ValueError):
-    """The cursor is not one of ours, or of other filters."""
 
 
 class FiltersTooSparse(Exception):
@@ -81,7 +77,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         return self.timestamp, self.event_id
 
     def encode(self) -> str:
-        return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
+        return cursors.pack(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +91,11 @@ class Page:
 
 def parse_cursor(text: str, filters: Filters) -> Cursor:
     """Raises BadCursor."""
-    if len(text) > CURSOR_CHARACTERS_MAX:
-        raise BadCursor("the cursor is too long")
+    cursor = cursors.unpack(text, Cursor, CURSOR_CHARACTERS_MAX)
     try:
-        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        cursor = msgspec.json.decode(
-            base64.b64decode(padded, altchars=b"-_", validate=True), type=Cursor
-        )
         # DynamoDB takes no empty text for a key, and no time that is longer than a key.
         parse_time(cursor.timestamp)
-    except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
+    except ValueError as error:
         raise BadCursor("the cursor is not one of ours") from error
     if not cursor.event_id:
         raise BadCursor("the cursor is not one of ours")

@@ -47,6 +47,14 @@ def consumer_of(base: str, generation: int) -> str:
     return base if generation == 0 else f"{base}+{generation}"
 
 
+def checkpoint_key(consumer: str, topic: str, topic_id: str, partition: int) -> str:
+    """Under which key a consumer's checkpoint in a partition stands (protocol rule 19).
+
+    ``topic_id`` is Kafka's, so that a topic made again begins anew (rule 13).
+    """
+    return f"{consumer}#{topic}#{topic_id}#{partition}"
+
+
 def source_name(topic: str, epoch: int) -> str:
     """The topic as it stands in the items' keys."""
     return topic if epoch == 0 else f"{topic}{EPOCH_MARK}{epoch}"

@@ -22,6 +22,7 @@ from shopstream_shared.archive.keys import Damaged, Place
 from shopstream_shared.generations import (
     POINTER,
     TopicEpochs,
+    checkpoint_key,
     consumer_of,
     epochs_key,
     hint_key,
@@ -314,7 +315,7 @@ def _away(error: Exception) -> StackError:
 
 
 def _checkpoint(consumer: str, partition: Partition) -> str:
-    return f"{consumer}#{partition.topic}#{partition.topic_id}#{partition.number}"
+    return checkpoint_key(consumer, partition.topic, partition.topic_id, partition.number)
 
 
 def _code(error: ClientError) -> str:

@@ -8,8 +8,6 @@ the next page reads: letters that come meanwhile lie above all of them, so no pa
 Kafka's client blocks: everything here is called in a thread.
 """
 
-import base64
-import binascii
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +15,11 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-import msgspec
 from confluent_kafka import KafkaException, Message
 from confluent_kafka.admin import AdminClient
 
+from shopstream_analytics import cursors
 from shopstream_analytics.consumer.batch import Source
-from shopstream_analytics.recent_reader import BadCursor
 from shopstream_analytics.sink import SinkUnavailable
 from shopstream_shared.clock import format_time
 from shopstream_shared.kafka import KafkaConnection, topic_states
@@ -110,7 +107,11 @@ class LetterBox:
 
     def page(self, limit: int, cursor: str | None) -> LetterPage:
         """Raises BadCursor and SinkUnavailable."""
-        below = None if cursor is None else _decode(cursor)
+        below = (
+            None
+            if cursor is None
+            else cursors.unpack(cursor, dict[int, int], CURSOR_CHARACTERS_MAX)
+        )
         return _answered(lambda: self._page(limit, below))
 
     def find(self, source: Source, offset: int, epoch: int) -> DeadLetter | None:
@@ -131,7 +132,7 @@ class LetterBox:
         for letter in shown:
             partition, offset = letter.place
             following[partition] = min(following[partition], offset)
-        return LetterPage(shown, _encode(following))
+        return LetterPage(shown, cursors.pack(following))
 
     def _newest(self, part: Part, first: int, end: int, wanted: int) -> list[DeadLetter]:
         """The last so many letters of [first, end), newest first."""
@@ -174,18 +175,3 @@ def _answered(work: Callable[[], T]) -> T:
         return work()
     except KafkaException as error:
         raise SinkUnavailable(f"broker: {error.args[0]}") from error
-
-
-def _encode(below: Mapping[int, int]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(below)).decode().rstrip("=")
-
-
-def _decode(text: str) -> dict[int, int]:
-    if len(text) > CURSOR_CHARACTERS_MAX:
-        raise BadCursor("the cursor is too long")
-    try:
-        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        packed = base64.b64decode(padded, altchars=b"-_", validate=True)
-        return msgspec.json.decode(packed, type=dict[int, int])
-    except (UnicodeError, binascii.Error, msgspec.MsgspecError) as error:
-        raise BadCursor("the cursor is not one of ours") from error

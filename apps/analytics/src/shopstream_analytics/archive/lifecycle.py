@@ -22,7 +22,7 @@ from minio.lifecycleconfig import (
 )
 
 from shopstream_analytics.sink import SinkUnavailable
-from shopstream_shared.archive.keys import EVENTS, HINTS
+from shopstream_shared.archive.keys import EVENTS, HINTS, ending_rule
 
 ABORT_UPLOADS_DAYS: Final = 7
 OLD_HINTS_DAYS: Final = 1
@@ -69,20 +69,18 @@ def ending_rules(rules: Sequence[Rule]) -> Iterator[str]:
     for rule in rules:
         expiration, old = rule.expiration, rule.noncurrent_version_expiration
         ends = expiration is not None and (expiration.days or expiration.date)
-        if rule.status == ENABLED and (ends or old is not None) and _reaches_chains(rule):
-            yield (
-                f"lifecycle rule {rule.rule_id or 'without a name'} ends objects below {EVENTS}: "
-                "take it out, or disable it"
-            )
+        if rule.status == ENABLED and (ends or old is not None):
+            said = ending_rule(rule.rule_id, _prefix_of(rule))
+            if said is not None:
+                yield said
 
 
-def _reaches_chains(rule: Rule) -> bool:
+def _prefix_of(rule: Rule) -> str:
     chosen = rule.rule_filter
-    prefix = ""
-    if chosen is not None:
-        both = chosen.and_operator
-        prefix = (chosen.prefix if both is None else both.prefix) or ""
-    return EVENTS.startswith(prefix) or prefix.startswith(EVENTS)
+    if chosen is None:
+        return ""
+    both = chosen.and_operator
+    return (chosen.prefix if both is None else both.prefix) or ""
 
 
 def _set(client: Minio, bucket: str, wanted: list[Rule], there: Sequence[Rule]) -> None:

@@ -17,7 +17,8 @@ from shopstream_analytics.rebuild.compare import SHOWN_MAX, Difference, differen
 from shopstream_analytics.rebuild.errors import RebuildFailed
 from shopstream_analytics.rebuild.source import Borders, ItemRows, SourceFold, items_of
 from shopstream_analytics.rebuild.spill import Spill
-from shopstream_analytics.rebuild.tables import CALL_TRIES_MAX, Item, Tables
+from shopstream_analytics.rebuild.store import CALL_TRIES_MAX, Item
+from shopstream_analytics.rebuild.tables import Tables
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_shared.archive.bucket import S3Bucket
 from shopstream_shared.archive.keys import Damaged, Place

@@ -16,7 +16,7 @@ from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.rebuild.compare import live_row
 from shopstream_analytics.rebuild.errors import RebuildFailed
 from shopstream_analytics.rebuild.spill import Row, Spill
-from shopstream_analytics.rebuild.tables import Item
+from shopstream_analytics.rebuild.store import Item
 
 #: Rows of all sources together that wait in memory: some 60 MB.
 ROWS_MAX: Final = 100_000

@@ -5,51 +5,38 @@ notes, the mark that all of it is there, and last, by one conditional write, the
 A drop takes the mark first, and each of swap and drop asks for what the other one changes.
 """
 
-import random
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from shopstream_analytics.aggregates.generations import GROUP
 from shopstream_analytics.checkpoints import Noted, noted_item, noted_of
-from shopstream_analytics.dynamo import CONNECT_SECONDS, READ_SECONDS, error_code
+from shopstream_analytics.dynamo import error_code
 from shopstream_analytics.identity import identity_of, note_key
 from shopstream_analytics.rebuild.errors import RebuildFailed
+from shopstream_analytics.rebuild.store import (
+    ABSENT,
+    Item,
+    answering,
+    dynamo_client,
+    make_table,
+    put_items,
+)
 from shopstream_analytics.settings import AnalyticsSettings
-from shopstream_analytics.tables import Table, aggregates_table, checkpoints_table
+from shopstream_analytics.tables import aggregates_table, checkpoints_table
 from shopstream_shared.clock import SystemClock, format_time
-from shopstream_shared.generations import POINTER, consumer_of, table_of
+from shopstream_shared.generations import POINTER, checkpoint_key, consumer_of, table_of
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
-#: DynamoDB's limit of items in one BatchWriteItem.
-PUT_ITEMS_MAX: Final = 25
-PUTS_IN_FLIGHT_MAX: Final = 4
-#: Tries of what DynamoDB handed back, with a pause that doubles: half a minute in all.
-UNPROCESSED_TRIES_MAX: Final = 10
-UNPROCESSED_FIRST_SECONDS: Final = 0.05
-CALL_TRIES_MAX: Final = 8
-#: How long a table may take to be made.
-TABLE_SECONDS_MAX: Final = 300.0
-_TABLE_POLL_SECONDS: Final = 0.2
 _CANCELED: Final = "TransactionCanceledException"
-_ABSENT: Final = "ResourceNotFoundException"
-_IN_USE: Final = "ResourceInUseException"
 
 #: The greatest number that a generation ever had: none comes twice, whatever was dropped, for a
 #: late writer of the old one, and what it left, would be taken for the new one's.
 _LAST: Final = f"{GROUP}+last"
-
-Item = Mapping[str, Any]
 
 
 class Position(NamedTuple):
@@ -57,31 +44,6 @@ class Position(NamedTuple):
 
     begin: int
     next: int
-
-
-def dynamo_client(settings: AnalyticsSettings) -> "DynamoDBClient":
-    """A blocking client; it may be used by several threads."""
-    return boto3.client(
-        "dynamodb",
-        endpoint_url=settings.dynamo_endpoint,
-        region_name=settings.aws_region,
-        aws_access_key_id=settings.aws_access_key_id.get_secret_value(),
-        aws_secret_access_key=settings.aws_secret_access_key.get_secret_value(),
-        config=Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"total_max_attempts": CALL_TRIES_MAX, "mode": "standard"},
-        ),
-    )
-
-
-@contextmanager
-def answering() -> Iterator[None]:
-    """What DynamoDB refuses, or an answer that does not come, is RebuildFailed."""
-    try:
-        yield
-    except (ClientError, BotoCoreError) as error:
-        raise RebuildFailed(f"dynamodb: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +78,11 @@ class Tables:
     def begin(self) -> int:
         """Take the next number and make its table, noting which one it is, so that no worker ever
         takes another one of that name for it."""
-        self._make(checkpoints_table(self.checkpoints))
-        while not self._make(aggregates_table(table_of(self.base, number := self._next_number()))):
+        make_table(self.client, checkpoints_table(self.checkpoints))
+        while not make_table(
+            self.client,
+            aggregates_table(table_of(self.base, number := self._next_number())),
+        ):
             pass
         identity = self._identity(number)
         if identity is None:
@@ -153,25 +118,12 @@ class Tables:
                 for page in pages:
                     yield from page["Items"]
             except ClientError as error:
-                if error_code(error) != _ABSENT:
+                if error_code(error) != ABSENT:
                     raise
 
     def write(self, generation: int, items: Iterable[Item]) -> int:
         """Put items, which no one else writes, into a generation's table; how many."""
-        table = table_of(self.base, generation)
-        left, written = iter(items), 0
-        with ThreadPoolExecutor(PUTS_IN_FLIGHT_MAX) as pool:
-            flying: set[Future[None]] = set()
-            while batch := list(islice(left, PUT_ITEMS_MAX)):
-                written += len(batch)
-                if len(flying) >= PUTS_IN_FLIGHT_MAX:
-                    landed, flying = wait(flying, return_when=FIRST_COMPLETED)
-                    for one in landed:
-                        one.result()
-                flying.add(pool.submit(self._put, table, batch))
-            for one in flying:
-                one.result()
-        return written
+        return put_items(self.client, table_of(self.base, generation), items)
 
     def note(self, generation: int, topic: str, noted: Noted) -> None:
         """Note a topic, as its worker would."""
@@ -256,7 +208,7 @@ class Tables:
             try:
                 self.client.delete_table(TableName=table_of(self.base, generation))
             except ClientError as error:
-                if error_code(error) != _ABSENT:
+                if error_code(error) != ABSENT:
                     raise
             pages = self.client.get_paginator("scan").paginate(
                 TableName=self.checkpoints,
@@ -311,40 +263,10 @@ class Tables:
             try:
                 answer = self.client.describe_table(TableName=table_of(self.base, generation))
             except ClientError as error:
-                if error_code(error) != _ABSENT:
+                if error_code(error) != ABSENT:
                     raise
                 return None
         return identity_of(dict(answer["Table"]))
-
-    def _put(self, table: str, items: list[Item]) -> None:
-        waiting: Any = {table: [{"PutRequest": {"Item": item}} for item in items]}
-        delay = UNPROCESSED_FIRST_SECONDS
-        for _ in range(UNPROCESSED_TRIES_MAX):
-            with answering():
-                waiting = self.client.batch_write_item(RequestItems=waiting).get("UnprocessedItems")
-            if not waiting:
-                return
-            time.sleep(random.uniform(0, delay))  # noqa: S311 - jitter, not a secret
-            delay *= 2
-        raise RebuildFailed("dynamodb: throttled; call again when it is less busy")
-
-    def _make(self, table: Table) -> bool:
-        """False when it is there already."""
-        with answering():
-            try:
-                self.client.create_table(**table.definition())
-            except ClientError as error:
-                if error_code(error) != _IN_USE:
-                    raise
-                return False
-            deadline = time.monotonic() + TABLE_SECONDS_MAX
-            while True:
-                answer = self.client.describe_table(TableName=table.name)
-                if answer["Table"].get("TableStatus") == "ACTIVE":
-                    return True
-                if time.monotonic() > deadline:
-                    raise RebuildFailed(f"dynamodb: table {table.name} is still being made")
-                time.sleep(_TABLE_POLL_SECONDS)
 
     def _get(self, key: str) -> Item | None:
         with answering():
@@ -353,14 +275,14 @@ class Tables:
                     TableName=self.checkpoints, Key={"pk": {"S": key}}, ConsistentRead=True
                 )
             except ClientError as error:
-                if error_code(error) != _ABSENT:
+                if error_code(error) != ABSENT:
                     raise
                 return None
         return answer.get("Item")
 
 
 def _checkpoint_key(generation: int, topic: str, topic_id: str, partition: int) -> str:
-    return f"{consumer_of(GROUP, generation)}#{topic}#{topic_id}#{partition}"
+    return checkpoint_key(consumer_of(GROUP, generation), topic, topic_id, partition)
 
 
 def _now() -> str:

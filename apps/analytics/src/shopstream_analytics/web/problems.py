@@ -17,7 +17,8 @@ from shopstream_analytics.aggregates.reader import (
     TooManyBuckets,
     TooManyProducts,
 )
-from shopstream_analytics.recent_reader import BadCursor, FiltersTooSparse
+from shopstream_analytics.cursors import BadCursor
+from shopstream_analytics.recent_reader import FiltersTooSparse
 from shopstream_analytics.sink import SinkUnavailable, StoreRefused
 from shopstream_shared.clock import Uuid7Source
 from shopstream_shared.logs import get_logger

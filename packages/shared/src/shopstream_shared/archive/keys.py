@@ -24,6 +24,17 @@ _KEY: Final = re.compile(
 )
 
 
+def ending_rule(name: str | None, prefix: str) -> str | None:
+    """What is to be said of a lifecycle rule that ends what begins with ``prefix`` (rule 23).
+
+    None when it reaches no object of a chain.
+    """
+    if not (EVENTS.startswith(prefix) or prefix.startswith(EVENTS)):
+        return None
+    called = name or "without a name"
+    return f"lifecycle rule {called} ends objects below {EVENTS}: take it out, or disable it"
+
+
 class Damaged(Exception):
     """An object or a line of the archive that cannot be read; the message says why."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shopstream_shared.archive.keys import EVENTS
+from shopstream_shared.archive.keys import ending_rule
 from shopstream_stack.archive.place import ArchivePlace
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def _ending(rules: Any) -> Iterator[str]:
         # bucket keeps of a chain object that somebody deleted or overwrote.
         expires = "Days" in expiration or "Date" in expiration
         expires = expires or "NoncurrentVersionExpiration" in rule
-        if rule.get("Status") == "Enabled" and expires and _reaches_chains(rule):
-            name = rule.get("ID", "without a name")
-            yield f"lifecycle rule {name} ends objects below {EVENTS}: take it out, or disable it"
+        if rule.get("Status") == "Enabled" and expires:
+            said = ending_rule(rule.get("ID"), _prefix_of(rule))
+            if said is not None:
+                yield said
 
 
-def _reaches_chains(rule: Mapping[str, Any]) -> bool:
+def _prefix_of(rule: Mapping[str, Any]) -> str:
     chosen = rule.get("Filter", {})
-    prefix = chosen.get("Prefix") or chosen.get("And", {}).get("Prefix") or rule.get("Prefix") or ""
-    return EVENTS.startswith(prefix) or prefix.startswith(EVENTS)
+    return chosen.get("Prefix") or chosen.get("And", {}).get("Prefix") or rule.get("Prefix") or ""

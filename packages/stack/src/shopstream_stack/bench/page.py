@@ -26,6 +26,7 @@ PICTURE: Final = "cost-against-size.png"
 SUMMARY_MARK: Final = "bench"
 SIZES_MARK: Final = "bench-sizes"
 HEADINGS: Final = ("area", "work", "ours", "peer or floor", "ratio", "bars", "verdict")
+COST_HEADINGS: Final = ("size of", "what", "size", "cost")
 #: What of a row is "ours" where nothing stands beside it: the first of these that it has.
 _OURS: Final = (
     ("rate", "{:,.0f}/s"),
@@ -42,12 +43,19 @@ def summary(found: Found) -> list[Sequence[str]]:
 
 
 def show_summary(console: Console, founds: Sequence[Found]) -> None:
-    """Print the one table, then what is wrong in it."""
-    table = Table(*HEADINGS, title="All benchmarks", title_justify="left")
-    for found in founds:
-        for *cells, verdict in summary(found):
+    """Print the one table, what costs what, then what is wrong."""
+    lines = [line for found in founds for line in summary(found)]
+    if lines:
+        table = Table(*HEADINGS, title="All benchmarks", title_justify="left")
+        for *cells, verdict in lines:
             table.add_row(*cells, f"[{STYLES[verdict]}]{verdict}[/]")
-    console.print(table)
+        console.print(table)
+    costs = _costs(founds)
+    if costs:
+        table = Table(*COST_HEADINGS, title="Cost against size", title_justify="left")
+        for one in costs:
+            table.add_row(*one)
+        console.print(table)
     for found in founds:
         show_faults(console, found)
 
@@ -93,16 +101,18 @@ def _summary(founds: Sequence[Found]) -> str:
     return "\n".join([*table_lines(lines), "", *measured, f"- Versions: {said}", ""])
 
 
-def _sizes(drawn: str, sizes: Sequence[Found]) -> str:
-    points = picture.points_of(sizes)
-    cells = [
+def _costs(founds: Sequence[Found]) -> list[tuple[str, str, str, str]]:
+    return [
         (one.panel, one.line, f"{one.size:,}", f"{one.cost:,.3g} {picture.unit_of(one)}")
-        for one in points
+        for one in picture.points_of(founds)
     ]
+
+
+def _sizes(drawn: str, sizes: Sequence[Found]) -> str:
     measured = [
         f"- {found.bench}: {measured_on(found)}"
         for found in sizes
         if any(row.points for row in found.rows)
     ]
-    table = table_lines([("panel", "what", "size", "cost"), *cells])
+    table = table_lines([COST_HEADINGS, *_costs(sizes)])
     return "\n".join([f"![Cost against size]({drawn})", "", *table, "", *measured, ""])

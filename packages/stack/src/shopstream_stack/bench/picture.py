@@ -114,7 +114,7 @@ def _scale(axis: Axes) -> None:
     axis.set_yscale("log")
     low, high = axis.get_ylim()
     axis.set_ylim(low / _AIR, high * _AIR)
-    plain = FuncFormatter(lambda value, _: f"{value:,.6g}")
+    plain = FuncFormatter(lambda value, _: f"{value:,.10g}")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_formatter(plain)

@@ -26,6 +26,7 @@ from shopstream_shared.generations import (
     POINTER,
     TopicEpoch,
     TopicEpochs,
+    checkpoint_key,
     consumer_of,
     epochs_key,
 )
@@ -174,7 +175,7 @@ class _Notes:
 
     def positions(self, consumer: str, topic: str, epoch: TopicEpoch) -> list[int]:
         """The checkpoints in all partitions of an epoch."""
-        keys = [f"{consumer}#{topic}#{epoch.topic_id}#{n}" for n in range(epoch.partitions)]
+        keys = [checkpoint_key(consumer, topic, epoch.topic_id, n) for n in range(epoch.partitions)]
         items = map(self._get, keys)
         return [0 if item is None else int(item["next"]["N"]) for item in items]
 

@@ -9,7 +9,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shopstream_shared.clock import format_time, parse_time
-from shopstream_shared.generations import POINTER, consumer_of, table_of
+from shopstream_shared.generations import POINTER, checkpoint_key, consumer_of, table_of
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
 from shopstream_stack.verify.lives import Lives, item_key
@@ -99,7 +99,7 @@ class Tables:
         first."""
         if consumer == AGGREGATES:
             consumer = consumer_of(consumer, self.generation())
-        item = self._get(f"{consumer}#{place.topic}#{topic_id}#{place.partition}")
+        item = self._get(checkpoint_key(consumer, place.topic, topic_id, place.partition))
         return 0 if item is None else int(item["next"]["N"])
 
     def replayed(self, topic_ids: Mapping[str, str]) -> set[tuple[str, int, int]]:

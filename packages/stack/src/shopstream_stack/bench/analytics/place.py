@@ -3,7 +3,7 @@
 import itertools
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from shopstream_shared.kafka import KafkaConnection, answer
 from shopstream_shared.topic_admin import ensure_topics
 from shopstream_shared.topics import load_topics
-from shopstream_stack.bench.cores import own_cores, pin
+from shopstream_stack.bench.cores import PinnedPlace, own_cores, pin
 from shopstream_stack.demo.log_reader import LogReader
 from shopstream_stack.demo.stores import dynamodb_client, s3_client
 from shopstream_stack.demo.target import Target
@@ -76,26 +76,11 @@ class WorkerProcess:
 
 
 @dataclass(slots=True)
-class AnalyticsPlace:
+class AnalyticsPlace(PinnedPlace):
     """The running components, and workers as each row wants them."""
 
-    system: System
-    cores: Sequence[int]
     admin: AdminClient
     _names: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-
-    @property
-    def brokers(self) -> str:
-        return self.system.settings.addresses["KAFKA_BROKERS"]
-
-    @property
-    def pinned(self) -> bool:
-        """Whether a worker can have a core to itself."""
-        return len(self.cores) > 1
-
-    def about(self) -> Mapping[str, str]:
-        """What else must be known of the figures."""
-        return {"pinned": "yes" if self.pinned else "no, there is one core"}
 
     def stores(self, *, empty_log: bool = True) -> Stores:
         """New ones; the log is emptied unless its records are to be read again.

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from botocore.exceptions import ClientError
 
+from shopstream_shared.generations import checkpoint_key, hint_key
 from shopstream_stack.bench.analytics.feed import Backlog
 from shopstream_stack.bench.analytics.place import Place, Stores, WorkerProcess
 from shopstream_stack.bench.waiting import deadline
@@ -49,7 +50,7 @@ class Checkpoints:
 
     def _key(self, place: Place) -> str:
         topic, partition = place
-        return f"{self.consumer}#{topic}#{self.topic_ids[topic]}#{partition}"
+        return checkpoint_key(self.consumer, topic, self.topic_ids[topic], partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Hints:
         return {place: position for place, position in found.items() if position is not None}
 
     def _hint(self, place: Place) -> int | None:
-        key = f"_positions/{place[0]}/{place[1]}"
+        key = hint_key(*place, epoch=0)
         bucket = self.stores.target.archive_bucket
         try:
             with closing(self.stores.s3.get_object(Bucket=bucket, Key=key)["Body"]) as body:

@@ -1,7 +1,7 @@
 """Kafka and the stream service alone, a single worker on one core where there are more."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from shopstream_shared.kafka import KafkaConnection, answer
 from shopstream_shared.topic_admin import ensure_topics, shapes
 from shopstream_shared.topics import STREAM_TOPICS, load_topics
-from shopstream_stack.bench.cores import own_cores, pin
+from shopstream_stack.bench.cores import PinnedPlace, own_cores, pin
 from shopstream_stack.bench.waiting import wait_until
 from shopstream_stack.kit.generator import Generator, Profile, StreamGroup, StreamSpec, generating
 from shopstream_stack.ports import LOOPBACK, PortReservations
@@ -28,12 +28,10 @@ KIB: Final = 1_024
 
 
 @dataclass(slots=True)
-class StreamPlace:
+class StreamPlace(PinnedPlace):
     """The running broker, and the stream service as each row wants it."""
 
-    system: System
     load: Path
-    cores: Sequence[int]
     #: Partitions a stream topic, in the order of STREAM_TOPICS, as they are at the moment.
     partitions: tuple[int, ...] = ()
     _running: tuple[object, ...] = field(default=())
@@ -42,19 +40,6 @@ class StreamPlace:
     def address(self) -> str:
         """Host and port of the stream."""
         return f"{LOOPBACK}:{self.system.settings.notifications_port}"
-
-    @property
-    def brokers(self) -> str:
-        return self.system.settings.addresses["KAFKA_BROKERS"]
-
-    @property
-    def pinned(self) -> bool:
-        """Whether a service can have a core to itself."""
-        return len(self.cores) > 1
-
-    def about(self) -> Mapping[str, str]:
-        """What else must be known of the figures."""
-        return {"pinned": "yes" if self.pinned else "no, there is one core"}
 
     def serve(self, partitions: tuple[int, ...], *, workers: int = 1, fresh: bool = False) -> None:
         """Let the service run with topics of so many partitions and so many workers.
@@ -164,7 +149,7 @@ def running_streams(system: System, ports: PortReservations) -> Iterator[StreamP
     system.settings.data.mkdir(parents=True)
     try:
         system.start("kafka")
-        yield StreamPlace(system, load, own_cores())
+        yield StreamPlace(system, own_cores(), load)
     finally:
         _forget(system)
 
