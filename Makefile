@@ -72,7 +72,7 @@ SEEDS ?= 1,2,3
 reliability: setup ## chaos once a seed, the recoveries of all written to docs/reliability.md; MINUTES, SEEDS
 	@$(BIN)/shopstream reliability --minutes $(MINUTES) --seeds $(SEEDS) --markdown docs/reliability.md
 
-bench: setup ## all benchmarks in one go, one table, docs/benchmarks.md; some fifty minutes
+bench: setup ## all benchmarks in one go, one table, docs/benchmarks.md; about an hour
 	@$(BIN)/shopstream bench --write
 
 bench-api: setup ## the API against pgbench, on a system of its own; some ten minutes
