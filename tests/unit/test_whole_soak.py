@@ -27,8 +27,9 @@ def memory(share: float, *, after: float = 0.0) -> list[tuple[float, float]]:
 def found(**changed: Any) -> SoakFound:
     made = SoakFound(
         maximum=200.0,
-        wanted=SHARE * 200.0,
-        reached=119.0,
+        reached=110.0,
+        pace_wanted=SHARE * 250.0,
+        pace_reached=149.0,
         lags_seconds=2.0,
         memory={"api": memory(0.0)},
         verify_code=0,
@@ -86,7 +87,7 @@ def test_a_process_without_samples_after_the_warm_up_is_wrong() -> None:
     ("changed", "row", "verdict"),
     [
         ({"errors": ["POST /orders: 500 None"]}, 1, "MISSED"),
-        ({"reached": 113.0}, 1, "MISSED"),
+        ({"pace_reached": 142.0}, 1, "MISSED"),
         ({"reached": 0.0}, 1, "WRONG"),
         ({"wrong": ["orders has 1 of 2 events"]}, 3, "WRONG"),
         ({"verify_code": 1}, 3, "WRONG"),

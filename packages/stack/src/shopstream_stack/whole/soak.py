@@ -75,11 +75,13 @@ def soak_plan(minutes: float) -> SoakPlan:
 
 @dataclass(slots=True)
 class SoakFound:
-    """What a run found; rates are acknowledged writes a second."""
+    """What a run found. A seller's step is a write mostly, now and then refused, or a read only:
+    the pace is in steps, the other rates are acknowledged writes a second."""
 
     maximum: float = 0.0
-    wanted: float = 0.0
     reached: float = 0.0
+    pace_wanted: float = 0.0
+    pace_reached: float = 0.0
     #: Requests that were not answered as they should at the steady rate, in words.
     errors: list[str] = field(default_factory=list)
     #: Anything else that must not be.
@@ -101,6 +103,16 @@ class CountingJournal(Journal):
         Journal.received(self, name, event)
 
 
+class CountingShop(Shop):
+    """Counts its steps."""
+
+    steps = 0
+
+    async def move(self) -> None:
+        await Shop.move(self)
+        self.steps += 1
+
+
 def measure_soak(place: WholePlace, results: Results, plan: SoakPlan) -> None:
     """Measure the maximum, soak, wait, verify. Raises StackError when a part cannot run."""
     clock = SystemClock()
@@ -112,7 +124,7 @@ def measure_soak(place: WholePlace, results: Results, plan: SoakPlan) -> None:
         found = asyncio.run(_soak(place, plan, run, journal))
     found.verify_code = asyncio.run(verify(place, journal.path, folder))
     results.rows += soak_report.rows(plan, found)
-    soak_report.picture(folder, found, f"soak, {plan.seconds:g} s at {found.wanted:.0f} writes/s")
+    soak_report.picture(folder, found, f"soak, {plan.seconds:g} s at {found.reached:.0f} writes/s")
     whole = {**asdict(found), "seconds": plan.seconds, "warmupSeconds": plan.warmup_seconds}
     write_atomically(folder / REPORT, json.dumps(whole) + "\n")
     results.notes.append(
@@ -136,17 +148,17 @@ class _Soaking:
     tail: Tail
     crowd: Crowd
     caller: Caller
-    shops: list[Shop]
+    shops: list[CountingShop]
     client: httpx.AsyncClient
     found: SoakFound = field(default_factory=SoakFound)
 
     async def run(self, plan: SoakPlan) -> SoakFound:
         found, reporter = self.found, self.place.system.reporter
         with reporter.step(f"The maximum, {plan.maximum_seconds:g} s"):
-            found.maximum = await self._load(plan.maximum_seconds, math.inf)
+            found.maximum, pace = await self._load(plan.maximum_seconds, math.inf)
             await asyncio.to_thread(drain, self.place)
-        found.wanted = SHARE * found.maximum
-        with reporter.step(f"{found.wanted:.0f} writes a second, {plan.seconds:g} s"):
+        found.pace_wanted = SHARE * pace
+        with reporter.step(f"{SHARE:.0%} of {found.maximum:.0f} writes/s, {plan.seconds:g} s"):
             await self._steady(plan)
         with reporter.step("Until nobody is behind"):
             began = time.monotonic()
@@ -171,7 +183,7 @@ class _Soaking:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(timeline.run(stop))
             tasks.create_task(self._watch_memory(began, stop))
-            found.reached = await self._load(plan.seconds, found.wanted)
+            found.reached, found.pace_reached = await self._load(plan.seconds, found.pace_wanted)
             stop.set()
         found.samples = timeline.samples
         found.errors += caller.faults
@@ -180,17 +192,19 @@ class _Soaking:
         if caller.given_up > given_up:
             found.errors.append(f"{caller.given_up - given_up} writes were given up")
 
-    async def _load(self, seconds: float, per_second: float) -> float:
-        """All sellers at this pace together; acknowledged writes a second."""
+    async def _load(self, seconds: float, per_second: float) -> tuple[float, float]:
+        """All sellers at this pace together; acknowledged writes, and steps, a second."""
         stop, before, began = asyncio.Event(), self.caller.acknowledged, time.monotonic()
+        steps = sum(shop.steps for shop in self.shops)
         each = per_second / len(self.shops)
         async with asyncio.TaskGroup() as tasks:
             for shop in self.shops:
                 tasks.create_task(keep_going(shop, stop, each))
             await asyncio.sleep(seconds)
             acknowledged, took = self.caller.acknowledged - before, time.monotonic() - began
+            steps = sum(shop.steps for shop in self.shops) - steps
             stop.set()
-        return acknowledged / took
+        return acknowledged / took, steps / took
 
     async def _watch_memory(self, began: float, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -264,7 +278,7 @@ async def _prepared(
             crowd=crowd,
             caller=caller,
             shops=[
-                Shop(caller, seller(run, number), Random(f"{SEED} {number}"))  # noqa: S311 - repeatable on purpose
+                CountingShop(caller, seller(run, number), Random(f"{SEED} {number}"))  # noqa: S311 - repeatable on purpose
                 for number in range(SELLERS)
             ],
             client=client,

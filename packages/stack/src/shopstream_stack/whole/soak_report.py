@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shopstream_stack.whole.soak import SoakFound, SoakPlan
 
 GROWTH_MAX: Final = 0.05
-#: Of the rate that was wanted: else it was no load of 60 %.
+#: Of the pace that was wanted: else it was no load of 60 %.
 REACHED_MIN: Final = 0.95
 TIMELINE: Final = "timeline.png"
 MEMORY: Final = "memory.png"
@@ -24,10 +24,10 @@ KIB_A_MIB: Final = 1_024
 
 def rows(plan: SoakPlan, found: SoakFound) -> list[Row]:
     """The table: the maximum, the steady load, each process's memory, the end."""
-    reached = found.reached / found.wanted if found.wanted else 0.0
+    reached = found.pace_reached / found.pace_wanted if found.pace_wanted else 0.0
     steady = (
         Bar("errors", len(found.errors), "==", 0),
-        Bar("of the rate wanted", reached, ">=", REACHED_MIN),
+        Bar("of the pace wanted", reached, ">=", REACHED_MIN),
     )
     # Where speed is not judged, an error is still one of ours.
     faults = () if plan.judged else tuple(found.errors)
