@@ -28,7 +28,7 @@ from shopstream_analytics.tables import aggregates_table
 from shopstream_shared.clock import format_time
 from shopstream_shared.events.codec import EncodedEvent
 from shopstream_shared.events.registry import EVENT_TYPES
-from shopstream_shared.generations import POINTER
+from shopstream_shared.generations import POINTER, table_of
 from shopstream_shared.topics import STREAM_TOPICS
 
 ALL = "/aggregates/event-types"
@@ -384,3 +384,41 @@ def test_with_the_store_away_the_answer_is_503_with_retry_after(
         away = api.get(path)
         assert (away.status_code, away.json()["code"]) == (503, "unavailable")
         assert int(away.headers["retry-after"]) > 0
+
+
+def test_what_is_no_file_refuses_to_be_one(shared: Reading) -> None:
+    seller = "/aggregates/sellers/seller-0"
+    for path in (
+        f"{seller}/funnel?",
+        f"{seller}/top-products?day=2026-11-21&by=units&",
+        "/aggregates/timeliness?",
+        "/events/recent?",
+    ):
+        refused = shared.get(f"{path}format=csv")
+        assert refused.status_code == 422, path
+        assert [error["pointer"] for error in refused.json()["errors"]] == ["/format"]
+        assert shared.get(f"{path}format=json").status_code == 200
+
+
+def test_health_looks_at_the_table_in_use_and_names_the_one_that_is_missing(api: Reading) -> None:
+    """Not at the one in use when somebody read last: nobody reads while it is unhealthy."""
+    api.feed([one_event("s1")])
+    dynamo = api.resources.aggregates.client
+    base = api.settings.aggregates_table
+
+    async def swap_and_lose() -> None:
+        await dynamo.put_item(
+            TableName=api.settings.checkpoints_table,
+            Item={"pk": {"S": POINTER}, "generation": {"N": "1"}},
+        )
+        await dynamo.delete_table(TableName=base)
+
+    def check() -> Any:
+        return api.get("/health").json()["checks"]["dynamodb"]
+
+    assert check()["status"] == "healthy"
+    api.run(swap_and_lose)
+    missing = table_of(base, 1)
+    assert missing in check()["message"]
+    api.run(lambda: make_another(api.resources.aggregates.generations))
+    assert check()["status"] == "healthy"

@@ -259,3 +259,24 @@ def test_get_copies_each_object_whole_and_only_once(
     command.archived.add(records(7), sha256="0")
     assert "not what its sha256 says" in str(command("get", "--to", folder).exception)
     assert [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".zst"] == []
+
+
+def test_get_refuses_a_folder_that_holds_what_the_archive_does_not(
+    command: ArchiveCommand, tmp_path: Path
+) -> None:
+    """Queries over the folder would count it: after a bucket was lost, everything twice."""
+    small_archive(command)
+    folder = tmp_path / "copy"
+    command.whole("get", "--to", folder)
+    (there, *_) = sorted(folder.rglob("*.zst"))
+    place = there.name.rpartition("+")[0]
+    old = there.with_name(f"{place}+{10**19:020}.jsonl.zst")
+    old.write_bytes(there.read_bytes())
+
+    refused = str(command("get", "--to", folder).exception)
+    assert "holds 1 files that the archive does not have" in refused
+    assert old.name in refused
+    # Another day, topic or partition than what is wanted stays out of it.
+    assert command("get", "--to", folder, "--partition", "77").exit_code == 1
+    old.unlink()
+    assert "0 objects copied" in command.whole("get", "--to", folder)

@@ -153,7 +153,9 @@ def show(out: Console, report: Report) -> None:
                 say(f"  {one.kind}: {one.item}: {one.detail}")
         say(f"{report.differing:,} of {report.live_items:,} live items differ.")
     if report.swapped is not None:
-        say(
-            f"The workers go on with generation {report.generation}; {report.swapped} is kept "
-            f"until `shopstream archive rebuild --drop`."
+        kept = (
+            "is kept until `shopstream archive rebuild --drop`"
+            if report.swapped
+            else "stays: `--drop` deletes rebuilds only"
         )
+        say(f"The workers go on with generation {report.generation}; {report.swapped} {kept}.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 GROUP: Final = "analytics-aggregates"
 #: While the first worker has yet to make it, there is no checkpoints table.
-_NO_TABLE: Final = "ResourceNotFoundException"
+NO_TABLE: Final = "ResourceNotFoundException"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Generations:
                     ConsistentRead=True,
                 )
             except ClientError as error:
-                if error_code(error) != _NO_TABLE:
+                if error_code(error) != NO_TABLE:
                     raise
                 return self.of(0)
         item = answer.get("Item")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from botocore.exceptions import ClientError
+
 from shopstream_analytics.aggregates import derived
 from shopstream_analytics.aggregates.definitions import (
     BY_TYPE,
@@ -18,7 +20,7 @@ from shopstream_analytics.aggregates.definitions import (
     Granularity,
 )
 from shopstream_analytics.aggregates.derived import ProductSales, TopBy, per_key
-from shopstream_analytics.aggregates.generations import Generation, Generations
+from shopstream_analytics.aggregates.generations import NO_TABLE, Generation, Generations
 from shopstream_analytics.aggregates.keys import (
     SALES_SHARDS,
     partition_key,
@@ -26,8 +28,9 @@ from shopstream_analytics.aggregates.keys import (
     sort_key,
 )
 from shopstream_analytics.consumer.batch import Source
-from shopstream_analytics.dynamo import as_unavailable
+from shopstream_analytics.dynamo import as_unavailable, error_code
 from shopstream_analytics.events import KEY_BYTES_MAX
+from shopstream_analytics.sink import SinkUnavailable
 from shopstream_shared.generations import parse_source_name, source_name
 from shopstream_shared.topics import ORDERS, STREAM_TOPICS
 
@@ -240,10 +243,19 @@ class AggregatesReader:
         return Version(generation.number, counted)
 
     async def ping(self) -> str:
-        """Raises SinkUnavailable."""
-        table = self.generations.table if self._view is None else self._view.generation.table
+        """How the table in use is. Raises SinkUnavailable.
+
+        Which one that is, is asked each time: nobody may read while this says that nobody can.
+        """
+        table = (await self.generations.current()).table
         with as_unavailable("dynamodb"):
-            answer = await self.client.describe_table(TableName=table)
+            try:
+                answer = await self.client.describe_table(TableName=table)
+            except ClientError as error:
+                if error_code(error) != NO_TABLE:
+                    raise
+                detail = f"dynamodb: missing: there is no table {table}"
+                raise SinkUnavailable(detail, "missing") from error
         return str(answer["Table"].get("TableStatus", "unknown"))
 
     async def _add_all(self, keys: Iterable[str], within: tuple[str, str], found: "_Found") -> None:

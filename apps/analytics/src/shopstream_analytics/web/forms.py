@@ -56,6 +56,13 @@ def form_of(request: Request) -> Form:
     return form
 
 
+def only_json(request: Request) -> None:
+    """For an answer that is no file. Raises InvalidRequest when one is asked for by ``format``."""
+    if request.query_params.get("format", "json") != "json":
+        text = "is json here: the series of sellers, products and event types are files, too"
+        raise InvalidRequest([Fault("format", text)])
+
+
 def _accepted(accept: str) -> Form:
     qualities = dict(map(_range, accept.split(",")))
 

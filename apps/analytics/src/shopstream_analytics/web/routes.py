@@ -17,7 +17,14 @@ from shopstream_analytics.aggregates.fold import (
 )
 from shopstream_analytics.aggregates.reader import Series, TopProducts, Window
 from shopstream_analytics.recent_reader import Filters, Page, RecentReader, parse_cursor
-from shopstream_analytics.web.forms import MEDIA_TYPES, Content, answer, form_of, tagged
+from shopstream_analytics.web.forms import (
+    MEDIA_TYPES,
+    Content,
+    answer,
+    form_of,
+    only_json,
+    tagged,
+)
 from shopstream_analytics.web.operations import Operation, Parameter
 from shopstream_analytics.web.parameters import (
     CURRENCY,
@@ -194,10 +201,12 @@ class Reads:
         word, summary, body = _WORKED_OUT[schema]
 
         async def of_seller(request: Request) -> Response:
+            only_json(request)
             seller = request.path_params["sellerId"]
             return tagged(request, body(await self._read(request, "seller", seller)))
 
         async def of_all(request: Request) -> Response:
+            only_json(request)
             return tagged(request, body(await self._read(request, "all", ALL_ID)))
 
         for path, handler, whose, own in (
@@ -216,6 +225,7 @@ class Reads:
             )
 
     async def _top_products(self, request: Request) -> Response:
+        only_json(request)
         day, by, currency, limit = parse_top(request.query_params)
         seller = request.path_params["sellerId"]
         found = await self._aggregates.top_products(seller, day, by, currency, limit)
@@ -248,6 +258,7 @@ class Reads:
         return await self._aggregates.read(dimension, series, granularity, window)
 
     async def _events(self, request: Request) -> Response:
+        only_json(request)
         query = request.query_params
         wanted = Filters(query.get("sellerId"), query.get("type"), query.get("subject"))
         count = parse_recent(wanted, query.get("limit"))

@@ -8,15 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from shopstream_shared.archive.keys import PARQUET, below, day_prefix, topic_prefix
+from shopstream_shared.archive.keys import (
+    EVENTS,
+    PARQUET,
+    Damaged,
+    ObjectKey,
+    below,
+    day_prefix,
+    topic_prefix,
+)
 from shopstream_shared.archive.reader import CHUNK_BYTES, Bucket, Stored, generations
 from shopstream_stack.archive.listing import Selection, select
 from shopstream_stack.errors import StackError
 
 #: What `archive compact` makes. Keys become paths, and S3 has nothing against dots in them.
 _PART: Final = re.compile(
-    rf"{PARQUET}(?:epoch=[1-9][0-9]*/)?topic=[A-Za-z0-9._-]+/"
-    r"year=[0-9]{4}/month=[0-9]{2}/day=[0-9]{2}/part-[0-9]{5,}\.parquet"
+    rf"{PARQUET}(?:epoch=(?P<generation>[1-9][0-9]*)/)?topic=(?P<topic>[A-Za-z0-9._-]+)/"
+    r"year=(?P<year>[0-9]{4})/month=(?P<month>[0-9]{2})/day=(?P<day>[0-9]{2})/"
+    r"part-[0-9]{5,}\.parquet"
 )
 
 
@@ -34,6 +43,48 @@ def wanted_objects(bucket: Bucket, wanted: Selection, *, parquet: bool) -> list[
     if not parquet:
         return [stored for _, stored in select(bucket, wanted)]
     return list(_parts(bucket, wanted))
+
+
+def check_folder(folder: Path, wanted: Selection, objects: list[Stored], *, parquet: bool) -> None:
+    """Raise StackError where the folder holds what the archive does not.
+
+    Such files are another archive's, or from before the chains were begun anew; queries over the
+    folder would count them.
+    """
+    known = {stored.key for stored in objects}
+    head = PARQUET if parquet else EVENTS
+    there = (path.relative_to(folder).as_posix() for path in (folder / head).rglob("*.*"))
+    strange = sorted(key for key in there if key not in known and _is_meant(key, wanted))
+    if strange:
+        raise StackError(
+            f"{folder} holds {len(strange)} files that the archive does not have, such as "
+            f"{strange[0]}: they are another archive's, or older than this one. Delete them or "
+            "name an empty folder."
+        )
+
+
+def _is_meant(key: str, wanted: Selection) -> bool:
+    """Whether a file of this name would be among the objects that are wanted."""
+    if part := _PART.fullmatch(key):
+        day = "-".join(part.group("year", "month", "day"))
+        generation, topic, partition = int(part["generation"] or 0), part["topic"], None
+    else:
+        try:
+            found = ObjectKey.read(key)
+        except Damaged:
+            return False
+        day, generation, topic, partition = (
+            found.day,
+            found.generation,
+            found.topic,
+            found.partition,
+        )
+    return (
+        topic in wanted.topics
+        and wanted.day in {"", day}
+        and wanted.generation in {None, generation}
+        and wanted.partition in {None, partition}
+    )
 
 
 def copy(

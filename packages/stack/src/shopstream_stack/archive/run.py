@@ -158,13 +158,18 @@ def compact(topic: str | None, day: str) -> int:
 
 def get(wanted: listing.Selection, folder: Path, *, parquet: bool) -> None:
     """Copy what is wanted; nothing wanted is an error, or a typing error would go unseen."""
-    from shopstream_stack.archive.copy import copy, wanted_objects  # noqa: PLC0415 - own command
+    from shopstream_stack.archive.copy import (  # noqa: PLC0415 - own command
+        check_folder,
+        copy,
+        wanted_objects,
+    )
 
     with archive() as place, reporting(err) as reporter:
         objects = wanted_objects(place.bucket, wanted, parquet=parquet)
         if not objects:
             form = "Parquet; `shopstream archive compact` makes it" if parquet else "objects"
             raise StackError(f"The archive has no such {form}.")
+        check_folder(folder, wanted, objects, parquet=parquet)
         with reporter.bar("Copying", len(objects)) as advance:
             done = copy(place.bucket, objects, folder, advance)
     out.print(
