@@ -1,7 +1,9 @@
 """What counts as arrived, which gaps were meant, and what a moved clock's events are not."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,9 +15,11 @@ from shopstream_stack.chaos.acts import Acts
 from shopstream_stack.chaos.recovery import Recovery
 from shopstream_stack.chaos.schedule import Fault
 from shopstream_stack.chaos.settled import Settled
+from shopstream_stack.chaos.storm import _Run
 from shopstream_stack.chaos.tail import WAITED_MS_MAX, Tail
 from shopstream_stack.demo.crowd import Crowd
 from shopstream_stack.demo.evidence import WatcherReading
+from shopstream_stack.errors import StackError
 
 NOW = datetime(2031, 3, 1, 12, tzinfo=UTC)
 NOW_MS = epoch_ms(NOW)
@@ -104,3 +108,38 @@ def test_the_manual_of_topics_names_what_an_act_waits_for() -> None:
     docs = Path(__file__).parents[2] / "docs"
     assert "topic_recreated" in (docs / "topics.md").read_text()
     assert "offset_out_of_range" in (docs / "analytics.md").read_text()
+
+
+class Seller:
+    """Has done something once its move has ended."""
+
+    def __init__(self) -> None:
+        self.moves = 0
+
+    async def move(self) -> None:
+        self.moves += 1
+
+
+class Refused(Acts):
+    """A command of the act is refused while the load runs."""
+
+    async def _expand(self, found: Recovery) -> None:
+        async with self.load():
+            await asyncio.sleep(0)
+            raise StackError("readers stay behind")
+
+
+def test_what_is_refused_in_an_act_is_noted_and_its_load_is_over() -> None:
+    """Whatever a block under load raises, the run goes on: to the next act, and to `verify`."""
+    seller = Seller()
+    run = SimpleNamespace(plan=SimpleNamespace(writes_per_second=6_000.0))
+
+    async def play() -> Recovery:
+        async with asyncio.TaskGroup() as tasks:
+            load = partial(_Run._loaded, cast("Any", run), tasks, cast("Any", [seller]))
+            act = Refused(cast("Any", None), tail_of(), settled(tail_of()), load, 0.0)
+            return await act("expand")
+
+    found = asyncio.run(play())
+    assert found.wrong == ["readers stay behind"]
+    assert seller.moves

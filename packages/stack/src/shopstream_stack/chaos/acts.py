@@ -80,6 +80,8 @@ class Acts:
 
     async def _expand(self, found: Recovery) -> None:
         """More partitions under load, by `shopstream topics apply`."""
+        # It waits a minute at most for readers that are behind.
+        await self._stored("aggregates", *BY_HAND)
         async with self.load():
             begun = time.monotonic()
             await self.scene.probe.publishes(begun, MOST)

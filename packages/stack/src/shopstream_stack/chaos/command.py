@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -117,5 +117,14 @@ def _judged(place: Place, plan: Plan) -> Verdict:
     try:
         return Verdict(plan, asyncio.run(storm(place, plan)))
     except ExceptionGroup as group:
-        reasons = [f"{type(one).__name__}: {one}" for one in group.exceptions]
+        reasons = [f"{type(one).__name__}: {one}" for one in _leaves(group)]
         raise StackError("; ".join(reasons)) from group
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """What is in a group, and in the groups in it."""
+    for one in group.exceptions:
+        if isinstance(one, BaseExceptionGroup):
+            yield from _leaves(one)
+        else:
+            yield one

@@ -104,8 +104,8 @@ class _Run:
         async with asyncio.TaskGroup() as tasks:
             for side in (self._cut_clients(), self._supervise(), self.timeline.run(self.stop)):
                 tasks.create_task(side)
-            shops = self._shops()
-            async with self._loaded(shops):
+            load = partial(self._loaded, tasks, self._shops())
+            async with load():
                 await self._faults()
                 left = self.timeline.began + plan.seconds - time.monotonic()
                 await asyncio.sleep(max(0.0, left))
@@ -114,20 +114,22 @@ class _Run:
             with plan.reporter.step("Until all is written and has arrived"):
                 late = await self.settled.until_all_has_arrived()
                 self.outcome.wrong += [late] if late else []
-            await self._acts(partial(self._loaded, shops))
+            await self._acts(load)
             self.stop.set()
 
     @asynccontextmanager
-    async def _loaded(self, shops: list[Shop]) -> AsyncIterator[None]:
-        """All sellers and buyers are at work for the length of the block."""
+    async def _loaded(self, tasks: asyncio.TaskGroup, shops: list[Shop]) -> AsyncIterator[None]:
+        """All sellers and buyers are at work for the length of the block.
+
+        In the run's own group: what the block raises leaves it as it is.
+        """
         stop, rate = asyncio.Event(), self.plan.writes_per_second / SELLERS
-        async with asyncio.TaskGroup() as workers:
-            for shop in shops:
-                workers.create_task(keep_going(shop, stop, rate))
-            try:
-                yield
-            finally:
-                stop.set()
+        workers = [tasks.create_task(keep_going(shop, stop, rate)) for shop in shops]
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.wait(workers)
 
     async def _acts(self, load: Load) -> None:
         play = Acts(self.scene, self.tail, self.settled, load, self.timeline.began)
