@@ -165,12 +165,17 @@ def test_a_missed_bar_is_exit_code_1(project: Path, tmp_path: Path) -> None:
     assert "MISSED" in text
 
 
+@pytest.mark.parametrize("inside_a_call_back", [False, True])
 def test_an_interrupt_ends_all_and_keeps_what_was_measured_before(
-    project: Path, tmp_path: Path
+    project: Path, tmp_path: Path, *, inside_a_call_back: bool
 ) -> None:
     kept = Kept(tmp_path / "kept")
 
     def interrupted() -> Found:
+        if inside_a_call_back:
+            raise SystemError(
+                "poll returned a result with an exception set"
+            ) from KeyboardInterrupt()
         raise KeyboardInterrupt
 
     first = _Bench("api", kept, lambda: found_of(REACHED, commit=_commit(project)))

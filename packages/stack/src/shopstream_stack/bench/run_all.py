@@ -84,6 +84,12 @@ def newest_sizes(kept: Kept) -> list[Found]:
 def _measured(one: Measures, settings: StackSettings, console: Console, form: Form) -> Found:
     try:
         return one.run(settings, form)
+    except SystemError as error:
+        # An interrupt inside a call-back of Kafka's client comes out as this.
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        console.print_exception()
+        return _failed(one, settings, form, error)
     except Exception as error:  # noqa: BLE001 - whatever it was: the others are measured yet
         console.print_exception()
         return _failed(one, settings, form, error)
