@@ -1,23 +1,27 @@
 """What a fault came to, how it is told, and that each kind of fault can be made."""
 
+import dataclasses
 import io
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from shopstream_shared.clock import SystemClock
-from shopstream_stack.chaos import picture, probe, report
+from shopstream_stack.chaos import command, commands, picture, probe, report
 from shopstream_stack.chaos.faults.scene import Scene
 from shopstream_stack.chaos.inflict import Inflict
 from shopstream_stack.chaos.load import FAIR_REFUSALS
 from shopstream_stack.chaos.place import OWN_PORTS, RELAYS, Place, chaos_settings
 from shopstream_stack.chaos.recovery import Measure, Recovery
 from shopstream_stack.chaos.report import Verdict
-from shopstream_stack.chaos.schedule import Fault
+from shopstream_stack.chaos.schedule import FAULTS_MIN, QUICK, Fault
 from shopstream_stack.chaos.storm import Outcome, Plan
 from shopstream_stack.chaos.timeline import Sample
+from shopstream_stack.cli import app
 from shopstream_stack.console import Silent
 from shopstream_stack.ports import PortReservations
 from shopstream_stack.settings import StackSettings
@@ -56,6 +60,7 @@ def verdict(folder: Path, outcome: Outcome) -> Verdict:
         schedule=(recovery().fault,),
         acts=(),
         every_fault=False,
+        faults_min=0,
         folder=folder,
         clock=SystemClock(),
         reporter=Silent(),
@@ -89,6 +94,49 @@ def test_any_one_thing_that_does_not_hold_spoils_the_whole(
 ) -> None:
     assert verdict(tmp_path, found(recovery())).holds
     assert not verdict(tmp_path, outcome).holds
+
+
+def test_a_run_with_fewer_faults_than_are_wanted_or_with_none_at_all_does_not_hold(
+    tmp_path: Path,
+) -> None:
+    of_one = verdict(tmp_path, found(recovery()))
+    for least, holds in ((0, True), (1, True), (2, False)):
+        plan = dataclasses.replace(of_one.plan, faults_min=least)
+        assert Verdict(plan, of_one.outcome).holds == holds
+    assert Verdict(plan, of_one.outcome).as_json()["wrong"] == [
+        "only 1 faults were made, 2 are wanted"
+    ]
+    late = dataclasses.replace(of_one.outcome, unmade=1)
+    assert not Verdict(dataclasses.replace(plan, faults_min=1), late).holds
+    assert not verdict(tmp_path, found()).holds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "least"),
+    [
+        (["chaos", "--minutes", "10"], FAULTS_MIN),
+        (["chaos", "--minutes", "15"], FAULTS_MIN),
+        (["chaos", "--minutes", "9"], 0),
+        (["chaos", "--faults", "kill"], 0),
+        (["chaos", "--quick"], len(QUICK)),
+        (["reliability", "--minutes", "1", "--seeds", "1"], FAULTS_MIN),
+    ],
+)
+def test_full_runs_and_the_page_of_reliability_want_the_promised_number_of_faults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], least: int
+) -> None:
+    wanted: list[int] = []
+
+    def ran(*_: object, faults_min: int, **__: object) -> command.Ran:
+        wanted.append(faults_min)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "chaos", ran)
+    monkeypatch.setattr(commands, "reserved_ports", lambda: nullcontext(Numbers()))
+    monkeypatch.setenv("SHOPSTREAM_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("SHOPSTREAM_CACHE_DIR", str(tmp_path / "cache"))
+    said = CliRunner().invoke(app, arguments)
+    assert wanted == [least], said.output + repr(said.exc_info)
 
 
 def test_everything_is_printed_and_left_in_the_folder(tmp_path: Path) -> None:

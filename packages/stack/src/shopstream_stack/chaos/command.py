@@ -48,6 +48,7 @@ def chaos(
     faults: tuple[Fault, ...],
     acts: tuple[str, ...],
     every_fault: bool,
+    faults_min: int,
 ) -> Ran:
     """It holds only if `verify` does and every recovery was in time.
 
@@ -69,6 +70,7 @@ def chaos(
         schedule=faults,
         acts=acts,
         every_fault=every_fault,
+        faults_min=faults_min,
         folder=folder,
         clock=clock,
         reporter=system.reporter,

@@ -87,7 +87,9 @@ def reliability(
         complain(ValueError(f"--seeds takes numbers separated by commas, not {seeds!r}"))
         raise typer.Exit(EXIT_USAGE) from None
     folders = [
-        _run(minutes=minutes, seed=seed, kinds=[], acts=None, rate=rate, quick=False).folder
+        _run(
+            minutes=minutes, seed=seed, kinds=[], acts=None, rate=rate, quick=False, promised=True
+        ).folder
         for seed in numbers
     ]
     words = f"`make reliability MINUTES={minutes:g} SEEDS={seeds}`, {rate:g} writes a second"
@@ -103,8 +105,12 @@ def _run(
     acts: list[str] | None,
     rate: float,
     quick: bool,
+    promised: bool = False,
 ) -> Ran:
-    """One run; without kinds of all, with None as acts of all of these, too."""
+    """One run; without kinds of all, with None as acts of all of these, too.
+
+    ``promised``: it has to have the promised number of faults, however short it is.
+    """
     from shopstream_stack.chaos import command, place, schedule  # noqa: PLC0415 - as above
 
     settings = load_settings()
@@ -114,6 +120,9 @@ def _run(
     except schedule.UnknownFault as error:
         complain(error)
         raise typer.Exit(EXIT_USAGE) from None
+    chosen = schedule.QUICK if quick else named
+    full = not kinds and minutes >= schedule.FULL_MINUTES
+    least = len(chosen) if quick else schedule.FAULTS_MIN if promised or full else 0
     with (
         reserved_ports() as ports,
         locked_system(place.chaos_settings(settings, ports)) as system,
@@ -126,9 +135,10 @@ def _run(
             seconds=schedule.QUICK_SECONDS if quick else minutes * 60,
             writes_per_second=rate,
             patience=schedule.QUICK_PATIENCE if quick else 1.0,
-            faults=schedule.QUICK if quick else named,
+            faults=chosen,
             acts=played,
             every_fault=quick,
+            faults_min=least,
         )
 
 

@@ -30,15 +30,30 @@ class Verdict:
     def holds(self) -> bool:
         return (
             self.outcome.verify_code == 0
-            and not self.outcome.wrong
+            and not self.wrong
             and all(found.holds for found in self.outcome.recoveries)
         )
 
     @property
+    def made(self) -> int:
+        """How many faults of the schedule."""
+        return len(self.plan.schedule) - self.outcome.unmade
+
+    @property
+    def wrong(self) -> list[str]:
+        """What was found, and what was not done: a run that shows too little does not hold."""
+        found, least = list(self.outcome.wrong), self.plan.faults_min
+        if self.made < least:
+            found.append(f"only {self.made} faults were made, {least} are wanted")
+        elif not self.outcome.recoveries:
+            found.append("nothing was done to the system")
+        return found
+
+    @property
     def title(self) -> str:
         plan = self.plan
-        made = len(plan.schedule) - self.outcome.unmade
-        return f"chaos, seed {plan.seed}, {plan.seconds:g} s, {made} faults, {len(plan.acts)} acts"
+        about = f"chaos, seed {plan.seed}, {plan.seconds:g} s"
+        return f"{about}, {self.made} faults, {len(plan.acts)} acts"
 
     def as_json(self) -> Mapping[str, Any]:
         plan, outcome = self.plan, self.outcome
@@ -53,7 +68,8 @@ class Verdict:
             "faults": faults,
             "recoveries": summary.as_json(Summary([{"faults": faults}])),
             "unmade": outcome.unmade,
-            "wrong": outcome.wrong,
+            "faultsMin": plan.faults_min,
+            "wrong": self.wrong,
             "verify": {"exitCode": outcome.verify_code, "report": _read(plan.folder / VERIFY)},
             "holds": self.holds,
             "timeline": [sample.as_json() for sample in outcome.samples],
@@ -74,7 +90,7 @@ def show(console: Console, verdict: Verdict) -> None:
     print_plain(console, f"Load: {totals}")
     if outcome.unmade:
         print_plain(console, f"The last {outcome.unmade} faults of the schedule found no time.")
-    for text in outcome.wrong:
+    for text in verdict.wrong:
         console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     said = "holds" if outcome.verify_code == 0 else f"exit code {outcome.verify_code}"
     print_plain(console, f"verify: {said}. All files of this run: {plan.folder}")

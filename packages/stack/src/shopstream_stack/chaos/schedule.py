@@ -76,6 +76,10 @@ QUICK_SECONDS: Final = 9.0
 QUICK_PATIENCE: Final = 3.0
 
 
+#: A run of all kinds has so many faults in so many minutes, or it shows less than is promised.
+FAULTS_MIN: Final = 50
+FULL_MINUTES: Final = 10.0
+
 #: What may come after the schedule, in this order: it changes the topics for good.
 ACTS: Final = ("expand", "recreate", "retention")
 

@@ -61,6 +61,8 @@ class Plan:
     acts: tuple[str, ...]
     #: However long they take; else only those that find time.
     every_fault: bool
+    #: With fewer of the schedule's faults the run does not hold; with nothing made none does.
+    faults_min: int
     folder: Path
     clock: Clock
     reporter: Reporter
