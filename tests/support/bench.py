@@ -14,6 +14,8 @@ from shopstream_stack.bench.names import Form
 from shopstream_stack.bench.result import Row
 
 COMMAND: Final = str(Path(sys.executable).with_name("shopstream"))
+#: On what it would have been measured.
+MACHINE: Final = {"processors": "2 x a model"}
 COMMAND_SECONDS_MAX: Final = 400
 
 
@@ -67,6 +69,8 @@ def found_of(
     commit: str = "0123456789ab",
     started_at: str = "2026-11-22T10:00:00.000000Z",
     notes: Sequence[str] = (),
+    busy_percent: float = 1.0,
+    machine: Mapping[str, str] = MACHINE,
 ) -> Found:
     """What a run of a benchmark would have left."""
     return Found(
@@ -76,7 +80,8 @@ def found_of(
         commit=commit,
         started_at=started_at,
         seconds=1.0,
-        machine={"processors": "2 x a model"},
+        machine=machine,
+        busy_percent=busy_percent,
         versions={"Kafka": "4.3.1"},
         notes=list(notes),
         rows=list(rows),

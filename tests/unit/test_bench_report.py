@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
-from tests.support.bench import found_of
+from tests.support.bench import MACHINE, found_of
 from typer.testing import CliRunner
 
-from shopstream_stack import cli
+from shopstream_stack import cli, marks
 from shopstream_stack.bench import machine, page, picture, report, run_all
 from shopstream_stack.bench.benches import BENCHES
 from shopstream_stack.bench.figures import CHANGED, Found, Kept, as_json, read
@@ -89,10 +90,8 @@ def _run(
 
 def test_every_name_has_a_benchmark_and_its_places_in_the_page() -> None:
     assert [one.name for one in BENCHES] == list(NAMES)
-    text = (PROJECT / run_all.PAGE).read_text(encoding="utf-8")
-    for mark in (page.SUMMARY_MARK, page.SIZES_MARK, *(f"bench-{name}" for name in NAMES)):
-        begin, end = report.MARK_BEGIN.format(mark), report.MARK_END.format(mark)
-        assert text.index(begin) < text.index(end), mark
+    assert (PROJECT / run_all.PAGE).exists()
+    page.require_marks(PROJECT / run_all.PAGE)
 
 
 def test_a_runs_file_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -105,7 +104,8 @@ def test_what_was_measured_at_this_commit_is_not_measured_again_unless_fresh(
     project: Path, tmp_path: Path
 ) -> None:
     kept = Kept(tmp_path / "kept")
-    bench = _Bench("api", kept, lambda: found_of(REACHED, commit=_commit(project)))
+    here = {**machine.machine(), "brokers": "1"}
+    bench = _Bench("api", kept, lambda: found_of(REACHED, commit=_commit(project), machine=here))
     assert _run(project, kept, bench)[0] == 0
     code, text, _ = _run(project, kept, bench)
     assert (code, bench.runs) == (0, 1)
@@ -119,13 +119,82 @@ def test_another_form_another_commit_and_changed_code_are_measured(
 ) -> None:
     kept = Kept(tmp_path / "kept")
     kept.put(found_of(REACHED, form="quick", commit=HEAD))
-    assert kept.of_commit("api", "full", HEAD) is None
-    assert kept.of_commit("api", "quick", "ba9876543210") is None
-    assert kept.of_commit("api", "quick", HEAD) is not None
+    assert kept.to_reuse("api", "full", HEAD, MACHINE) is None
+    assert kept.to_reuse("api", "quick", "ba9876543210", MACHINE) is None
+    assert kept.to_reuse("api", "quick", HEAD, MACHINE) is not None
     kept.put(found_of(REACHED, form="quick", commit=HEAD + CHANGED))
-    assert kept.of_commit("api", "quick", HEAD + CHANGED) is None
+    assert kept.to_reuse("api", "quick", HEAD + CHANGED, MACHINE) is None
     kept.put(found_of(REACHED, form="quick", commit=""))
-    assert kept.of_commit("api", "quick", "") is None
+    assert kept.to_reuse("api", "quick", "", MACHINE) is None
+
+
+WRONG = Row("wrong", {}, faults=("two of one event",))
+
+
+@pytest.mark.parametrize(
+    ("found", "again"),
+    [
+        pytest.param(found_of(REACHED), False, id="holds"),
+        pytest.param(found_of(REACHED, LATE), True, id="missed a bar"),
+        pytest.param(found_of(REACHED, WRONG), True, id="wrong"),
+        pytest.param(found_of(), True, id="measured nothing"),
+        pytest.param(found_of(REACHED, busy_percent=50.0), True, id="others at work"),
+        pytest.param(found_of(COSTS, form="sizes", busy_percent=50.0), False, id="no bars count"),
+    ],
+)
+def test_what_does_not_hold_and_what_was_measured_beside_others_is_measured_again(
+    tmp_path: Path, found: Found, *, again: bool
+) -> None:
+    kept = Kept(tmp_path)
+    kept.put(found)
+    known = kept.to_reuse("api", found.form, HEAD, MACHINE)
+    assert (known is None) is again
+
+
+def test_figures_of_another_machine_are_not_taken_for_this_one_s(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.put(found_of(REACHED))
+    assert kept.to_reuse("api", "full", HEAD, {**MACHINE, "memory": "1 GiB"}) is None
+
+
+def test_a_run_beside_others_says_so() -> None:
+    assert "NOT IDLE" in report.measured_on(found_of(REACHED, busy_percent=50.0))
+    assert "NOT IDLE" not in report.measured_on(found_of(REACHED))
+
+
+def test_versions_that_differ_are_told_of_each_benchmark(tmp_path: Path) -> None:
+    written = tmp_path / "page.md"
+    other = msgspec.structs.replace(found_of(REACHED, bench="sse"), versions={"Kafka": "9"})
+    marks.put(written, page.SUMMARY_MARK, "")
+    marks_of = "".join(f"<!-- bench-{n} -->\n<!-- end of bench-{n} -->\n" for n in ("api", "sse"))
+    written.write_text(written.read_text() + marks_of)
+    page.write(written, [found_of(REACHED), other], [])
+    text = written.read_text()
+    assert "- Versions, api: Kafka 4.3.1" in text
+    assert "- Versions, sse: Kafka 9" in text
+
+
+def test_a_page_that_lost_a_mark_is_told_before_anything_is_measured_and_left(
+    project: Path, tmp_path: Path
+) -> None:
+    written = project / "docs" / "benchmarks.md"
+    text = written.read_text().replace("<!-- end of bench-sse -->", "")
+    written.write_text(text)
+    bench = _Bench("api", Kept(tmp_path / "kept"), lambda: found_of(REACHED))
+    with pytest.raises(StackError, match="has no <!-- bench-sse -->"):
+        _run(project, bench.kept, bench, write=True)
+    assert bench.runs == 0
+    with pytest.raises(StackError, match="has no <!-- bench-sse -->"):
+        report.put_table(written, found_of(REACHED, bench="sse"))
+    assert written.read_text() == text
+
+
+def test_a_page_of_its_own_takes_the_next_table_too(tmp_path: Path) -> None:
+    for words in ("first", "second"):
+        report.put_table(tmp_path / "own.md", found_of(REACHED, notes=[words]))
+    text = (tmp_path / "own.md").read_text()
+    assert "second" in text
+    assert "first" not in text
 
 
 def test_a_change_of_the_page_is_no_change_of_the_code(project: Path, tmp_path: Path) -> None:
@@ -147,7 +216,8 @@ def test_a_benchmark_that_fails_is_shown_ends_no_other_and_is_measured_the_next_
         raise StackError("no broker")
 
     broken = _Bench("relay", kept, fails)
-    good = _Bench("sse", kept, lambda: found_of(REACHED, bench="sse", commit=_commit(project)))
+    here, head = machine.machine(), _commit(project)
+    good = _Bench("sse", kept, lambda: found_of(REACHED, bench="sse", commit=head, machine=here))
     code, text, told = _run(project, kept, broken, good)
     assert code == 1
     assert good.runs == 1
@@ -246,6 +316,7 @@ def test_versions_of_what_is_measured_are_told() -> None:
     assert {"Python", "Kafka", "DynamoDB Local", "MinIO", "confluent-kafka"} <= set(found)
     assert all(found.values())
     assert machine.machine()["processors"].partition(" x ")[2]
+    assert 0 <= machine.busy_percent() <= 100
 
 
 @pytest.mark.parametrize(
@@ -254,6 +325,8 @@ def test_versions_of_what_is_measured_are_told() -> None:
         (("bench", "--only", "nothing"), "--only nothing: the benchmarks are api"),
         (("bench", "--quick", "--write"), "leave out one of the two"),
         (("bench-relay", "--quick", "--sizes"), "leave out one of the two"),
+        (("bench-e2e", "--sizes"), "e2e has one size only"),
+        (("bench", "--sizes", "--only", "api,e2e"), "e2e has one size only"),
     ],
 )
 def test_a_wrong_call_is_told_before_anything_is_started(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from shopstream_stack import marks
 from shopstream_stack.chaos import summary
 from shopstream_stack.chaos.schedule import FAULTS
 from shopstream_stack.chaos.summary import Row, Summary
@@ -120,8 +121,8 @@ def test_a_page_gets_runs_promises_every_kind_and_what_did_not_hold(tmp_path: Pa
         ]
     )
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{summary.MARK_BEGIN}\nstale\n{summary.MARK_END}\nafter\n")
-    summary.put(page, summary.markdown(found, {"machine": "2 processors"}))
+    page.write_text("before\n<!-- chaos -->\nstale\n<!-- end of chaos -->\nafter\n")
+    marks.put(page, summary.MARK, summary.markdown(found, {"machine": "2 processors"}))
     written = page.read_text()
     assert written.startswith("before\n")
     assert written.endswith("after\n")
@@ -145,15 +146,14 @@ def test_a_page_without_marks_is_refused_and_left_as_it_is(tmp_path: Path) -> No
     page = tmp_path / "page.md"
     page.write_text("text\n")
     with pytest.raises(StackError, match="has no <!-- chaos -->"):
-        summary.put(page, "table")
+        marks.put(page, summary.MARK, "table")
     assert page.read_text() == "text\n"
 
 
 def test_the_page_of_the_documentation_has_the_marks() -> None:
     page = Path(__file__).parents[2] / "docs" / "reliability.md"
-    _, begin, rest = page.read_text().partition(summary.MARK_BEGIN)
-    assert begin
-    assert summary.MARK_END in rest
+    assert page.exists()
+    marks.require(page, [summary.MARK])
 
 
 def test_runs_are_read_from_their_folders_and_a_folder_of_none_is_named(tmp_path: Path) -> None:

@@ -60,8 +60,7 @@ def _analytics(
 
 
 def _e2e(place: WholePlace, ports: PortReservations, results: Results, form: Form) -> None:
-    if form != "sizes":  # there is one size: the one that is promised
-        measure_browser(place, results, BROWSER_QUICK if form == "quick" else BROWSER_FULL)
+    measure_browser(place, results, BROWSER_QUICK if form == "quick" else BROWSER_FULL)
 
 
 BENCHES: Final[tuple[Benchmark[Any], ...]] = (

@@ -13,7 +13,7 @@ from rich.console import Console
 from shopstream_shared.clock import SystemClock, format_time
 from shopstream_stack.bench import report
 from shopstream_stack.bench.figures import FOLDER, Found, Kept, as_json
-from shopstream_stack.bench.machine import commit, machine, versions
+from shopstream_stack.bench.machine import busy_percent, commit, machine, versions
 from shopstream_stack.bench.names import Form
 from shopstream_stack.bench.place import bench_settings
 from shopstream_stack.bench.result import Results
@@ -62,11 +62,8 @@ class Benchmark(Generic[P]):
         Raises StackError, and whatever else ends a measurement.
         """
         results, began = Results(), time.monotonic()
-        started_at, here, source = (
-            format_time(SystemClock().now()),
-            machine(),
-            commit(settings.project),
-        )
+        started_at = format_time(SystemClock().now())
+        here, busy, source = machine(), busy_percent(), commit(settings.project)
         with self._place(settings, form) as (place, ports):
             here |= place.about()
             self.measure(place, ports, results, form)
@@ -78,6 +75,7 @@ class Benchmark(Generic[P]):
             started_at=started_at,
             seconds=time.monotonic() - began,
             machine=here,
+            busy_percent=busy,
             versions=versions(),
             notes=results.notes,
             rows=results.rows,

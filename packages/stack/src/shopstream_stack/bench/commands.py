@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shopstream_stack.bench.names import NAMES, Form
+from shopstream_stack.bench.names import NAMES, UNSIZED, Form
 from shopstream_stack.context import EXIT_USAGE, err, load_settings, out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 Quick = Annotated[bool, typer.Option("--quick", help="Short; judges correctness only, no speed.")]
 Sizes = Annotated[bool, typer.Option("--sizes", help="Only what one unit costs at which size.")]
@@ -50,9 +50,12 @@ def bench(
         _refuse(f"--only {unknown[0]}: the benchmarks are {', '.join(NAMES)}")
     if write and quick:
         _refuse("--write: a quick run has no figures for the page; leave out one of the two")
+    if sizes and not only:
+        names = [name for name in names if name not in UNSIZED]
+    form = _form(names, quick=quick, sizes=sizes)
     settings = load_settings()
     wanted = [one for one in benches.BENCHES if one.name in names]
-    wish = run_all.Wish(_form(quick=quick, sizes=sizes), fresh=fresh, write=write, json=json)
+    wish = run_all.Wish(form, fresh=fresh, write=write, json=json)
     raise typer.Exit(run_all.bench_all(wanted, settings, out, command.kept_of(settings), wish))
 
 
@@ -63,7 +66,7 @@ def _command(name: str) -> Callable[..., None]:
         from shopstream_stack.bench import benches, command  # noqa: PLC0415 - as above
 
         one = next(one for one in benches.BENCHES if one.name == name)
-        form = _form(quick=quick, sizes=sizes)
+        form = _form([name], quick=quick, sizes=sizes)
         raise typer.Exit(
             command.bench(one, load_settings(), out, form, json=json, markdown=markdown)
         )
@@ -71,9 +74,11 @@ def _command(name: str) -> Callable[..., None]:
     return run
 
 
-def _form(*, quick: bool, sizes: bool) -> Form:
+def _form(names: Iterable[str], *, quick: bool, sizes: bool) -> Form:
     if quick and sizes:
         _refuse("--quick and --sizes: leave out one of the two")
+    if sizes and (one_size := UNSIZED.intersection(names)):
+        _refuse(f"--sizes: {min(one_size)} has one size only; leave out one of the two")
     return "quick" if quick else "sizes" if sizes else "full"
 
 

@@ -15,6 +15,8 @@ from shopstream_stack.process import write_atomically
 FOLDER: Final = "bench-figures"
 #: Behind a commit, when the working tree was not what was committed.
 CHANGED: Final = "-changed"
+#: Above that somebody else is at work: one busy process of an eight-fold machine is 12.5 %.
+BUSY_PERCENT_MAX: Final = 10.0
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -28,9 +30,16 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     started_at: str
     seconds: float
     machine: Mapping[str, str]
+    #: Of all processors, before anything was started; None in files of an earlier version.
+    busy_percent: float | None = None
     versions: Mapping[str, str]
     notes: list[str]
     rows: list[Row]
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody else was at work on the machine when it began."""
+        return self.busy_percent is not None and self.busy_percent <= BUSY_PERCENT_MAX
 
     @property
     def judged(self) -> bool:
@@ -39,8 +48,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def holds(self) -> bool:
-        """Whether no row is wrong and no bar that counts is missed."""
-        return all(row.verdict(judged=self.judged) in {"holds", "measured"} for row in self.rows)
+        """Whether something was measured, no row is wrong and no bar that counts is missed."""
+        verdicts = {row.verdict(judged=self.judged) for row in self.rows}
+        return bool(verdicts) and verdicts <= {"holds", "measured"}
 
 
 def as_json(found: Found) -> bytes:
@@ -77,12 +87,22 @@ class Kept:
             return read(self._path(bench, form))
         return None
 
-    def of_commit(self, bench: str, form: Form, commit: str) -> Found | None:
-        """One that need not be measured again: of a commit, with nothing changed."""
+    def to_reuse(
+        self, bench: str, form: Form, commit: str, machine: Mapping[str, str]
+    ) -> Found | None:
+        """One that need not be measured again: of this commit, with nothing changed.
+
+        And it holds, was measured on this machine, and on an idle one where bars count.
+        """
         if not commit or commit.endswith(CHANGED):
             return None
         found = self.get(bench, form)
-        return found if found is not None and found.commit == commit else None
+        if found is None or found.commit != commit or not found.holds:
+            return None
+        if found.judged and not found.idle:
+            return None
+        # A run's machine says more, of the system that was measured.
+        return found if machine.items() <= found.machine.items() else None
 
     def all(self, *forms: Form) -> list[Found]:
         """Of these forms all that there are, in the order of NAMES."""

@@ -16,6 +16,7 @@ from shopstream_stack.bench.figures import CHANGED
 from shopstream_stack.cache import MINIO_VERSION, POM
 
 ASK_SECONDS_MAX: Final = 30.0
+BUSY_SECONDS: Final = 2.0
 #: Whose speed is in the figures.
 LIBRARIES: Final = (
     "aiobotocore",
@@ -38,14 +39,21 @@ _VERSION: Final = re.compile(r"\d+(?:\.\d+)+")
 
 
 def machine() -> dict[str, str]:
-    """What it is, and how busy it is at the moment."""
+    """What it is."""
     memory = psutil.virtual_memory().total / 2**30
     return {
         "processors": f"{os.cpu_count()} x {_model()}",
         "memory": f"{memory:.1f} GiB",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "load average before": f"{os.getloadavg()[0]:.2f}",
     }
+
+
+def busy_percent() -> float:
+    """How much of all processors is at work, over the next BUSY_SECONDS.
+
+    Not the load average, in which the benchmark before this one would count for minutes.
+    """
+    return psutil.cpu_percent(BUSY_SECONDS)
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,8 @@ NAMES: Final = {
     "analytics": "The analytics workers beside bare loops and Quix Streams",
     "e2e": "The way from a POST to a hundred browsers",
 }
+#: Of these there is one size, the one that is promised.
+UNSIZED: Final = frozenset({"e2e"})
 #: `full` counts; `quick` is short and judges correctness only; `sizes` is cost against size alone,
 #: in processor time where there is a unit of work: it needs no idle machine.
 Form = Literal["full", "quick", "sizes"]

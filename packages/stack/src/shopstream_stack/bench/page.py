@@ -1,22 +1,24 @@
 """docs/benchmarks.md: the generated parts of a page whose prose is written by hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
+from shopstream_stack import marks
 from shopstream_stack.bench import picture
 from shopstream_stack.bench.figures import Found
+from shopstream_stack.bench.names import NAMES
 from shopstream_stack.bench.report import (
     STYLES,
     bars_of,
     measured_on,
-    put,
     put_table,
     show_faults,
     table_lines,
+    table_mark,
 )
 from shopstream_stack.bench.result import Row
 
@@ -60,20 +62,27 @@ def show_summary(console: Console, founds: Sequence[Found]) -> None:
         show_faults(console, found)
 
 
+def require_marks(page: Path) -> None:
+    """Raises StackError when the page cannot take all that is written into it."""
+    marks.require(page, (SUMMARY_MARK, SIZES_MARK, *map(table_mark, NAMES)))
+
+
 def write(page: Path, founds: Sequence[Found], sizes: Sequence[Found]) -> None:
     """The summary, the table of each benchmark that has figures, and cost against size.
 
-    ``sizes``: the runs whose points are drawn. Raises OSError.
+    ``sizes``: the runs whose points are drawn.
+
+    Raises StackError when the page lacks marks, and OSError.
     """
     for found in founds:
         put_table(page, found)
     if founds:
-        put(page, SUMMARY_MARK, _summary(founds))
+        marks.put(page, SUMMARY_MARK, _summary(founds))
     points = picture.points_of(sizes)
     if points:
         drawn = page.parent / page.stem / PICTURE
         picture.save(drawn, points)
-        put(page, SIZES_MARK, _sizes(f"{page.stem}/{PICTURE}", sizes))
+        marks.put(page, SIZES_MARK, _sizes(f"{page.stem}/{PICTURE}", sizes))
 
 
 def _line(row: Row) -> tuple[str, str, str, str, str]:
@@ -96,9 +105,18 @@ def _ours(row: Row) -> str:
 def _summary(founds: Sequence[Found]) -> str:
     lines = [HEADINGS, *(line for found in founds for line in summary(found))]
     measured = [f"- {found.bench}: {measured_on(found)}" for found in founds]
-    versions: Mapping[str, str] = founds[-1].versions
-    said = ", ".join(f"{name} {number}" for name, number in versions.items())
-    return "\n".join([*table_lines(lines), "", *measured, f"- Versions: {said}", ""])
+    return "\n".join([*table_lines(lines), "", *measured, *_versions(founds), ""])
+
+
+def _versions(founds: Sequence[Found]) -> list[str]:
+    """One line where all are of the same; else one for each set, which says of whom."""
+    benches: dict[str, list[str]] = {}
+    for found in founds:
+        said = ", ".join(f"{name} {number}" for name, number in found.versions.items())
+        benches.setdefault(said, []).append(found.bench)
+    if len(benches) == 1:
+        return [f"- Versions: {said}" for said in benches]
+    return [f"- Versions, {', '.join(names)}: {said}" for said, names in benches.items()]
 
 
 def _costs(founds: Sequence[Found]) -> list[tuple[str, str, str, str]]:

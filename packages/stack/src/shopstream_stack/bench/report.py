@@ -7,13 +7,10 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from shopstream_stack import marks
 from shopstream_stack.bench.figures import Found
 from shopstream_stack.bench.result import Row
-from shopstream_stack.process import write_atomically
 
-#: Around the generated parts of a page that has more to say.
-MARK_BEGIN: Final = "<!-- {} -->"
-MARK_END: Final = "<!-- end of {} -->"
 STYLES: Final = {"holds": "green", "measured": "cyan", "MISSED": "bold red", "WRONG": "bold red"}
 #: Figures that have a column of their own: key, heading, format.
 _COLUMNS: Final = (
@@ -60,25 +57,25 @@ def show_faults(console: Console, found: Found) -> None:
 def measured_on(found: Found) -> str:
     """When, of which commit and on what, in one line."""
     machine = ", ".join(f"{name} {value}" for name, value in found.machine.items())
-    return f"Measured {found.started_at[:16]}Z at commit {found.commit or 'unknown'}: {machine}"
+    said = f"Measured {found.started_at[:16]}Z at commit {found.commit or 'unknown'}: {machine}"
+    if found.busy_percent is not None:
+        said += f", {found.busy_percent:.0f} % busy before"
+        if found.judged and not found.idle:
+            said += " (NOT IDLE: the clock's figures count for little)"
+    return said
 
 
 def put_table(path: Path, found: Found) -> None:
     """Put a benchmark's table between its marks in a page, or write a page of its own.
 
-    Raises OSError.
+    Raises StackError when the page lacks the marks, and OSError.
     """
-    put(path, f"bench-{found.bench}", markdown(found))
+    marks.put(path, table_mark(found.bench), markdown(found))
 
 
-def put(path: Path, mark: str, text: str) -> None:
-    """Replace what is between the marks; a page without them is replaced. Raises OSError."""
-    page = path.read_text(encoding="utf-8") if path.exists() else ""
-    before, begin, rest = page.partition(MARK_BEGIN.format(mark))
-    _, end, after = rest.partition(MARK_END.format(mark))
-    if begin and end:
-        text = f"{before}{begin}\n{text}{end}{after}"
-    write_atomically(path, text)
+def table_mark(bench: str) -> str:
+    """The mark of a benchmark's table."""
+    return f"bench-{bench}"
 
 
 def markdown(found: Found) -> str:

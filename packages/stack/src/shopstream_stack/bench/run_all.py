@@ -54,11 +54,14 @@ def bench_all(
     """Run them in turn. The exit code: 0 only if all hold; one that fails does not end the others.
 
     With ``wish.write`` the page is made of the newest files of all benchmarks, these and others.
+    Raises StackError, before anything is measured, when the page could not take them.
     """
-    source = commit(settings.project)
+    if wish.write:
+        page.require_marks(settings.project / PAGE)
+    source, here = commit(settings.project), machine()
     founds: list[Found] = []
     for one in benches:
-        known = None if wish.fresh else kept.of_commit(one.name, wish.form, source)
+        known = None if wish.fresh else kept.to_reuse(one.name, wish.form, source, here)
         if known is not None:
             console.print(f"{one.title}: measured already at this commit (--fresh measures again)")
         founds.append(known or _measured(one, settings, console, wish.form))

@@ -1,7 +1,6 @@
 """`shopstream chaos`: a system of its own, a load, faults, `verify`; nothing stays running."""
 
 import asyncio
-import os
 import platform
 import shutil
 import signal
@@ -10,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
 from rich.console import Console
 
 from shopstream_shared.clock import SystemClock
+from shopstream_stack import marks
+from shopstream_stack.bench import machine
 from shopstream_stack.chaos.place import Place, running
 from shopstream_stack.chaos.report import Verdict, show
 from shopstream_stack.chaos.schedule import Fault
 from shopstream_stack.chaos.storm import Plan, storm
-from shopstream_stack.chaos.summary import Summary, markdown, put
+from shopstream_stack.chaos.summary import MARK, Summary, markdown
 from shopstream_stack.chaos.summary import table as summary_table
 from shopstream_stack.errors import StackError
 from shopstream_stack.ports import PortReservations
@@ -100,19 +100,15 @@ def report(
     summary = Summary.read(folders)
     console.print(summary_table(summary))
     if page is not None:
-        put(page, markdown(summary, about))
+        marks.put(page, MARK, markdown(summary, about))
         console.print(f"Written to {page}", highlight=False, soft_wrap=True)
     return 0 if summary.holds else EXIT_WRONG
 
 
-def machine() -> Mapping[str, str]:
+def measured_on() -> Mapping[str, str]:
     """On what is measured here and now."""
-    memory_gib = psutil.virtual_memory().total / 2**30
-    return {
-        "measured": f"{SystemClock().now():%Y-%m-%d}",
-        "machine": f"{os.cpu_count()} processors, {memory_gib:.0f} GiB, "
-        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-    }
+    python = platform.python_version()
+    return {"measured": f"{SystemClock().now():%Y-%m-%d}", **machine.machine(), "Python": python}
 
 
 def _judged(place: Place, plan: Plan) -> Verdict:

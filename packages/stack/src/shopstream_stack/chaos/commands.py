@@ -67,7 +67,7 @@ def chaos_report(
     from shopstream_stack.chaos import command  # noqa: PLC0415 - its plots are slow to load
 
     commands = f"`shopstream chaos-report {' '.join(folder.name for folder in folders)}`"
-    about = {**command.machine(), "command": commands}
+    about = {**command.measured_on(), "command": commands}
     raise typer.Exit(command.report(out, folders, markdown, about))
 
 
@@ -93,7 +93,7 @@ def reliability(
         for seed in numbers
     ]
     words = f"`make reliability MINUTES={minutes:g} SEEDS={seeds}`, {rate:g} writes a second"
-    about = {**command.machine(), "command": words}
+    about = {**command.measured_on(), "command": words}
     raise typer.Exit(command.report(out, folders, markdown, about))
 
 

@@ -17,12 +17,10 @@ from rich.table import Table
 from shopstream_stack.chaos import recovery
 from shopstream_stack.chaos.schedule import ACTS
 from shopstream_stack.errors import StackError
-from shopstream_stack.process import write_atomically
 
 REPORT: Final = "report.json"
-#: Around what a page has from here.
-MARK_BEGIN: Final = "<!-- chaos -->"
-MARK_END: Final = "<!-- end of chaos -->"
+#: Of what a page has from here.
+MARK: Final = "chaos"
 #: One measure, whichever process, worker or client it was taken of.
 _SAME: Final = (
     (re.compile(r"(api|api-2) serves"), "the API serves"),
@@ -168,16 +166,6 @@ def markdown(summary: Summary, about: Mapping[str, str]) -> str:
         head = ("", "") if same else (f"`{row.kind}`", str(counts[row.kind]))
         lines.append(_line(*head, row.what, *_figures(row)))
     return "\n".join([*lines, ""])
-
-
-def put(path: Path, text: str) -> None:
-    """Write it between the marks of a page. Raises StackError when the page has none."""
-    page = path.read_text(encoding="utf-8") if path.exists() else ""
-    before, begin, rest = page.partition(MARK_BEGIN)
-    _, end, after = rest.partition(MARK_END)
-    if not begin or not end:
-        raise StackError(f"{path} has no {MARK_BEGIN} with an {MARK_END} after it; add them")
-    write_atomically(path, f"{before}{begin}\n{text}{end}{after}")
 
 
 def as_json(summary: Summary) -> list[dict[str, Any]]:
