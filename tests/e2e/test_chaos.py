@@ -17,6 +17,7 @@ from tests.support.system import wait_until
 from shopstream_stack.chaos.place import Place, chaos_settings, running
 from shopstream_stack.chaos.schedule import QUICK
 from shopstream_stack.ports import PortReservations, reserved_ports
+from shopstream_stack.process import ProcessSpec
 from shopstream_stack.settings import StackSettings
 from shopstream_stack.system import System
 
@@ -108,11 +109,24 @@ def a_place(data: Path, ports: PortReservations) -> Iterator[Place]:
         yield place
 
 
-def test_what_stands_still_when_a_run_is_interrupted_is_ended_too(tmp_path: Path) -> None:
+def by_hand(data: Path) -> ProcessSpec:
+    """A process that belongs to no list of names."""
+    return ProcessSpec(
+        name="archive-by-hand",
+        kind="service",
+        argv=(sys.executable, "-c", "import time; time.sleep(600)", str(data)),
+        environ={},
+        ports=(),
+        check=lambda: None,
+    )
+
+
+def test_whatever_runs_or_stands_still_when_a_run_is_interrupted_is_ended(tmp_path: Path) -> None:
     def interrupted(ports: PortReservations) -> None:
         with a_place(tmp_path, ports) as place:
             place.start("postgres")
             place.signal("postgres", signal.SIGSTOP)
+            place.system.runner.spawn(by_hand(tmp_path))
             raise KeyboardInterrupt
 
     handler = signal.getsignal(signal.SIGINT)

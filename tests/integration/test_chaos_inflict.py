@@ -1,15 +1,19 @@
 """A fault that cannot be made spoils the verdict and nothing else; what cannot be asked is said."""
 
 import asyncio
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from shopstream_shared.clock import SystemClock
 from shopstream_stack.chaos import probe
+from shopstream_stack.chaos.acts import BY_HAND, Acts, Load
 from shopstream_stack.chaos.faults.scene import Scene
 from shopstream_stack.chaos.inflict import Inflict
 from shopstream_stack.chaos.place import (
@@ -22,12 +26,13 @@ from shopstream_stack.chaos.place import (
 from shopstream_stack.chaos.probe import LAG, PUBLISHED, STORED, Probe
 from shopstream_stack.chaos.recovery import Recovery
 from shopstream_stack.chaos.schedule import Fault
-from shopstream_stack.chaos.settled import missing
+from shopstream_stack.chaos.settled import Settled, missing
 from shopstream_stack.chaos.streams import Streams
 from shopstream_stack.chaos.tail import Tail
 from shopstream_stack.demo.crowd import Crowd
 from shopstream_stack.errors import StackError
 from shopstream_stack.ports import reserved_ports
+from shopstream_stack.process import ProcessSpec
 from shopstream_stack.settings import StackSettings
 from shopstream_stack.system import System
 
@@ -174,3 +179,43 @@ def test_analytics_reaches_its_stores_over_links_and_everyone_else_directly(plac
     settings = place.system.settings
     assert place.links["analytics-dynamodb"].server_port == settings.dynamodb_port
     assert place.links["analytics-minio"].server_port == settings.minio_port
+
+
+class Sleepers(Acts):
+    """Its workers by hand only live."""
+
+    def _by_hand(self, worker: str) -> ProcessSpec:
+        return ProcessSpec(
+            name=f"{worker}-by-hand",
+            kind="service",
+            argv=(sys.executable, "-c", "import time; time.sleep(600)"),
+            environ={},
+            ports=(),
+            check=lambda: None,
+        )
+
+
+@pytest.mark.parametrize("ends", [StackError("refused"), KeyboardInterrupt(), TimeoutError()])
+def test_an_act_that_ends_early_leaves_no_worker_behind_that_it_has_started(
+    place: Place, ends: BaseException
+) -> None:
+    living: list[str] = []
+    runner = place.system.runner
+
+    @asynccontextmanager
+    async def load() -> AsyncIterator[None]:
+        living.extend(name for name in runner.names() if runner.living(name))
+        if living:
+            raise ends
+        yield
+
+    asked = asking(place, {"api": [7], "relay": [3]})
+    tail = Tail(place.brokers, SystemClock())
+    scene = Scene(place, asked, Streams(Crowd([])), 1.0)
+    act = Sleepers(scene, tail, Settled(place, tail, Crowd([])), cast("Load", load), 0.0)
+    found: list[Any] = []
+    with pytest.raises(KeyboardInterrupt) if isinstance(ends, KeyboardInterrupt) else nullcontext():
+        found.append(asyncio.run(act("retention")))
+    assert living == sorted(f"{name}-by-hand" for name in BY_HAND)
+    assert runner.names() == []
+    assert all(one.wrong for one in found)

@@ -6,8 +6,11 @@ It says on its stdout, a line of JSON each, which step begins, how far it is, an
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +24,18 @@ from shopstream_stack.settings import StackSettings
 MODULE: Final = "shopstream_analytics.rebuild"
 #: In the data directory: where what does not fit into memory goes for a while.
 FOLDER: Final = "rebuild"
+#: An archive of years is read in hours; what takes longer hangs.
+SECONDS_MAX: Final = 86_400.0
+LOOK_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How long a rebuild may take. ``stop``, set from any thread, ends it at once: for who waits
+    for a thread that runs it. Nothing is lost by that: it is called again."""
+
+    seconds: float = SECONDS_MAX
+    stop: threading.Event = field(default_factory=threading.Event)
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -65,11 +80,20 @@ class _Line(msgspec.Struct, frozen=True):
     result: msgspec.Raw = msgspec.Raw()
 
 
-def run(settings: StackSettings, out: Console, words: Sequence[str], path: Path | None) -> int:
-    """Run it with these options, print what came of it; its exit code."""
+def run(
+    settings: StackSettings,
+    out: Console,
+    words: Sequence[str],
+    path: Path | None,
+    limit: Limit | None = None,
+) -> int:
+    """Run it with these options, print what came of it; its exit code.
+
+    Raises StackError when it was ended by its limit.
+    """
     folder = settings.data / FOLDER
     with reporting(out) as reporter:
-        code, result = call(settings, [*words, "--folder", str(folder)], reporter)
+        code, result = call(settings, [*words, "--folder", str(folder)], reporter, limit or Limit())
     if result is None:
         return code
     if path is not None:
@@ -79,9 +103,12 @@ def run(settings: StackSettings, out: Console, words: Sequence[str], path: Path 
 
 
 def call(
-    settings: StackSettings, words: Sequence[str], reporter: Reporter
+    settings: StackSettings, words: Sequence[str], reporter: Reporter, limit: Limit
 ) -> tuple[int, bytes | None]:
-    """Exit code and result, None where it was refused; it has said why on stderr then."""
+    """Exit code and result, None where it was refused; it has said why on stderr then.
+
+    Raises StackError when it was ended by its limit.
+    """
     with subprocess.Popen(  # noqa: S603 - the argv is ours
         [sys.executable, "-m", MODULE, *words],
         env=settings.service_environ("analytics"),
@@ -90,7 +117,7 @@ def call(
     ) as process:
         assert process.stdout is not None  # noqa: S101 - asked for above
         result = None
-        with _steps(reporter) as heard:
+        with _limited(process, limit), _steps(reporter) as heard:
             for text in process.stdout:
                 try:
                     line = msgspec.json.decode(text, type=_Line)
@@ -101,7 +128,33 @@ def call(
                 heard(line)
                 if said := bytes(line.result):
                     result = said
-        return process.wait(), result
+            process.wait()
+        return process.returncode, result
+
+
+@contextmanager
+def _limited(process: "subprocess.Popen[bytes]", limit: Limit) -> Iterator[None]:
+    """The process does not outlive the block, nor its limit. Raises StackError for the latter."""
+    ended, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        end = time.monotonic() + limit.seconds
+        while not ended.wait(LOOK_SECONDS):
+            if limit.stop.is_set() or time.monotonic() > end:
+                over.set()
+                process.kill()
+                return
+
+    watcher = threading.Thread(target=watch, name="rebuild-limit", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        process.kill()  # nothing, once it has ended
+    if over.is_set():
+        raise StackError(f"the rebuild was ended, after {limit.seconds:g} s at most; call it again")
 
 
 @contextmanager

@@ -7,8 +7,8 @@ client was told of; `verify` judges all of it at the end of the run.
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,8 @@ LOAD_SECONDS: Final = 4.0
 STORED_SECONDS_MAX: Final = 180.0
 STORED_POLL_SECONDS: Final = 0.5
 DELETE_SECONDS_MAX: Final = 15.0
+#: Of the few events of a run: they take seconds.
+REBUILD_SECONDS_MAX: Final = 180.0
 #: Whose partitions topics.toml says for many machines: more than the local ones.
 _MORE: Final = {"SHOPSTREAM_PROFILE": "production"}
 _RECREATED: Final = "topic_recreated"
@@ -108,7 +110,8 @@ class Acts:
             for name in topics_command.RESTARTED:
                 busy.enter_context(self.scene.dead_on_purpose(name))
             system, quiet = self.scene.place.system, Console(quiet=True)
-            code = await asyncio.to_thread(topics_command.adopt, system, quiet)
+            with _bounded() as limit:
+                code = await asyncio.to_thread(topics_command.adopt, system, quiet, limit)
         if code:
             found.wrong.append(f"topics adopt: exit code {code}")
         since = time.monotonic()
@@ -141,24 +144,21 @@ class Acts:
         place = self.scene.place
         with self.scene.dead_on_purpose("analytics"):
             await asyncio.to_thread(place.stop, "analytics")
-            workers = [self._by_hand(name) for name in BY_HAND]
-            for spec in workers:
-                await asyncio.to_thread(place.system.runner.spawn, spec)
-            async with self.load():
-                await asyncio.sleep(LOAD_SECONDS)
-            late = await self.settled.until_all_has_arrived()
-            found.wrong += [late] if late else []
-            await self._stored(*BY_HAND)
-            for spec in workers:
-                await asyncio.to_thread(place.system.runner.stop, spec.name)
+            async with self._working_by_hand():
+                async with self.load():
+                    await asyncio.sleep(LOAD_SECONDS)
+                late = await self.settled.until_all_has_arrived()
+                found.wrong += [late] if late else []
+                await self._stored(*BY_HAND)
             await asyncio.to_thread(self._delete_records)
             await self._count_lost(found)
             since = time.monotonic()
             await asyncio.to_thread(place.spawn, "analytics")
             await self._all_say(found, _BEHIND, since, ("analytics",))
-            swap = await asyncio.to_thread(
-                rebuild.run, self._settings, Console(quiet=True), ["--swap"], None
-            )
+            with _bounded() as limit:
+                swap = await asyncio.to_thread(
+                    rebuild.run, self._settings, Console(quiet=True), ["--swap"], None, limit
+                )
             if swap:
                 found.wrong.append(f"archive rebuild --swap: exit code {swap}")
             await asyncio.to_thread(place.stop, "analytics")
@@ -204,6 +204,19 @@ class Acts:
                 raise StackError(f"offsets not stored within {STORED_SECONDS_MAX:g} s: {behind}")
             await asyncio.sleep(STORED_POLL_SECONDS)
 
+    @asynccontextmanager
+    async def _working_by_hand(self) -> AsyncIterator[None]:
+        """Workers without a parent for the length of the block: nobody else would end them."""
+        runner = self.scene.place.system.runner
+        workers = [self._by_hand(name) for name in BY_HAND]
+        try:
+            for spec in workers:
+                await asyncio.to_thread(runner.spawn, spec)
+            yield
+        finally:
+            for spec in workers:
+                await asyncio.to_thread(runner.stop, spec.name)
+
     def _by_hand(self, worker: str) -> ProcessSpec:
         """A worker as an operator would start it (docs/analytics.md, The workers)."""
         analytics = self.scene.place.spec("analytics")
@@ -234,3 +247,13 @@ class Acts:
     @property
     def _settings(self) -> StackSettings:
         return self.scene.place.system.settings
+
+
+@contextmanager
+def _bounded() -> Iterator[rebuild.Limit]:
+    """For a rebuild on a thread: it ends with the block, also when the run is interrupted."""
+    limit = rebuild.Limit(REBUILD_SECONDS_MAX)
+    try:
+        yield limit
+    finally:
+        limit.stop.set()

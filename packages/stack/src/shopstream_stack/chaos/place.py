@@ -276,11 +276,13 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _forget(place: Place) -> None:
-    for name in (SECOND_ANALYTICS, *SERVICES, *COMPONENTS):
+    # Whatever was started, workers by hand too: with its pid file nobody would find it again.
+    names = place.system.runner.names()
+    for name in names:
         with contextlib.suppress(StackError):
             # One that stands still would hear no SIGTERM.
             place.signal(name, signal.SIGCONT)
-    side_by_side([partial(place.stop, name) for name in (SECOND_ANALYTICS, *SERVICES)])
+    side_by_side([partial(place.stop, name) for name in names if name not in COMPONENTS])
     place.system.stop_all()
     place.system.forget()
     shutil.rmtree(place.system.settings.data, ignore_errors=True)  # the whole folder is ours

@@ -39,8 +39,11 @@ def ls(settings: StackSettings, out: Console) -> int:
     return 0 if all(row.state in FINE for row in rows) else EXIT_FAILED
 
 
-def adopt(system: System, out: Console) -> int:
-    """Relay first, then the sinks, then new processes; 0 if everything goes on now."""
+def adopt(system: System, out: Console, limit: rebuild.Limit | None = None) -> int:
+    """Relay first, then the sinks, then new processes; 0 if everything goes on now.
+
+    ``limit`` is that of a rebuild, should there be one to do.
+    """
     settings = system.settings
     adopted = ask(settings, Adopted, "adopt")
     _tell_relay(adopted, out)
@@ -57,7 +60,7 @@ def adopt(system: System, out: Console) -> int:
     code = 0
     if any(sink.state == "rebuild" for sink in found):
         out.print("Making the aggregates again from the archive.")
-        code = rebuild.run(settings, out, ["--swap"], None)
+        code = rebuild.run(settings, out, ["--swap"], None, limit)
     if adopted.topics or any(sink.state in {"adopted", "rebuild"} for sink in found):
         _restart(system, out)
     if code:
