@@ -14,10 +14,16 @@ from shopstream_stack.chaos.summary import Row, Summary
 from shopstream_stack.errors import StackError
 
 
-def fault(kind: str, *measures: tuple[str, float | None, float], wrong: str = "") -> dict[str, Any]:
+def fault(
+    kind: str,
+    *measures: tuple[str, float | None, float],
+    wrong: str = "",
+    planned: str = "api",
+) -> dict[str, Any]:
     return {
         "kind": kind,
         "target": "api",
+        "planned_target": planned,
         "measures": [
             {"what": w, "seconds": s, "bar": b, "holds": s is not None and s <= b}
             for w, s, b in measures
@@ -85,23 +91,46 @@ def test_a_row_is_held_against_its_worst() -> None:
 
 
 def test_the_promises_are_taken_from_the_kinds_they_are_made_for() -> None:
-    known = {kind for _, kinds, _, _ in summary.PROMISES for kind in kinds}
+    known = {kind for promise in summary.PROMISES for kind, _ in promise.measures}
     assert known <= FAULTS.keys()
-    rows = Summary(
+    found = Summary(
         [
             report(
-                fault("kill", ("api serves", 1.0, 5.0), ("events are published", None, 10.0)),
+                fault(
+                    "kill",
+                    *(("api serves", 1.0, 5.0), ("events are published", None, 10.0)),
+                    planned="leader",
+                ),
+                fault("kill", ("api-2 serves", 2.0, 5.0), ("events are published", 0.1, 10.0)),
+                fault("stop", ("events are published", 0.1, 10.0), planned="leader"),
                 fault("database-kill", ("api serves", 9.0, 30.0)),
                 fault("stream-kill", ("all streams resumed", 2.0, 5.0)),
                 fault("stream-stop", ("events are delivered", 3.0, 5.0)),
+                fault(
+                    "rebalance",
+                    *(("archive stores", 25.0, 30.0), ("the first has all partitions", 9.0, 20.0)),
+                ),
             )
         ]
-    ).promised()
-    assert [(row.what, row.seconds, row.never, row.bar) for row in rows] == [
-        ("API after SIGKILL", (1.0,), 0, 5.0),
-        ("relay after SIGKILL", (), 1, 10.0),
+    )
+    assert [(row.what, row.seconds, row.never, row.bar) for row in found.promised()] == [
+        ("API after SIGKILL", (1.0, 2.0), 0, 5.0),
+        ("relay that leads after SIGKILL", (), 1, 10.0),
+        ("analytics: a worker's or the service's successor takes over", (9.0,), 0, 20.0),
         ("streams resumed", (2.0, 3.0), 0, 5.0),
     ]
+    assert not found.holds
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(20.0, "holds"), (20.1, "**does not hold**")])
+def test_a_promise_is_judged_by_its_own_bar_and_one_put_to_no_test_is_not_shown(
+    seconds: float, said: str
+) -> None:
+    found = Summary([report(fault("worker-kill", ("recent stores", seconds, 60.0)))])
+    assert found.holds == (said == "holds")
+    page = summary.markdown(found, {})
+    assert f"takes over | 1 | {seconds:.1f} | {seconds:.1f} | 20 | {said} |" in page
+    assert "| streams resumed | 0 |  |  | 5 | not shown |" in page
 
 
 def test_a_page_gets_runs_promises_every_kind_and_what_did_not_hold(tmp_path: Path) -> None:
@@ -134,9 +163,9 @@ def test_a_page_gets_runs_promises_every_kind_and_what_did_not_hold(tmp_path: Pa
         "`verify` holds after 2 of 2 runs: 4 lost, 0 phantom.",
         "- seed 4: `cut` api: api serves never, not within 30 s; never came back; noted",
         "- seed 4: api ended by itself",
-        "| API after SIGKILL | 2 | 2.0 | 2.0 | 5 |",
-        "| `cut` | 1 | the API serves | 1 | never | never | 30 |",
-        "| `kill` | 1 | the API serves | 2 | 2.0 | 2.0 | 5 |",
+        "| API after SIGKILL | 2 | 2.0 | 2.0 | 5 | holds |",
+        "| `cut` | 1 | the API serves | 1 | never | never | 30 | **does not hold** |",
+        "| `kill` | 1 | the API serves | 2 | 2.0 | 2.0 | 5 | holds |",
     ):
         assert f"{line}\n" in written
     assert not found.holds

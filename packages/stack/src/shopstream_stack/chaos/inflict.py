@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Mapping
-from typing import Final
 
 import psutil
 import psycopg
@@ -13,10 +12,8 @@ from shopstream_stack.chaos.faults.scene import Make, Scene
 from shopstream_stack.chaos.faults.sinks import Sinks
 from shopstream_stack.chaos.faults.stream import Stream
 from shopstream_stack.chaos.recovery import Recovery
-from shopstream_stack.chaos.schedule import FAULTS, Fault
+from shopstream_stack.chaos.schedule import FAULTS, LEADER, Fault
 from shopstream_stack.errors import StackError
-
-LEADER: Final = "leader"
 
 
 class Inflict:
