@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-_HOLDS: Final = {">=": operator.ge, "<=": operator.le, "==": operator.eq}
+_HOLDS: Final = {">=": operator.ge, "<=": operator.le, "<": operator.lt, "==": operator.eq}
 Verdict = Literal["holds", "MISSED", "WRONG", "measured"]
 
 
@@ -15,7 +15,7 @@ class Bar:
 
     name: str
     value: float
-    how: Literal[">=", "<=", "=="]
+    how: Literal[">=", "<=", "<", "=="]
     limit: float
 
     @property

@@ -25,7 +25,7 @@ from shopstream_stack.kit.generator import (
     generating,
 )
 from shopstream_stack.whole.arrivals import drain, on_the_log
-from shopstream_stack.whole.k6 import Summary, Users, into_journal, run_k6
+from shopstream_stack.whole.k6 import MEAN_USERS, Summary, Users, into_journal, run_k6
 from shopstream_stack.whole.place import WholePlace
 from shopstream_stack.whole.statements import Statements
 
@@ -54,8 +54,35 @@ class GatePlan:
     pause_seconds: float
     streams: int
 
+    @property
+    def requests_a_second_min(self) -> float:
+        """As many as the users send when an answer takes as long as nineteen of twenty may.
 
+        Users wait for their answer before they ask again: of a slow system they ask less, and the
+        few requests that it is spared are missing from its quantiles. This bar does not move.
+        """
+        return self.users * MEAN_USERS / (self.pause_seconds + P95_MS_MAX / 1_000)
+
+
+#: What is promised.
+GATE_FULL: Final = GatePlan(
+    judged=True, users=200, seconds=960.0, pause_seconds=1.0, streams=10_000
+)
 GATE_QUICK: Final = GatePlan(judged=False, users=6, seconds=8.0, pause_seconds=0.1, streams=60)
+
+
+def gate_plan(*, users: int, seconds: float, pause_seconds: float, streams: int) -> GatePlan:
+    """Judged only where it is no less than what is promised: a bar says nothing of a lighter load.
+
+    ``pause_seconds``: of a user, between an answer and the next request.
+    """
+    enough = (
+        users >= GATE_FULL.users
+        and seconds >= GATE_FULL.seconds
+        and pause_seconds <= GATE_FULL.pause_seconds
+        and streams >= GATE_FULL.streams
+    )
+    return GatePlan(enough, users, seconds, pause_seconds, streams)
 
 
 @dataclass(slots=True)
@@ -89,6 +116,8 @@ def measure_gate(place: WholePlace, results: Results, plan: GatePlan) -> None:
         found.acknowledged = into_journal(folder, journal)
     code = asyncio.run(verify(place, journal.path, folder))
     results.rows += rows(plan, found, code)
+    if not plan.judged:
+        results.notes.append("Lighter than what is promised: no speed is judged")
     results.notes.append(f"All files of this run: {folder}")
 
 
@@ -199,10 +228,13 @@ def _rest(plan: GatePlan, summary: Summary) -> Row:
             "errorShare": errors,
         },
         (
-            Bar("p95 ms", summary.p95_ms, "<=", P95_MS_MAX),
-            Bar("p99 ms", summary.p99_ms, "<=", P99_MS_MAX),
-            Bar("errors", errors, "<=", ERRORS_MAX),
-        ),
+            Bar("p95 ms", summary.p95_ms, "<", P95_MS_MAX),
+            Bar("p99 ms", summary.p99_ms, "<", P99_MS_MAX),
+            Bar("errors", errors, "<", ERRORS_MAX),
+            Bar("requests/s", summary.a_second, ">=", plan.requests_a_second_min),
+        )
+        if plan.judged
+        else (),
         # Where speed is not judged, an error is still one of ours.
         () if plan.judged or not errors else (f"{errors:.2%} of the requests are errors",),
     )
@@ -219,7 +251,7 @@ def _statements(plan: GatePlan, statements: Statements) -> Row:
     return Row(
         "Of that, database statements, commits included",
         figures,
-        (Bar("p95 ms", p95, "<=", STATEMENTS_P95_MS_MAX),),
+        (Bar("p95 ms", p95, "<", STATEMENTS_P95_MS_MAX),) if plan.judged else (),
         () if statements.count else ("no statement was counted",),
     )
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,11 @@ ACKNOWLEDGED: Final = "k6.acknowledged.jsonl"
 LOG: Final = "k6.log"
 #: Of the time and of the users: up to half of them, hold, up to all of them, hold, down.
 PROFILE: Final = ((2, 0.5), (5, 0.5), (2, 1.0), (5, 1.0), (2, 0.0))
+#: Of all users, how many are at work on average: their number rises and falls evenly.
+MEAN_USERS: Final = sum(
+    minutes * (before + users) / 2
+    for (_, before), (minutes, users) in pairwise([(0, 0.0), *PROFILE])
+) / sum(minutes for minutes, _ in PROFILE)
 #: What k6 may take beyond its profile: its start, the last iterations.
 GRACE_SECONDS: Final = 60.0
 #: k6's exit code when a threshold was crossed; the summary then says which.

@@ -29,12 +29,11 @@ _PORTS: Final = (
     *("DYNAMODB_ADMIN", "MINIO", "MINIO_CONSOLE"),
 )
 #: Of the caller's variables these are taken over: with others it would be another system.
-_TAKEN: Final = (
-    *COMPONENT_VARIABLES,
-    "SHOPSTREAM_CACHE_DIR",
-    "SHOPSTREAM_POSTGRES_FSYNC",
-    "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS",
-)
+_TAKEN: Final = (*COMPONENT_VARIABLES, "SHOPSTREAM_CACHE_DIR")
+#: And these where no speed is judged: without them a short run would wait for what it is not about.
+_ROTATE: Final = "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS"
+_TAKEN_QUICK: Final = ("SHOPSTREAM_POSTGRES_FSYNC", _ROTATE)
+_ABOUT: Final = b"SELECT current_setting('server_version'), current_setting('fsync')"
 
 
 def whole_settings(
@@ -43,12 +42,13 @@ def whole_settings(
     """Settings of a system beside the one of ``settings``: other ports, a folder below its own.
 
     ``command``: whom it is for; what a run leaves behind lies beside the system's folder.
-    ``quick_java``: a new broker compiles its code well for a minute, on the cores that are
-    measured; with it, less well but within seconds.
+    ``quick_java``: of a short run, in which no speed is judged. A new broker compiles its code well
+    for a minute, on the cores that are measured; with it, less well but within seconds.
     """
+    taken = (*_TAKEN, *(_TAKEN_QUICK if quick_java else ()))
     return StackSettings.load(
         {
-            **{name: settings.environ[name] for name in _TAKEN if name in settings.environ},
+            **{name: settings.environ[name] for name in taken if name in settings.environ},
             **{f"SHOPSTREAM_{name}_PORT": str(ports.take()) for name in _PORTS},
             "SHOPSTREAM_QUICK_JAVA": str(quick_java).lower(),
             # Whoever is connected at the end is ours, and needs no goodbye.
@@ -86,10 +86,16 @@ class WholePlace(Place):
         return self.system.settings.data.parent
 
     def about(self) -> Mapping[str, str]:
-        """What else must be known of the figures: the database server's version."""
+        """What else must be known of the figures."""
         with self.connect() as connection:
-            row = connection.execute("SHOW server_version").fetchone()
-        return {"postgresql": "" if row is None else str(row[0])}
+            row = connection.execute(_ABOUT).fetchone()
+        version, fsync = ("", "") if row is None else row
+        rotates = self.system.settings.environ.get(_ROTATE)
+        return {
+            "PostgreSQL": str(version),
+            "fsync": str(fsync),
+            "archive rotation": f"{rotates} s" if rotates else "default",
+        }
 
     def dead(self) -> list[str]:
         """Of what was started, whoever does not run any more."""

@@ -38,18 +38,18 @@ const products = []
 const orders = []
 let serial = 0
 
-// Three of four requests read, as in a shop; an order is followed by its steps.
+// Of 100 requests 62 read and 38 write (ADR 37 says why); an order is followed by its steps.
 const mix = [
-  [26, 'list', () => get('/products?limit=20')],
-  [28, 'read', () => get(`/products/${any(products).id}`)],
+  [22, 'list', () => get('/products?limit=20')],
+  [22, 'read', () => get(`/products/${any(products).id}`)],
   [10, 'search', () => get('/products?q=lamp&limit=20')],
   [6, 'own orders', () => get(`/orders?sellerId=${seller()}`)],
-  [4, 'inventory', () => get(`/products/${any(products).id}/inventory`)],
-  [4, 'create', create],
-  [5, 'reprice', reprice],
-  [3, 'adjust', adjust],
-  [6, 'order', order],
-  [8, 'step', step],
+  [2, 'inventory', () => get(`/products/${any(products).id}/inventory`)],
+  [6, 'create', create],
+  [6, 'reprice', reprice],
+  [4, 'adjust', adjust],
+  [10, 'order', order],
+  [12, 'step', step],
 ]
 const weights = mix.reduce((sum, [weight]) => sum + weight, 0)
 
