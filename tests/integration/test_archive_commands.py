@@ -221,6 +221,15 @@ def test_verify_ends_with_1_and_names_what_is_broken(
     assert bool(told["wrong"] or any(chain["faults"] for chain in told["chains"])) == bool(says)
 
 
+@pytest.mark.parametrize("verb", ["manifest", "compact"])
+def test_a_day_of_which_nothing_is_archived_is_an_error_and_leaves_nothing(
+    command: ArchiveCommand, verb: str
+) -> None:
+    small_archive(command)
+    assert "holds nothing of 2026-11-20" in str(command(verb, "--day", "2026-11-20").exception)
+    assert command.keys("_manifests/") == []
+
+
 def test_a_manifest_kept_elsewhere_tells_what_went_or_changed(
     command: ArchiveCommand, tmp_path: Path
 ) -> None:

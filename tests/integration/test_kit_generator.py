@@ -137,6 +137,17 @@ def test_an_event_without_that_moment_is_a_miss(program: Path, description: str 
     assert code == 1
 
 
+@pytest.mark.parametrize("moment", ["", "description"])
+def test_an_event_in_another_order_counts_from_its_own_time_only_where_no_moment_is_asked_for(
+    program: Path, moment: str
+) -> None:
+    ago = format_time(datetime.now(UTC) - timedelta(minutes=30))
+    block = event("a", 1, description=ago).replace(b'"subject":"a",', b"")
+    block = block.replace(b'"sequence":', b'"subject":"a","sequence":', 1)
+    report, code = report_of(program, with_id(block, 1), last=1, moment=moment)
+    assert (code, report.misses > 0) == (1 if moment else 0, bool(moment))
+
+
 @pytest.mark.parametrize(
     ("sequences", "last", "said", "kind"),
     [

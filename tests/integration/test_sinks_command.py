@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from tests.support.analytics import (
 from tests.support.analytics_events import Shop
 from tests.support.components import LocalComponents
 
+from shopstream_analytics.identity import identity_of, note_key
 from shopstream_shared.archive.keys import Link, Place, object_key
 from shopstream_stack import sinks
 from shopstream_stack.errors import StackError
+from shopstream_stack.ports import reserved_ports
 from shopstream_stack.sinks import Partition, SinkName
 
 
@@ -41,18 +44,21 @@ class Behind:
             send(made, shop.order_life())
         empty_topics(brokers)
         self.partition = max(sinks.partitions_of(self.target), key=lambda one: one.first)
-        self.dynamo.create_table(
-            TableName=self.target.checkpoints_table,
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
+        self.make(self.target.checkpoints_table)
         self.s3.create_bucket(Bucket=self.target.archive_bucket)
         for sink in ("aggregates", "recent"):
             self.plant(f"analytics-{sink}#{self.place}", next=self.partition.first - 1)
         hint = {"next": self.partition.first - 1, "topicId": self.partition.topic_id, "key": "k"}
         self.s3.put_object(
             Bucket=self.target.archive_bucket, Key=self.hint, Body=json.dumps(hint).encode()
+        )
+
+    def make(self, table: str) -> None:
+        self.dynamo.create_table(
+            TableName=table,
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
         )
 
     @property
@@ -112,6 +118,54 @@ def test_a_sink_behind_the_log_is_shown_skipped_and_counted_without_the_others(
     assert sinks.lost(behind.target) == {"aggregates": 0, "recent": 1, "archive": 0}
     sinks.skip(behind.target, "recent", behind.console)
     assert sinks.ls(behind.target, behind.console) == 0
+
+
+@pytest.mark.parametrize(
+    ("store", "away", "shown"),
+    [
+        ("minio_endpoint", "archive: MinIO does not answer", {"aggregates", "recent"}),
+        ("dynamo_endpoint", "recent: DynamoDB does not answer", {"archive"}),
+    ],
+)
+def test_a_store_that_is_away_is_named_and_the_sinks_of_the_other_are_shown(
+    behind: Behind, store: str, away: str, shown: set[str]
+) -> None:
+    for sink in sinks.SINKS:
+        sinks.skip(behind.target, sink, behind.console)
+    behind.console.export_text()
+    with reserved_ports() as ports:
+        moved: dict[str, Any] = {store: f"http://127.0.0.1:{ports.take()}"}
+        target = replace(behind.target, **moved)
+        assert sinks.ls(target, behind.console) == 1
+    said = behind.console.export_text()
+    assert away in said
+    place = behind.partition.topic
+    rows = {line.split()[1] for line in said.splitlines() if place in line}
+    assert rows == shown
+
+
+def test_a_table_or_bucket_that_is_gone_is_named(behind: Behind) -> None:
+    for sink in sinks.SINKS:
+        sinks.skip(behind.target, sink, behind.console)
+    table = behind.target.recent_events_table
+    behind.make(table)
+    noted = identity_of(behind.dynamo.describe_table(TableName=table)["Table"])
+    behind.dynamo.put_item(
+        TableName=behind.target.checkpoints_table,
+        Item={"pk": {"S": note_key("analytics-recent", table)}, "tableId": {"S": noted}},
+    )
+    assert sinks.ls(behind.target, behind.console) == 0
+    behind.dynamo.delete_table(TableName=table)
+    assert sinks.ls(behind.target, behind.console) == 1
+    assert f"recent: the table {table} was deleted" in behind.console.export_text()
+    behind.make(table)
+    assert sinks.ls(behind.target, behind.console) == 1
+    assert f"recent: the table {table} was made again" in behind.console.export_text()
+    bucket = behind.target.archive_bucket
+    behind.s3.delete_object(Bucket=bucket, Key=behind.hint)
+    behind.s3.delete_bucket(Bucket=bucket)
+    assert sinks.ls(behind.target, behind.console) == 1
+    assert f"archive: the bucket {bucket} is not there" in behind.console.export_text()
 
 
 def test_a_checkpoint_that_moved_meanwhile_is_left_alone(behind: Behind) -> None:

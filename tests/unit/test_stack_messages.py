@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from shopstream_stack import cli
+from shopstream_stack import cli, rebuild
 from shopstream_stack.console import Lines, Spinners, reporting
 from shopstream_stack.errors import PortBusyError, StackError, StartFailedError
 from shopstream_stack.status import Row, table
@@ -117,3 +117,19 @@ def test_a_full_disk_is_one_line_and_a_fault_of_the_code_a_traceback(
     monkeypatch.setattr(cli, "app", fails(errno.ECONNREFUSED))
     with pytest.raises(ConnectionRefusedError):
         cli.main()
+
+
+def test_of_each_kind_of_difference_the_first_few_are_shown_and_the_others_counted() -> None:
+    console = Console(record=True, width=120)
+    missing = [rebuild.Difference("missing", f"SELLER#{n}", "expected 1") for n in range(40)]
+    other = rebuild.Difference("differs", "SELLER#x", "1, expected 2")
+    parts = [rebuild.Partition("shop.orders/0", 9, [*missing, other])]
+    report = rebuild.Report(
+        table="T", compared=True, differing=200, live_items=300, partitions=parts
+    )
+    rebuild.show(console, report)
+    said = console.export_text()
+    assert said.count("missing: ") == rebuild.SHOWN_MAX
+    assert "differs: SELLER#x" in said
+    assert f"and {200 - rebuild.SHOWN_MAX - 1} more" in said
+    assert "200 of 300 live items differ." in said

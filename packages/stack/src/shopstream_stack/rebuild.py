@@ -24,6 +24,8 @@ from shopstream_stack.settings import StackSettings
 MODULE: Final = "shopstream_analytics.rebuild"
 #: In the data directory: where what does not fit into memory goes for a while.
 FOLDER: Final = "rebuild"
+#: Differences of one kind that a person is shown.
+SHOWN_MAX: Final = 10
 #: An archive of years is read in hours; what takes longer hangs.
 SECONDS_MAX: Final = 86_400.0
 LOOK_SECONDS: Final = 0.1
@@ -180,6 +182,21 @@ def _steps(reporter: Reporter) -> Iterator[Callable[[_Line], None]]:
         yield heard
 
 
+def _differences(report: Report) -> Iterator[str]:
+    """The first of each kind; a table that was emptied would fill the screen with one thing."""
+    kinds: dict[str, list[Difference]] = {}
+    for part in report.partitions:
+        for one in part.differences:
+            kinds.setdefault(one.kind, []).append(one)
+    told = 0
+    for kind, those in kinds.items():
+        for one in those[:SHOWN_MAX]:
+            yield f"{kind}: {one.item}: {one.detail}"
+            told += 1
+    if report.differing > told:
+        yield f"and {report.differing - told:,} more; `--json` names those that were kept"
+
+
 def show(out: Console, report: Report) -> None:
     """Print it for a person."""
 
@@ -201,9 +218,8 @@ def show(out: Console, report: Report) -> None:
         f"{report.seconds:.1f} s ({rate:,.0f} events per second of processor time)."
     )
     if report.compared:
-        for part in report.partitions:
-            for one in part.differences:
-                say(f"  {one.kind}: {one.item}: {one.detail}")
+        for text in _differences(report):
+            say(f"  {text}")
         say(f"{report.differing:,} of {report.live_items:,} live items differ.")
     if report.swapped is not None:
         kept = (

@@ -7,6 +7,7 @@ one whose table is gone (`store_lost`): both are for a person to decide (docs/an
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 SinkName = Literal["aggregates", "recent", "archive"]
 SINKS: Final[tuple[SinkName, ...]] = get_args(SinkName)
+_STORES: Final = {"aggregates": "DynamoDB", "recent": "DynamoDB", "archive": "MinIO"}
 EXIT_FAILED: Final = 1
 _ABSENT: Final = frozenset({"ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404"})
 _MOVED: Final = frozenset({"ConditionalCheckFailedException", "PreconditionFailed", "412"})
@@ -110,16 +112,52 @@ class Store:
 
     def forget(self, sink: SinkName, partitions: list[Partition]) -> None:
         """Delete the checkpoints of a sink, and then which table they spoke of."""
-        table = {
-            "aggregates": table_of(self._target.aggregates_table, self._generation()),
-            "recent": self._target.recent_events_table,
-        }[sink]
         consumer = self._consumer(sink)
         keys = [_checkpoint(consumer, partition) for partition in partitions]
-        for key in [*keys, f"{consumer}#table#{table}"]:
+        for key in [*keys, self._note(sink)]:
             self._dynamo.delete_item(
                 TableName=self._target.checkpoints_table, Key={"pk": {"S": key}}
             )
+
+    def gone(self, sink: SinkName) -> str | None:
+        """What is not there any more of what a sink's checkpoints speak of: its table, or bucket.
+
+        Raises what botocore raises.
+        """
+        return self._bucket_gone() if sink == "archive" else self._table_gone(sink)
+
+    def _bucket_gone(self) -> str | None:
+        bucket = self._target.archive_bucket
+        try:
+            self._s3.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if _code(error) not in _ABSENT:
+                raise
+            return f"the bucket {bucket} is not there"
+        return None
+
+    def _table_gone(self, sink: SinkName) -> str | None:
+        note, table = self._item(self._note(sink)), self._table(sink)
+        if note is None:
+            return None
+        try:
+            found = self._dynamo.describe_table(TableName=table)["Table"]
+        except ClientError as error:
+            if _code(error) not in _ABSENT:
+                raise
+            return f"the table {table} was deleted"
+        # As the worker notes it: DynamoDB Local gives no id.
+        identity = found.get("TableId") or found["CreationDateTime"].astimezone(UTC).isoformat()
+        return None if identity == note["tableId"]["S"] else f"the table {table} was made again"
+
+    def _table(self, sink: SinkName) -> str:
+        if sink == "recent":
+            return self._target.recent_events_table
+        return table_of(self._target.aggregates_table, self._generation())
+
+    def _note(self, sink: SinkName) -> str:
+        """Under which key a sink notes which table its checkpoints speak of."""
+        return f"{self._consumer(sink)}#table#{self._table(sink)}"
 
     def _consumer(self, sink: SinkName) -> str:
         """Under which name a sink keeps its checkpoints: of the aggregates, the generation's."""
@@ -204,16 +242,34 @@ class Store:
 
 
 def ls(target: Target, out: Console) -> int:
-    """A row a sink and partition; 0 if none has lost anything."""
+    """A row a sink and partition, then what is wrong; 0 if nothing is and none has lost anything.
+
+    A store that does not answer leaves out its own sinks only. Raises StackError without a broker.
+    """
     shown = Table("sink", "topic", "partition", "checkpoint", "log", "lost")
-    standings = _standings(target)
-    for sink, one in standings:
-        part = one.partition
-        log = f"{part.first} to {part.end}"
-        at = "-" if one.next is None else str(one.next)
-        shown.add_row(sink, part.topic, str(part.number), at, log, str(one.lost or ""))
-    out.print(shown)
-    return EXIT_FAILED if any(one.lost for _, one in standings) else 0
+    wrong, behind = [], False
+    partitions = partitions_of(target)
+    with _opened(target) as store:
+        for sink in SINKS:
+            try:
+                standings = [store.standing(sink, part) for part in partitions]
+                gone = store.gone(sink)
+            except (BotoCoreError, ClientError, StackError) as error:
+                wrong.append(f"{sink}: {_STORES[sink]} does not answer as it should: {error}")
+                continue
+            if gone is not None:
+                wrong.append(f"{sink}: {gone}; see `Recover a lost store` in docs/analytics.md")
+            for one in standings:
+                part = one.partition
+                log = f"{part.first} to {part.end}"
+                at = "-" if one.next is None else str(one.next)
+                shown.add_row(sink, part.topic, str(part.number), at, log, str(one.lost or ""))
+                behind = behind or one.lost > 0
+    if shown.row_count:
+        out.print(shown)
+    for text in wrong:
+        out.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    return EXIT_FAILED if wrong or behind else 0
 
 
 def nexts(target: Target) -> dict[SinkName, dict[tuple[str, int], int]]:

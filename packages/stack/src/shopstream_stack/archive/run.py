@@ -111,14 +111,15 @@ def verify(topic: str | None, manifests: Iterable[Path], *, as_json: bool) -> in
 
 
 def manifest(topic: str | None, day: str) -> None:
-    """A list a topic and generation that has objects of the day."""
+    """A list a topic and generation that has objects of the day; none at all is an error."""
     from shopstream_stack.archive.manifest import write_manifest  # noqa: PLC0415 - own command
 
-    day = read_day(day)
+    wanted = select(topic, day, None, None)
     with archive() as place:
-        for name in topics_of(topic):
+        _require_objects(place, wanted)
+        for name in wanted.topics:
             for life in generations(place.bucket):
-                made = write_manifest(place, name, day, life)
+                made = write_manifest(place, name, wanted.day, life)
                 if made.objects or not life:
                     out.print(
                         f"{made.key}: {made.objects} objects, {made.records} records, "
@@ -129,13 +130,15 @@ def manifest(topic: str | None, day: str) -> None:
 
 
 def compact(topic: str | None, day: str) -> int:
-    """Add what is missing of the day; 0 also where nothing was."""
+    """Add what is missing of the day; 0 also where nothing was. No objects is an error."""
     from shopstream_stack.archive import compact as parquet  # noqa: PLC0415 - pyarrow is slow to load
 
-    day, now = read_day(day), SystemClock().now()
+    chosen, now = select(topic, day, None, None), SystemClock().now()
+    day = chosen.day
     shown = Table("part", "rows", "positions covered")
     with archive() as place, reporting(err) as reporter:
-        for name in topics_of(topic):
+        _require_objects(place, chosen)
+        for name in chosen.topics:
             for life in generations(place.bucket):
                 wanted = parquet.Day(topic=name, day=day, generation=life)
                 with reporter.step(f"Compacting {wanted}"):
@@ -170,7 +173,7 @@ def get(wanted: listing.Selection, folder: Path, *, parquet: bool) -> None:
             form = "Parquet; `shopstream archive compact` makes it" if parquet else "objects"
             raise StackError(f"The archive has no such {form}.")
         check_folder(folder, wanted, objects, parquet=parquet)
-        with reporter.bar("Copying", len(objects)) as advance:
+        with reporter.bar("Copying objects", len(objects)) as advance:
             done = copy(place.bucket, objects, folder, advance)
     out.print(
         f"{done.copied} objects copied, {done.bytes:,} bytes; {done.kept} were there. "
@@ -197,6 +200,14 @@ def sql(query: Path, folder: Path, *, as_json: bool) -> None:
         for row in rows:
             shown.add_row(*map(str, row))
         out.print(shown)
+
+
+def _require_objects(place: ArchivePlace, wanted: listing.Selection) -> None:
+    """Raises StackError for a day of which nothing is archived: most likely a slip."""
+    if next(listing.select(place.bucket, wanted), None) is None:
+        raise StackError(
+            f"The archive holds nothing of {wanted.day}; `shopstream archive ls` shows its days"
+        )
 
 
 @contextmanager

@@ -276,7 +276,7 @@ class Check:
         total = sum(within.end - within.start for within in ranges.values())
         # After the items were read: whatever they have passed over has its letter by now.
         aside = self._letters(log, lives)
-        with self.reporter.bar("Reading log and archive side by side", total) as advance:
+        with self.reporter.bar("Reading records of log and archive side by side", total) as advance:
             scan = Scan(self.spool, log, archive, ids, row, advance, aside)
             chains = scan.run(ranges)
         row.counted["objects"] = sum(chain.objects for chain in chains.values())

@@ -33,7 +33,7 @@ func readEvent(value []byte, keys *keys, clock *minutes, at *places, moment stri
 	for i, mark := range marks {
 		var ok bool
 		if found[i], rest, ok = attribute(rest, mark, &at[i]); !ok {
-			return readAnyEvent(value, keys, clock)
+			return readAnyEvent(value, keys, clock, moment)
 		}
 	}
 	if moment != "" {
@@ -43,12 +43,17 @@ func readEvent(value []byte, keys *keys, clock *minutes, at *places, moment stri
 		}
 	}
 	if bytes.IndexByte(found[1], '\\') >= 0 {
-		return readAnyEvent(value, keys, clock)
+		return readAnyEvent(value, keys, clock, moment)
 	}
 	return newFact(found[0], found[1], found[2], found[3], keys, clock)
 }
 
-func readAnyEvent(value []byte, keys *keys, clock *minutes) (fact, bool) {
+// Whoever asks for a moment sends events that stand in our order: another one is a miss, and not an
+// event whose latency counts from a later time.
+func readAnyEvent(value []byte, keys *keys, clock *minutes, moment string) (fact, bool) {
+	if moment != "" {
+		return fact{}, false
+	}
 	var event struct{ Type, Subject, Time, Sequence string }
 	if json.Unmarshal(value, &event) != nil {
 		return fact{}, false
