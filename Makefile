@@ -10,7 +10,7 @@ COMPILE := uv pip compile --generate-hashes --no-emit-index-url --universal --py
 .PHONY: help setup lock demo up down reset status verify test check fmt schemas bench bench-api bench-relay bench-sse bench-analytics bench-e2e chaos reliability simulate web-check web-test load soak
 
 help: ## this list
-	@awk 'BEGIN{FS=":.*## "} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN{FS=":.*## "} /^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 .venv/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found: $$($(PYTHON) --version 2>&1). Set PYTHON=/path/to/python3.11"; exit 1; }
