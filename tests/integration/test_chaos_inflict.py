@@ -1,6 +1,7 @@
 """A fault that cannot be made spoils the verdict and nothing else; what cannot be asked is said."""
 
 import asyncio
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import psutil
 import pytest
 
 from shopstream_shared.clock import SystemClock
@@ -21,6 +23,7 @@ from shopstream_stack.chaos.place import (
     RELAYS,
     SECOND_ANALYTICS,
     Place,
+    callers,
     chaos_settings,
 )
 from shopstream_stack.chaos.probe import LAG, PUBLISHED, STORED, Probe
@@ -70,7 +73,7 @@ def asking(place: Place, counters: dict[str, list[int]]) -> Probe:
 
 
 def inflicted(place: Place, asked: Probe, fault: Fault) -> Recovery:
-    scene = Scene(place, asked, Streams(Crowd([])), 1.0)
+    scene = Scene(place, asked, Streams(Crowd([]), SystemClock()), 1.0)
     return asyncio.run(Inflict(scene, 0.0)(fault))
 
 
@@ -211,7 +214,7 @@ def test_an_act_that_ends_early_leaves_no_worker_behind_that_it_has_started(
 
     asked = asking(place, {"api": [7], "relay": [3]})
     tail = Tail(place.brokers, SystemClock())
-    scene = Scene(place, asked, Streams(Crowd([])), 1.0)
+    scene = Scene(place, asked, Streams(Crowd([]), SystemClock()), 1.0)
     act = Sleepers(scene, tail, Settled(place, tail, Crowd([])), cast("Load", load), 0.0)
     found: list[Any] = []
     with pytest.raises(KeyboardInterrupt) if isinstance(ends, KeyboardInterrupt) else nullcontext():
@@ -219,3 +222,11 @@ def test_an_act_that_ends_early_leaves_no_worker_behind_that_it_has_started(
     assert living == sorted(f"{name}-by-hand" for name in BY_HAND)
     assert runner.names() == []
     assert all(one.wrong for one in found)
+
+
+def test_a_client_is_found_at_the_process_that_serves_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client, server.accept()[0]:
+            assert callers(psutil.Process(), port) == {client.getsockname()[1]}
+        assert callers(psutil.Process(), 1) == set()

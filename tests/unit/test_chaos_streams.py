@@ -1,20 +1,25 @@
 """When clients count as resumed, and when events as delivered again."""
 
 import asyncio
+import json
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from shopstream_shared.clock import ManualClock, format_time
 from shopstream_stack.chaos import streams
+from shopstream_stack.chaos.faults.stream import most_felt, stalled
 from shopstream_stack.chaos.streams import Streams
 from shopstream_stack.demo.crowd import Crowd, Watcher
 from shopstream_stack.demo.evidence import WatcherReading
 from shopstream_stack.stream_client import StreamClient
 
 SOON = 0.2
+NOW = datetime(2031, 3, 1, 12, tzinfo=UTC)
 
 
 @dataclass
@@ -23,6 +28,7 @@ class Client:
 
     is_connected: bool = True
     connects: int = 1
+    local_port: int | None = None
 
 
 @dataclass
@@ -35,12 +41,16 @@ class Someone:
     def opened(self) -> None:
         self.reading.opens.append(True)
 
-    def received(self, at: float) -> None:
-        self.reading.receipts.append(SimpleNamespace(at=at))  # type: ignore[arg-type]
+    def received(self, at: float, made: float | None = None) -> None:
+        """``made``: the event's own moment, on the same clock."""
+        moment = NOW + timedelta(seconds=(at if made is None else made) - time.monotonic())
+        event = SimpleNamespace(body=json.dumps({"time": format_time(moment)}))
+        receipt = SimpleNamespace(at=at, event=event)
+        self.reading.receipts.append(receipt)  # type: ignore[arg-type]
 
 
 def crowd(*someone: Someone) -> Streams:
-    return Streams(Crowd(cast("list[Watcher]", list(someone))))
+    return Streams(Crowd(cast("list[Watcher]", list(someone))), ManualClock(NOW))
 
 
 def all_and_orders() -> tuple[Someone, Someone]:
@@ -75,12 +85,40 @@ def test_streams_have_resumed_when_each_client_heard_the_opening_of_its_present_
 
 def test_events_are_delivered_when_one_of_after_the_fault_reached_all_who_want_everything() -> None:
     one, orders = all_and_orders()
-    assert delivered(crowd(one, orders), 100.0) is None
-    one.received(99.0)
-    assert delivered(crowd(one, orders), 100.0) is None
-    one.received(101.0)
+    since = time.monotonic()
+    assert delivered(crowd(one, orders), since) is None
+    one.received(since - 1)
+    assert delivered(crowd(one, orders), since) is None
+    one.received(since + 1, made=since - 5)  # replayed
+    assert delivered(crowd(one, orders), since) is None
+    one.received(since + 1)
+    one.received(since + 1, made=since - 5)
     # Who wants orders alone may have none to get.
-    assert delivered(crowd(one, orders), 100.0) is not None
+    assert delivered(crowd(one, orders), since) is not None
+
+
+def test_the_worker_is_hit_that_clients_without_a_filter_are_at() -> None:
+    all_of_it = WatcherReading("all", "all")
+    orders = [WatcherReading(f"orders {n}", "orders", ("order.*",)) for n in range(3)]
+    assert most_felt({1: orders, 2: [all_of_it]}) == 2
+    assert most_felt({1: orders[:1], 2: orders[1:], 3: []}) == 2
+
+
+def test_a_worker_that_stands_still_is_felt_by_a_client_that_gets_nothing() -> None:
+    one, orders = all_and_orders()
+    held = [one.reading, orders.reading]
+    one.received(101.0)
+    assert stalled(held, 100.0)
+    one.received(102.0)
+    # That no order came shows nothing.
+    assert not stalled(held, 100.0)
+    assert not stalled([], 100.0)
+
+
+def test_clients_are_told_apart_by_their_ends_of_the_connections() -> None:
+    one, orders = all_and_orders()
+    one.client.local_port, orders.client.local_port = 5, None
+    assert crowd(one, orders).at({5, 6}) == [one.reading]
 
 
 def test_a_client_waits_as_it_is_asked_and_never_backs_off_beyond_a_browser_s_retry(

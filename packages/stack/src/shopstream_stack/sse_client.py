@@ -123,6 +123,11 @@ class SseConnection:
         """Where a next connection resumes."""
         return self.parser.last_event_id
 
+    @property
+    def local_port(self) -> int:
+        """Our end's, by which its process at the other end is found."""
+        return int(self._writer.get_extra_info("sockname")[1])
+
     def cut(self) -> None:
         """Drop the connection at once, as a broken network would; further calls do nothing."""
         self._writer.transport.abort()

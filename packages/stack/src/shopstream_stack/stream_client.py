@@ -100,6 +100,11 @@ class StreamClient:
         """Whether there is an answer with 200 that has not ended."""
         return self._connection is not None
 
+    @property
+    def local_port(self) -> int | None:
+        """Of the present connection."""
+        return None if self._connection is None else self._connection.local_port
+
     def cut(self) -> None:
         """Break the present connection, if there is one."""
         if self._connection is not None:

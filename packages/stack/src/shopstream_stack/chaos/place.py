@@ -7,7 +7,7 @@ their own; ``api-2`` has no relay and reaches both directly, as does everything 
 import contextlib
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -174,18 +174,22 @@ class Place:
                         return int(child.pid)
         raise StackError(f"analytics has no worker {name}")
 
-    def stream_worker(self) -> int:
-        """The pid of a worker of the stream service, the eldest. Raises StackError for none."""
+    def stream_workers(self) -> Mapping[int, Collection[int]]:
+        """By pid of a worker of the stream service, the clients' ends of its connections, by port.
+
+        Raises psutil.Error when one ends meanwhile, StackError when there is none.
+        """
         record = self.system.runner.living("notifications")
-        found = []
-        if record is not None:
-            for child in psutil.Process(record.pid).children():
-                with contextlib.suppress(psutil.Error):
-                    if _STREAM_WORKER in child.cmdline():
-                        found.append((child.create_time(), int(child.pid)))
+        children = psutil.Process(record.pid).children() if record is not None else []
+        port = self.system.settings.notifications_port
+        found = {
+            int(child.pid): callers(child, port)
+            for child in children
+            if _STREAM_WORKER in child.cmdline()
+        }
         if not found:
             raise StackError("notifications has no worker")
-        return min(found)[1]
+        return found
 
     def move_clock(self, name: str, seconds: float) -> None:
         """How far ahead the clock of a process of the API's program is from now on."""
@@ -247,6 +251,15 @@ class Place:
             Door(name.upper(), self.ports[f"{name}-door"], self.ports[f"{name}-kafka"])
             for name in RELAYS
         ]
+
+
+def callers(process: psutil.Process, port: int) -> set[int]:
+    """The other ends' ports of the connections that a process has at this port of its own."""
+    return {
+        one.raddr.port
+        for one in process.net_connections("tcp")
+        if one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port
+    }
 
 
 @contextmanager

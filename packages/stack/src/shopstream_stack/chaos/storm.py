@@ -274,7 +274,7 @@ async def _prepared(place: Place, plan: Plan) -> AsyncIterator[_Run]:
             timeline=Timeline(
                 place, plan.clock, began, lambda: _counts(caller, tail, crowd), tail.take_slowest
             ),
-            scene=Scene(place, probe, Streams(crowd), plan.patience),
+            scene=Scene(place, probe, Streams(crowd, plan.clock), plan.patience),
             settled=Settled(place, tail, crowd),
         )
 
