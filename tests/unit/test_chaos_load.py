@@ -164,3 +164,22 @@ def test_a_shop_goes_on_while_nobody_answers(tmp_path: Path) -> None:
     calling(tmp_path, server, act)
     assert server.seen[0].url.path == "/products"
     assert noted(tmp_path)[0] == ("write", "/products")
+
+
+@pytest.mark.parametrize(
+    ("answer", "faults", "unread"),
+    [
+        (problem(200, ""), [], 0),
+        (problem(500, "internal"), ["GET /products/p1/inventory: 500 internal"], 0),
+        (problem(404, "not_found"), ["GET /products/p1/inventory: 404 not_found"], 0),
+        (problem(503, "unavailable"), [], 1),
+        (problem(429, "too_many"), [], 1),
+        (away, [], 1),
+    ],
+    ids=["200", "500", "404", "503", "429", "away"],
+)
+def test_a_read_that_is_not_answered_as_the_contract_says_is_a_fault_else_counted(
+    answer: Answer, faults: list[str], unread: int, tmp_path: Path
+) -> None:
+    caller = calling(tmp_path, Server(answer), lambda one: one.read("/products/p1/inventory"))
+    assert (caller.faults, caller.unread) == (faults, unread)

@@ -6,10 +6,15 @@ import msgspec
 import pytest
 
 from shopstream_stack.kit.generator import Latency, StreamReport
-from shopstream_stack.whole.browser import BrowserPlan, quantile, rows
+from shopstream_stack.whole.browser import BrowserPlan, rows
+from shopstream_stack.whole.posts import Posts
 
 PLAN = BrowserPlan(streams=100, per_second=20.0, warmup_seconds=0.0, seconds=60.0)
 NOTHING = Latency(count=0, p50_ms=0, p99_ms=0, p999_ms=0, max_ms=0)
+
+
+def posted(a_second: float = 20.0, answered_ms: tuple[float, ...] = (5.0,)) -> Posts:
+    return Posts("", "s1", list(answered_ms), a_second=a_second)
 
 
 def report(p50: float = 15.0, p99: float = 60.0, **changed: Any) -> StreamReport:
@@ -43,14 +48,20 @@ def report(p50: float = 15.0, p99: float = 60.0, **changed: Any) -> StreamReport
 def test_the_whole_way_is_held_to_its_bars_and_to_every_delivery(
     whole: StreamReport, verdict: str
 ) -> None:
-    assert rows(PLAN, [5.0], whole, report())[0].verdict() == verdict
+    assert rows(PLAN, posted(), whole, report())[0].verdict() == verdict
 
 
 def test_a_miss_at_the_stream_beside_them_is_wrong_too() -> None:
     beside = msgspec.structs.replace(report(), faults=["lost"])
-    assert rows(PLAN, [5.0], report(), beside)[2].verdict() == "WRONG"
+    assert rows(PLAN, posted(), report(), beside)[2].verdict() == "WRONG"
 
 
-def test_a_quantile_is_the_nearest_rank() -> None:
-    values = [float(number) for number in range(100, 0, -1)]
-    assert (quantile(values, 0.5), quantile(values, 0.99), quantile([], 0.5)) == (51.0, 100.0, 0.0)
+def test_the_rate_is_what_was_sent_and_a_slower_pace_misses() -> None:
+    slow = rows(PLAN, posted(18.9), report(), report())[0]
+    assert (slow.figures["rate"], slow.verdict()) == (18.9, "MISSED")
+
+
+def test_of_a_hundred_answers_the_fiftieth_and_the_ninety_ninth_are_told() -> None:
+    answers = tuple(float(number) for number in range(100, 0, -1))
+    told = rows(PLAN, posted(answered_ms=answers), report(), report())[1].figures
+    assert told == {"p50Ms": 50.0, "p99Ms": 99.0}

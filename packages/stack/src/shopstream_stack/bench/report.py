@@ -28,6 +28,8 @@ _FURTHER: Final = (
     ("mib", "MiB", ".0f"),
     ("kib", "KiB each", ".1f"),
     ("seconds", "s", ".1f"),
+    ("growth", "growth", "+.1%"),
+    ("growthOverAll", "growth over all", "+.1%"),
 )
 Columns = Sequence[tuple[str, str, str]]
 

@@ -62,6 +62,8 @@ class Caller:
     #: Sent again because no answer came, and given up for the same reason.
     repeated: int = 0
     given_up: int = 0
+    #: Reads that got no answer, or were told to come later; none is repeated.
+    unread: int = 0
     faults: list[str] = field(default_factory=list)
     _turn: Iterator[int] = field(default_factory=itertools.count)
     _avoided_until: dict[str, float] = field(default_factory=dict)
@@ -71,8 +73,15 @@ class Caller:
         try:
             answer = await self._send("GET", path, None, None)
         except httpx.HTTPError:
+            self.unread += 1
             return None
-        return answer.answer if answer.status in _SUCCESS else None
+        if answer.status in _SUCCESS:
+            return answer.answer
+        if answer.status in _LATER:
+            self.unread += 1
+        else:
+            self._fault(answer)  # what is read was acknowledged once: it has to be there
+        return None
 
     async def write(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, keyed: bool = True
@@ -136,8 +145,12 @@ class Caller:
             self.acknowledged += 1
             return
         self.refused += 1
+        if (exchange.answer or {}).get("code") not in FAIR_REFUSALS:
+            self._fault(exchange)
+
+    def _fault(self, exchange: Exchange) -> None:
         code = (exchange.answer or {}).get("code")
-        if code not in FAIR_REFUSALS and len(self.faults) < FAULTS_KEPT_MAX:
+        if len(self.faults) < FAULTS_KEPT_MAX:
             self.faults.append(f"{exchange.method} {exchange.path}: {exchange.status} {code}")
 
 

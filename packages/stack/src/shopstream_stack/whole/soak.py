@@ -46,17 +46,25 @@ REPORT: Final = "report.json"
 
 @dataclass(frozen=True, slots=True)
 class SoakPlan:
-    """Sizes of a run. ``warmup_seconds`` are the first of ``seconds``: their memory does not count.
-
-    The stream keeps ten minutes of events in memory: before that it has to grow.
-    """
+    """Sizes of a run. ``warmup_seconds`` are the first of ``seconds``."""
 
     judged: bool
     maximum_seconds: float
     seconds: float
     warmup_seconds: float
 
+    def warmup_of(self, process: str) -> float:
+        """So long its memory does not count, in seconds.
 
+        The stream keeps ten minutes of events in memory, and has to grow until it has them; no
+        other process has such a store.
+        """
+        keeps = process.startswith("notifications")
+        return self.warmup_seconds if keeps else min(self.warmup_seconds, WARMUP_SECONDS)
+
+
+#: Of every process: connections are opened, code is loaded at first use.
+WARMUP_SECONDS: Final = 120.0
 SOAK_QUICK: Final = SoakPlan(judged=False, maximum_seconds=3.0, seconds=6.0, warmup_seconds=1.0)
 MAXIMUM_SECONDS: Final = 90.0
 #: As long as is promised: a shorter run says nothing about growth.
@@ -65,7 +73,7 @@ WARMUP_SHARE: Final = 0.4
 
 
 def soak_plan(minutes: float) -> SoakPlan:
-    """So long at the steady rate; twelve of thirty minutes are warm-up."""
+    """So long at the steady rate; twelve of thirty minutes are the stream's warm-up."""
     seconds = minutes * 60
     return SoakPlan(
         judged=minutes >= MINUTES,
@@ -81,6 +89,8 @@ class SoakFound:
     the pace is in steps, the other rates are acknowledged writes a second."""
 
     maximum: float = 0.0
+    #: At the maximum: requests that got no answer at first, or were told to come later.
+    turned_away: int = 0
     reached: float = 0.0
     pace_wanted: float = 0.0
     pace_reached: float = 0.0
@@ -93,6 +103,16 @@ class SoakFound:
     memory: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     verify_code: int = -1
+
+    def take_maximum(self, caller: Caller) -> None:
+        """At the maximum requests may be turned away; answered they are as at any time."""
+        self.turned_away = caller.repeated + caller.given_up + caller.unread
+        self.wrong += [f"at the maximum: {fault}" for fault in caller.faults]
+
+    @property
+    def writes_wanted(self) -> float:
+        """Acknowledged writes a second."""
+        return SHARE * self.maximum
 
 
 class CountingJournal(Journal):
@@ -131,7 +151,8 @@ def measure_soak(place: WholePlace, results: Results, plan: SoakPlan) -> None:
     write_atomically(folder / REPORT, json.dumps(whole) + "\n")
     results.notes.append(
         f"The measured maximum is that of system and load on this machine: {SELLERS} sellers, one "
-        f"request at a time each, for {plan.maximum_seconds:g} s"
+        f"request at a time each, for {plan.maximum_seconds:g} s, in which {found.turned_away} "
+        "requests were not answered at first"
     )
     results.notes.append(f"All files of this run: {folder}")
 
@@ -159,6 +180,7 @@ class _Soaking:
         with reporter.step(f"The maximum, {plan.maximum_seconds:g} s"):
             found.maximum, pace = await self._load(plan.maximum_seconds, math.inf)
             await asyncio.to_thread(drain, self.place)
+        found.take_maximum(self.caller)
         found.pace_wanted = SHARE * pace
         with reporter.step(f"{SHARE:.0%} of {found.maximum:.0f} writes/s, {plan.seconds:g} s"):
             await self._steady(plan)
@@ -179,7 +201,7 @@ class _Soaking:
     async def _steady(self, plan: SoakPlan) -> None:
         found, caller = self.found, self.caller
         caller.faults.clear()
-        repeated, given_up = caller.repeated, caller.given_up
+        repeated, given_up, unread = caller.repeated, caller.given_up, caller.unread
         clock, stop, began = SystemClock(), asyncio.Event(), time.monotonic()
         timeline = Timeline(self.place, clock, began, self._counts, self.tail.take_slowest)
         async with asyncio.TaskGroup() as tasks:
@@ -193,6 +215,8 @@ class _Soaking:
             found.errors.append(f"{caller.repeated - repeated} writes were not answered at first")
         if caller.given_up > given_up:
             found.errors.append(f"{caller.given_up - given_up} writes were given up")
+        if caller.unread > unread:
+            found.errors.append(f"{caller.unread - unread} reads were not answered")
 
     async def _load(self, seconds: float, per_second: float) -> tuple[float, float]:
         """All sellers at this pace together; acknowledged writes, and steps, a second."""
