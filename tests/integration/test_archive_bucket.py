@@ -29,6 +29,7 @@ from shopstream_analytics.sink import (
 )
 from shopstream_shared.archive.keys import HINTS, Place
 from shopstream_shared.crash import CrashPoints
+from shopstream_stack.ports import reserved_ports
 
 SOURCE = Source("shop.inventory", 0)
 EVENT = event("inventory.updated", inventory_body("p1", "s1", 1), subject="p1", seller="s1")
@@ -120,8 +121,18 @@ def test_a_storage_class_that_the_store_does_not_have_is_said_and_nothing_goes_o
     command: ArchiveCommand,
 ) -> None:
     settings = settings_of(command, SHOPSTREAM_ARCHIVE_STORAGE_CLASS="COLD")
-    with pytest.raises(Exception, match=r"archive: .*InvalidStorageClass"):
+    with pytest.raises(Exception, match=r"minio: .*InvalidStorageClass"):
         set_up(settings)
+
+
+def test_a_store_that_is_away_is_named_with_the_reason_of_the_one_try(
+    command: ArchiveCommand,
+) -> None:
+    with reserved_ports() as ports:
+        address = f"http://127.0.0.1:{ports.take()}"
+        settings = settings_of(command, MINIO_ENDPOINT=address)
+        with pytest.raises(SinkUnavailable, match=r"^minio: unreachable: NewConnectionError$"):
+            set_up(settings)
 
 
 def test_the_minio_library_overwrites_in_silence_so_only_botocore_writes_objects(

@@ -116,7 +116,7 @@ def test_of_a_cancelled_transaction_s_reasons_the_weightiest_decides(
 def test_refused_credentials_name_the_variables_and_never_their_values() -> None:
     for store, variables in (
         ("dynamodb", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
-        ("archive", "MINIO_ACCESS_KEY and MINIO_SECRET_KEY"),
+        ("minio", "MINIO_ACCESS_KEY and MINIO_SECRET_KEY"),
     ):
         with pytest.raises(SinkUnavailable, match=variables) as raised, as_unavailable(store):
             raise refusal("InvalidAccessKeyId", 403)

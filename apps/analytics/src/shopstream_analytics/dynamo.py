@@ -33,7 +33,7 @@ DETAIL_CHARACTERS_MAX: Final = 300
 #: What an operator can put right, by the name that `as_unavailable` is given.
 _VARIABLES: Final = {
     "dynamodb": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "archive": "MINIO_ACCESS_KEY and MINIO_SECRET_KEY",
+    "minio": "MINIO_ACCESS_KEY and MINIO_SECRET_KEY",
 }
 #: A failed condition or an object that is not there is an answer, not a fault of the store.
 _ANSWERS: Final = frozenset({"ConditionalCheckFailedException", "NoSuchKey", "PreconditionFailed"})

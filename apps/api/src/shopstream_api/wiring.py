@@ -125,23 +125,9 @@ async def open_resources(
             tuple(load_topics(settings.profile).values()),
         )
         sweeper = Sweeper(database, clock, metrics)
-        expiry = ExpiryWorker(
-            database,
-            clock,
-            ids,
-            _expire(settings),
-            ExpiryMetrics(registry),
-            every_seconds=settings.expiry_seconds,
-        )
+        expiry = _expiry(settings, database, clock, ids, registry)
         partitions = PartitionTask(database, clock)
-        imports = ImportWorker(
-            database,
-            clock,
-            ids,
-            WorkSlice(_stock(settings), lambda error: kind_of(error).code),
-            metrics=ImportMetrics(registry),
-            crash=CrashPoints(settings.crash_at),
-        )
+        imports = _imports(settings, database, clock, ids, registry)
         tasks = [
             asyncio.create_task(part.run(), name=name)
             for name, part in (
@@ -176,8 +162,38 @@ async def open_resources(
         )
 
 
-def _expire(settings: ApiSettings) -> ExpireHolds:
-    return ExpireHolds(OrderSteps(settings.low_stock_threshold), _stock(settings))
+def _expiry(
+    settings: ApiSettings,
+    database: Database,
+    clock: Clock,
+    ids: IdSource,
+    registry: CollectorRegistry,
+) -> ExpiryWorker:
+    return ExpiryWorker(
+        database,
+        clock,
+        ids,
+        ExpireHolds(OrderSteps(settings.low_stock_threshold), _stock(settings)),
+        ExpiryMetrics(registry),
+        every_seconds=settings.expiry_seconds,
+    )
+
+
+def _imports(
+    settings: ApiSettings,
+    database: Database,
+    clock: Clock,
+    ids: IdSource,
+    registry: CollectorRegistry,
+) -> ImportWorker:
+    return ImportWorker(
+        database,
+        clock,
+        ids,
+        WorkSlice(_stock(settings), lambda error: kind_of(error).code),
+        metrics=ImportMetrics(registry),
+        crash=CrashPoints(settings.crash_at),
+    )
 
 
 def _stock(settings: ApiSettings) -> StockService:

@@ -50,7 +50,7 @@ def ensure_lifecycle(client: Minio, bucket: str, move: Move | None) -> None:
     config = client.get_bucket_lifecycle(bucket)
     rules = [] if config is None else list(config.rules)
     if ending := list(ending_rules(rules)):
-        raise SinkUnavailable(f"archive: {'; '.join(ending)}", "refused")
+        raise SinkUnavailable(f"minio: {'; '.join(ending)}", "refused")
     if any(rule.rule_id not in _OURS for rule in rules):
         # An operator's own rules stand.
         return

@@ -268,7 +268,7 @@ class ArchiveSink:
         hint = await self.store.read_hint(source, epoch)
         if hint is None and (source, epoch) in self._seen:
             raise StoreLost(
-                f"archive: the hint of {source} is gone, and with it perhaps the chain; "
+                f"minio: the hint of {source} is gone, and with it perhaps the chain; "
                 "see `What fails` in docs/analytics.md"
             )
         if hint is not None:

@@ -21,7 +21,7 @@ from minio import Minio
 from minio.commonconfig import ENABLED
 from minio.error import MinioException, S3Error, ServerError
 from minio.versioningconfig import VersioningConfig
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, MaxRetryError
 
 from shopstream_analytics.archive.chain import Hint, Link, hint_key
 from shopstream_analytics.archive.lifecycle import Move, ensure_lifecycle
@@ -69,7 +69,7 @@ class S3Chain:
 
     async def create(self, key: str, body: bytes, link: Link) -> Link | None:
         """See ChainStore.create."""
-        with as_unavailable("archive"):
+        with as_unavailable("minio"):
             try:
                 await self.client.put_object(
                     Bucket=self.bucket,
@@ -94,7 +94,7 @@ class S3Chain:
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=topic_prefix(source.topic, epoch)
         )
-        with as_unavailable("archive"):
+        with as_unavailable("minio"):
             async for page in pages:
                 keys = (one["Key"] for one in page.get("Contents", ()))
                 found = last_key(keys, Place(*source), found)
@@ -110,11 +110,11 @@ class S3Chain:
         try:
             return None if body is None else msgspec.json.decode(body, type=Hint)
         except msgspec.MsgspecError as error:
-            raise StoreLost(f"archive: {key} is no hint of ours: {error}") from error
+            raise StoreLost(f"minio: {key} is no hint of ours: {error}") from error
 
     async def write_hint(self, source: Source, hint: Hint, epoch: int = 0) -> None:
         """See ChainStore.write_hint."""
-        with as_unavailable("archive"):
+        with as_unavailable("minio"):
             await self.client.put_object(
                 Bucket=self.bucket,
                 Key=hint_key(source, epoch),
@@ -129,10 +129,10 @@ class S3Chain:
         try:
             return () if body is None else msgspec.json.decode(body, type=TopicEpochs).epochs
         except msgspec.MsgspecError as error:
-            raise StoreLost(f"archive: {key} is no list of epochs: {error}") from error
+            raise StoreLost(f"minio: {key} is no list of epochs: {error}") from error
 
     async def _read(self, key: str) -> bytes | None:
-        with as_unavailable("archive"):
+        with as_unavailable("minio"):
             try:
                 answer = await self.client.get_object(Bucket=self.bucket, Key=key)
                 async with asyncio.timeout(TRY_SECONDS_MAX), answer["Body"] as stream:
@@ -205,16 +205,16 @@ class BucketAtMinio:
         except (MinioException, HTTPError, OSError) as error:
             kind = _kind(error)
             self.on_fault(kind)
-            raise fault("archive", kind, _name(error), str(error)) from error
+            raise fault("minio", kind, _name(error), str(error)) from error
         except ValueError as error:
             # The library's own check of names.
-            raise fault("archive", "refused", "ValueError", str(error)) from error
+            raise fault("minio", "refused", "ValueError", str(error)) from error
 
     def _ensure(self) -> None:
         if not self.client.bucket_exists(self.bucket):
             if self._complete:
                 raise StoreLost(
-                    f"archive: the bucket {self.bucket} was deleted; "
+                    f"minio: the bucket {self.bucket} was deleted; "
                     "see `What fails` in docs/analytics.md"
                 )
             self.client.make_bucket(self.bucket, object_lock=self.lock_days > 0)
@@ -234,7 +234,7 @@ class BucketAtMinio:
             if error.code != _NO_LOCK:
                 raise
             raise SinkUnavailable(
-                f"archive: the bucket {self.bucket} was made without object lock, which "
+                f"minio: the bucket {self.bucket} was made without object lock, which "
                 "SHOPSTREAM_ARCHIVE_LOCK_DAYS needs: name a new bucket, or set it to 0",
                 "refused",
             ) from None
@@ -244,7 +244,7 @@ def _link_of(key: str, metadata: Mapping[str, str]) -> Link:
     try:
         return link_of(metadata)
     except Damaged as error:
-        raise StoreLost(f"archive: {key} is there, but no object of a chain") from error
+        raise StoreLost(f"minio: {key} is there, but no object of a chain") from error
 
 
 def _lock(days: int) -> dict[str, Any]:
@@ -271,4 +271,7 @@ def _kind(error: Exception) -> FaultKind:
 
 def _name(error: Exception) -> str:
     code = getattr(error, "code", None)
+    if isinstance(error, MaxRetryError) and error.reason is not None:
+        # That it was not tried again says nothing; why the one try failed does.
+        return type(error.reason).__name__
     return code if isinstance(code, str) else type(error).__name__
