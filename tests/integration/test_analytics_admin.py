@@ -38,6 +38,7 @@ from shopstream_analytics.dead_letters import PartitionLetters
 from shopstream_analytics.events import read_event
 from shopstream_analytics.progress import Progress
 from shopstream_analytics.sink import LogRange
+from shopstream_shared.archive.keys import Place
 from shopstream_shared.events.codec import EncodedEvent
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topics import DEAD_LETTER, ORDERS
@@ -197,8 +198,9 @@ def replayed(api: Reading, source: Source) -> set[tuple[str, int, int]]:
         }
     )
     tables = Tables(target, client)
-    assert tables.replayed({source.topic: "of another life"}) == set()
-    return tables.replayed({source.topic: f"id-of-{source.topic}"})
+    place = Place(source.topic, source.partition)
+    assert tables.replayed({place: "of another life"}) == set()
+    return tables.replayed({place: f"id-of-{source.topic}"})
 
 
 def test_a_replay_that_was_cut_short_goes_on_where_it_stopped(api: Reading) -> None:

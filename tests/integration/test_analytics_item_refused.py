@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from tests.support.analytics_events import (
+    DAY,
     LogRecord,
     event,
     inventory_body,
@@ -24,9 +26,9 @@ from shopstream_analytics.aggregates.merge import (
     Round,
     merge,
 )
-from shopstream_analytics.aggregates.sink import GROUP, Letter, PartitionAggregates
+from shopstream_analytics.aggregates.sink import GROUP, Letter, PartitionAggregates, judge
 from shopstream_analytics.aggregates.store import DynamoAggregates
-from shopstream_analytics.aggregates.timeliness import Marks
+from shopstream_analytics.aggregates.timeliness import Marks, PartitionTime
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Source
 from shopstream_analytics.dynamo import open_dynamo
@@ -47,7 +49,13 @@ def records() -> list[LogRecord]:
     """Three events at offsets 0, 2 and 4; the one in the middle adds to the full item."""
     products = ("p0", "p1", "p2")
     made = [
-        event("inventory.updated", inventory_body(p, "s", 1), subject=p, seller="s")
+        event(
+            "inventory.updated",
+            inventory_body(p, "s", 1),
+            subject=p,
+            seller="s",
+            at=DAY + timedelta(minutes=5 if p == "p1" else 0),
+        )
         for p in products
     ]
     return [record_of(one, 2 * number) for number, one in enumerate(made)]
@@ -127,7 +135,10 @@ def test_the_event_of_an_item_that_is_full_becomes_a_letter_and_the_rest_is_coun
         assert (letter.record.offset, letter.reason) == (2 * place, "invalid_data")
         assert "product p1 hour" in letter.detail
         assert "size" in letter.detail
-        assert await checkpoints.read(SOURCE, "id") == 7
+        stored = await checkpoints.stored(SOURCE, "id")
+        # What has a letter has no part in partition time.
+        left = [one for one in batch_records if one is not letter.record]
+        assert stored == (7, judge(left, PartitionTime())[2].as_text(7))
         counted = await events_of(client, settings.aggregates_table)
         assert counted == {
             "seller#s": 3,

@@ -23,7 +23,7 @@ from shopstream_analytics.aggregates.derived import ProductSales, TopBy
 from shopstream_analytics.aggregates.generations import Generations
 from shopstream_analytics.aggregates.merge import Round, merge
 from shopstream_analytics.aggregates.reader import AggregatesReader, Window
-from shopstream_analytics.aggregates.sink import GROUP, AggregatesSink
+from shopstream_analytics.aggregates.sink import GROUP, AggregatesSink, Letters
 from shopstream_analytics.aggregates.store import DynamoAggregates
 from shopstream_analytics.aggregates.timeliness import PartitionTime, mark
 from shopstream_analytics.checkpoints import Checkpoints
@@ -133,7 +133,7 @@ def test_top_products_funnel_order_value_and_timeliness_are_what_the_events_add_
     asyncio.run(written(settings_of(components), log, read))
 
 
-async def never_asked(source: Source, first: int, position: int) -> PartitionTime:
+async def never_asked(source: Source, first: int, position: int, letters: Letters) -> PartitionTime:
     raise AssertionError
 
 

@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 from tests.support.analytics import (
     Analytics,
     dynamo_client,
@@ -26,18 +28,30 @@ from tests.support.analytics import (
     send,
     wait_until,
 )
-from tests.support.analytics_events import Counts, Shop, naive_sums
+from tests.support.analytics_events import Counts, LogRecord, Shop, naive_sums
 from tests.support.analytics_feed import batches, feed, opened, prepare, prepared, settings_of
 from tests.support.components import LocalComponents
 from tests.support.warm import forks
 
+from shopstream_analytics.admin.letters import LetterBox
+from shopstream_analytics.admin.replay import MadeByRebuild, Replayed, Replays
+from shopstream_analytics.aggregates.generations import Generations
+from shopstream_analytics.aggregates.sink import Letter
+from shopstream_analytics.consumer.batch import Source
+from shopstream_analytics.dead_letters import PartitionLetters
+from shopstream_analytics.dynamo import open_dynamo
+from shopstream_analytics.progress import Progress
 from shopstream_analytics.rebuild.errors import RebuildFailed
 from shopstream_analytics.rebuild.run import Rebuild, Report, Wanted
 from shopstream_analytics.rebuild.tables import Tables
+from shopstream_analytics.recent_index import RecentIndexes
 from shopstream_analytics.sink import OffsetOutOfRange, SinkMoved
+from shopstream_shared.archive.keys import Place
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.events.codec import EncodedEvent, EventRejected, decode
+from shopstream_shared.kafka import KafkaConnection, topic_ids
 from shopstream_shared.topics import ORDERS
+from shopstream_stack.verify.tables import Tables as VerifyTables
 
 MODULE = "shopstream_analytics.rebuild.__main__"
 
@@ -275,6 +289,56 @@ def test_a_record_beyond_the_live_checkpoint_still_gets_its_one_letter_after_a_s
     assert again.differing == 0
     (part,) = [p for p in again.partitions if p.source == f"{ORDERS}/{bad.partition}"]
     assert part.next > bad.offset
+
+
+def test_a_dead_letter_that_a_rebuild_has_counted_is_no_dead_letter_to_verify_and_to_a_replay(
+    analytics: Analytics, source: Producer
+) -> None:
+    """It says so beside its checkpoints: else the event would be lost for ever, and wrong."""
+    brokers = analytics.environ["KAFKA_BROKERS"]
+    sell(source, seed=21)
+    *_, later, counted = [one for one in read_log(brokers) if one.topic == ORDERS]
+    put_aside(brokers, counted)
+    feed(analytics)
+    feed(analytics, "recent")
+    assert analytics.counts() != expected(analytics)
+    report = rebuild(analytics, swap=True)
+    assert {p.source: p.letters for p in report.partitions if p.letters} == {
+        f"{ORDERS}/{counted.partition}": [counted.offset]
+    }
+    assert analytics.counts() == expected(analytics)
+    target: Any = SimpleNamespace(
+        checkpoints_table=analytics.environ["SHOPSTREAM_CHECKPOINTS_TABLE_NAME"]
+    )
+    ids = topic_ids(AdminClient({"bootstrap.servers": brokers}), (ORDERS,))
+    place = Place(ORDERS, counted.partition)
+    found = VerifyTables(target, dynamo_client(analytics.environ)).replayed({place: ids[ORDERS]})
+    assert found == {(*place, counted.offset)}
+    assert asyncio.run(replay(analytics, counted)).items == 0
+    put_aside(brokers, later)
+    with pytest.raises(MadeByRebuild):
+        asyncio.run(replay(analytics, later))
+    assert analytics.counts() == expected(analytics)
+
+
+def put_aside(brokers: str, record: LogRecord) -> None:
+    """As a version does that cannot read it."""
+    source = Source(record.topic, record.partition)
+    letters = PartitionLetters(KafkaConnection(brokers, "tests"), source, Progress())
+    asyncio.run(letters.send([Letter(record, "unknown_type", "?")], since=0))
+
+
+async def replay(analytics: Analytics, record: LogRecord) -> Replayed:
+    settings = settings_of(analytics)
+    async with open_dynamo(settings) as client:
+        replays = Replays(
+            LetterBox(KafkaConnection(settings.kafka_brokers, "tests")),
+            client,
+            Generations(client, settings.aggregates_table, settings.checkpoints_table),
+            settings.recent_events_table,
+            RecentIndexes(),
+        )
+        return await replays.replay(Source(record.topic, record.partition), record.offset)
 
 
 def test_a_rebuild_puts_right_what_the_log_has_lost_and_the_archive_kept(

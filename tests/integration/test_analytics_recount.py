@@ -15,7 +15,7 @@ from tests.support.analytics_reads import KeptLetters
 from tests.support.components import LocalComponents
 
 from shopstream_analytics.aggregates.generations import Generations
-from shopstream_analytics.aggregates.sink import GROUP, AggregatesSink
+from shopstream_analytics.aggregates.sink import GROUP, AggregatesSink, Letter
 from shopstream_analytics.aggregates.timeliness import PartitionTime
 from shopstream_analytics.checkpoints import Checkpoints
 from shopstream_analytics.consumer.batch import Batch, Source
@@ -134,8 +134,24 @@ def test_a_recount_of_a_log_without_events_begins_anew(
     analytics = Analytics.fresh(components, tmp_path)
     brokers = analytics.environ["KAFKA_BROKERS"]
     recount = LogRecount(KafkaConnection(brokers, "tests"))
-    found = asyncio.run(recount(Source(INVENTORY, 0), 5, 5))
+    found = asyncio.run(recount(Source(INVENTORY, 0), 5, 5, KeptLetters()))
     assert found == PartitionTime()
+
+
+def test_a_recount_looks_past_records_with_a_letter_whoever_can_read_them_by_now(
+    components: LocalComponents, tmp_path: Path
+) -> None:
+    brokers = Analytics.fresh(components, tmp_path).environ["KAFKA_BROKERS"]
+    send(producer(brokers), EVENTS[:3])
+    records = read_log(brokers, (INVENTORY,))
+    last, end = records[-1], records[-1].offset + 1
+    source, recount = Source(*last[:2]), LogRecount(KafkaConnection(brokers, "tests"))
+    for letters, minute in (
+        (KeptLetters([Letter(last, "unknown_type", "")]), 50),
+        (KeptLetters(), 100),
+    ):
+        found = asyncio.run(recount(source, records[0].offset, end, letters))
+        assert found.at == DAY + timedelta(minutes=minute)
 
 
 def test_a_recount_while_the_broker_is_away_is_tried_again_like_any_outage() -> None:
@@ -143,4 +159,4 @@ def test_a_recount_while_the_broker_is_away_is_tried_again_like_any_outage() -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shopstream_shared.log_range.SILENCE_SECONDS_MAX", 0.5)
         with pytest.raises(SinkUnavailable, match="broker"):
-            asyncio.run(LogRecount(away)(Source(INVENTORY, 0), 0, 5))
+            asyncio.run(LogRecount(away)(Source(INVENTORY, 0), 0, 5, KeptLetters()))

@@ -27,6 +27,7 @@ from shopstream_analytics.consumer.rounds import (
     ROUND_SECONDS_MAX,
     RoundSize,
 )
+from shopstream_analytics.dead_letters import LettersFenced
 from shopstream_analytics.progress import Progress
 from shopstream_analytics.sink import (
     LogRange,
@@ -271,13 +272,14 @@ def test_a_sink_that_is_away_is_tried_for_ever_and_another_error_a_few_times() -
     run(test)
 
 
-def test_what_must_not_go_on_is_not_tried_again() -> None:
+@pytest.mark.parametrize("error", [OffsetOutOfRange("gone"), LettersFenced("by its heir")])
+def test_what_must_not_go_on_is_not_tried_again(error: Exception) -> None:
     async def test() -> None:
         sink = AnySink()
         lanes = await opened(sink)
-        sink.partitions[SOURCE].raises = [OffsetOutOfRange("gone")]
+        sink.partitions[SOURCE].raises = [error]
         lanes.offer(batch(0, 1))
-        assert isinstance(await lanes.failed, OffsetOutOfRange)
+        assert await lanes.failed is error
         assert sink.partitions[SOURCE].tries == 1
         await lanes.close(timeout_seconds=1)
 

@@ -2,12 +2,21 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from tests.support.analytics_events import LogRecord, Shop, naive_counts, record_of
+from tests.support.analytics_events import (
+    DAY,
+    LogRecord,
+    Shop,
+    event,
+    inventory_body,
+    naive_counts,
+    record_of,
+)
 
 from shopstream_analytics.aggregates.fold import ItemKey
 from shopstream_analytics.aggregates.keys import keys_of
@@ -18,7 +27,7 @@ from shopstream_analytics.dead_letters import headers_of, offset_sent
 from shopstream_analytics.rebuild import source as source_module
 from shopstream_analytics.rebuild import spill as spill_module
 from shopstream_analytics.rebuild.compare import differences
-from shopstream_analytics.rebuild.source import Borders, Cell, ItemRows, SourceFold, items_of
+from shopstream_analytics.rebuild.source import NEVER, Borders, Cell, ItemRows, SourceFold, items_of
 from shopstream_analytics.rebuild.spill import Row, Spill
 from shopstream_shared.archive.keys import Place
 from shopstream_shared.archive.reader import Lines
@@ -77,15 +86,16 @@ def records(seed: int, lives: int) -> list[LogRecord]:
     shop, random = Shop(seed), Random(seed)
     found, offset = [], 0
     for _ in range(lives):
-        for event in shop.order_life():
-            if event.topic == PLACE.topic:
-                found.append(record_of(event, offset))
+        for one in shop.order_life():
+            if one.topic == PLACE.topic:
+                found.append(record_of(one, offset))
                 offset += random.randrange(1, 3)
     return found
 
 
 def fold_all(folder: Path, given: Sequence[LogRecord], borders: Borders) -> SourceFold:
     """Fold in pieces of any size."""
+    folder.mkdir(exist_ok=True)
     folded = SourceFold(PLACE, SOURCE, borders, Spill(folder))
     left = list(given)
     random = Random(2)
@@ -172,6 +182,32 @@ def test_a_comparison_reads_on_beyond_the_end_of_what_is_rebuilt(tmp_path: Path)
         cells = {f"{i.pk}|{i.sk}": i.up_to(upto) for i in items}
         found = {key: dict(cell.counters) for key, cell in cells.items() if cell is not None}
         assert found == expected(readable, upto)
+
+
+@pytest.mark.parametrize("settled", [NEVER, 0], ids=["many at once", "one by one"])
+def test_a_record_with_a_letter_is_counted_but_makes_nothing_late(
+    settled: int, tmp_path: Path
+) -> None:
+    """Where it stands it was nobody's event (ADR 39): without this, the last one would be late."""
+    given = []
+    body = inventory_body("p", "s", 1)
+    for offset, minute in enumerate((0, 50, 100, 10)):
+        at = DAY + timedelta(minutes=minute)
+        made = event("inventory.updated", body, subject="p", seller="s", at=at)
+        given.append(record_of(made, offset)._replace(topic=PLACE.topic))
+    whole = fold_all(tmp_path / "all", given, Borders(settled, furthest=9))
+    found = Borders(settled, furthest=9, standing=frozenset({2, 7}))
+    folded = fold_all(tmp_path / "aside", given, found)
+    sums = [
+        sum((Counter(cell.counters) for i in rebuilt(one) if (cell := i.up_to(9))), Counter())
+        for one in (whole, folded)
+    ]
+    assert sums[0].pop("lateEvents") > 0
+    assert sums[0] == sums[1]
+    assert folded.letters == [2]
+    assert folded.time.at == DAY + timedelta(minutes=50)
+    until = fold_all(tmp_path / "cut", given, Borders(until_ms=0, standing=frozenset({2})))
+    assert until.letters == []
 
 
 def test_until_leaves_out_everything_from_the_first_record_of_that_time(tmp_path: Path) -> None:

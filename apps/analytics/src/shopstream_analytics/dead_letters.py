@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from shopstream_analytics.aggregates.sink import GROUP, Letter
 from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.progress import Progress
-from shopstream_analytics.sink import SinkUnavailable
+from shopstream_analytics.sink import PartitionLost, SinkUnavailable
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.letter_head import LetterHead, head_headers, read_head
 from shopstream_shared.topics import DEAD_LETTER
@@ -44,7 +44,7 @@ _FENCED: Final = frozenset(
 )
 
 
-class LettersFenced(Exception):
+class LettersFenced(PartitionLost):
     """Another worker has the partition; this one ends, instead of fencing it in turn."""
 
 

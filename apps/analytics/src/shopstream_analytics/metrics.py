@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from shopstream_analytics.progress import FAULTS, ITEMS_REFUSED
+from shopstream_analytics.progress import FAULTS, ITEMS_REFUSED, PASSED_OVER
 from shopstream_analytics.sink import FAULT_KINDS
 from shopstream_analytics.supervisor import Supervisor, WorkerProcess
 
@@ -17,6 +17,7 @@ _COUNTERS: Final = {
     "batches": "Writes of joined batches into the sink",
     "bytes": "Bytes of keys and values taken into the sink",
     "dead_letters": "Records sent to the dead-letter topic",
+    PASSED_OVER: "Records not counted because they have a dead letter",
     ITEMS_REFUSED: "Events that the store never takes, left out",
     "sink_calls": "Calls of the sink that succeeded",
     "sink_retries": "Calls of the sink that will be repeated",

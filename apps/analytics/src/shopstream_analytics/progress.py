@@ -13,6 +13,8 @@ from shopstream_shared.logs import get_logger
 FAULTS: Final = "fault."
 #: The counter of events that are missing in the sink for good.
 ITEMS_REFUSED: Final = "items_refused"
+#: The counter of records that a letter keeps out of the aggregates.
+PASSED_OVER: Final = "records_passed_over"
 
 log = get_logger(__name__)
 
@@ -45,6 +47,10 @@ class Progress:
 
     def letter(self) -> None:
         self.counters["dead_letters"] += 1
+
+    def passed_over(self, records: int) -> None:
+        """Records that have a letter, and so are not counted."""
+        self.counters[PASSED_OVER] += records
 
     def item_refused(self) -> None:
         """An event that the store never takes was left out."""

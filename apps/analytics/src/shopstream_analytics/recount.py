@@ -11,6 +11,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
+from shopstream_analytics.aggregates.sink import Letters
 from shopstream_analytics.aggregates.timeliness import PartitionTime, mark
 from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.events import DecodedEvent, EventRejected, read_event
@@ -34,13 +35,17 @@ class LogRecount:
 
     kafka: KafkaConnection
 
-    async def __call__(self, source: Source, first: int, position: int) -> PartitionTime:
+    async def __call__(
+        self, source: Source, first: int, position: int, letters: Letters
+    ) -> PartitionTime:
         """Partition time at a position of a log that begins at ``first``. Raises SinkUnavailable.
 
         Exact where the log has all that the partition ever held, within RECOUNT_OFFSETS_MAX.
         """
         begin = max(first, position - RECOUNT_OFFSETS_MAX)
-        time = await asyncio.to_thread(self._read, source, begin, position)
+        # A record with a letter has no time, whoever can read it by now (docs/adr/0039).
+        aside = await letters.standing(begin)
+        time = await asyncio.to_thread(self._read, source, begin, position, aside)
         log.warning(
             "partition time recounted",
             source=str(source),
@@ -50,14 +55,19 @@ class LogRecount:
         )
         return time
 
-    def _read(self, source: Source, begin: int, position: int) -> PartitionTime:
+    def _read(
+        self, source: Source, begin: int, position: int, aside: frozenset[int]
+    ) -> PartitionTime:
         part = (source.topic, source.partition)
         time = PartitionTime()
         events: list[tuple[int, DecodedEvent]] = []
         try:
             for message in committed_records(self.kafka, {part: begin}, {part: position}):
+                offset = message.offset() or 0
+                if offset in aside:
+                    continue
                 try:
-                    events.append((message.offset() or 0, read_event(_bytes(message.value()))))
+                    events.append((offset, read_event(_bytes(message.value()))))
                 except EventRejected:
                     # A dead letter: it has no time.
                     continue

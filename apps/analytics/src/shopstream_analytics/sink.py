@@ -33,6 +33,10 @@ class SinkUnavailable(Exception):
         self.kind = kind
 
 
+class PartitionLost(Exception):
+    """Another worker has the partition. This one ends at once: a new try fences its heir."""
+
+
 class SinkMoved(Exception):
     """The sink's data lives elsewhere now. The worker ends, and its successor opens there."""
 

@@ -55,6 +55,14 @@ def checkpoint_key(consumer: str, topic: str, topic_id: str, partition: int) -> 
     return f"{consumer}#{topic}#{topic_id}#{partition}"
 
 
+def replayed_key(consumer: str, topic: str, topic_id: str, partition: int, offset: int) -> str:
+    """Under which key stands that a record with a dead letter is in a consumer's items after all.
+
+    By its replay, or by the rebuild that made the items (docs/adr/0039).
+    """
+    return f"{consumer}#replayed#{topic}#{topic_id}#{partition}#{offset}"
+
+
 def source_name(topic: str, epoch: int) -> str:
     """The topic as it stands in the items' keys."""
     return topic if epoch == 0 else f"{topic}{EPOCH_MARK}{epoch}"

@@ -30,7 +30,7 @@ from shopstream_analytics.events import DecodedEvent, EventRejected, read_event
 from shopstream_analytics.recent import item_of
 from shopstream_analytics.recent_index import RecentIndexes
 from shopstream_shared.clock import Clock, SystemClock, format_time
-from shopstream_shared.generations import source_name
+from shopstream_shared.generations import replayed_key, source_name
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
@@ -110,13 +110,15 @@ class Replays:
             event = read_event(letter.value)
         except EventRejected as error:
             raise StillUnreadable(f"{error.reason}: {error}") from error
-        if generation.number:
-            # It has counted the record, or has not, and no item says which.
-            raise MadeByRebuild("`shopstream archive rebuild --swap` counts what can be read now.")
         marker = await _settled_marker(generation.checkpoints, source, offset)
         items = Source(source_name(source.topic, epoch), source.partition)
         target = _Target(self.client, generation.table, generation.checkpoints.table, marker)
         gains = fold([(offset, event)])
+        if generation.number:
+            # What it has not counted by itself lies among items that nobody can add to safely.
+            if not await target.is_done():
+                raise MadeByRebuild("`shopstream archive rebuild --swap` counts what can be read.")
+            gains = {}
         await target.refuse_counted(items, gains, offset)
         flights = asyncio.Semaphore(ITEMS_IN_FLIGHT_MAX)
 
@@ -148,6 +150,10 @@ class _Target:
     table: str
     markers: str
     marker: str
+
+    async def is_done(self) -> bool:
+        """Whether all is counted: by a replay, or by the rebuild that made the items."""
+        return await self._get(self.markers, {"pk": {"S": self.marker}}) is not None
 
     async def refuse_counted(self, source: Source, keys: Iterable[ItemKey], offset: int) -> None:
         """Raises AlreadyCounted when an item ends at the offset and not by a replay."""
@@ -230,7 +236,7 @@ async def _settled_marker(checkpoints: Checkpoints, source: Source, offset: int)
     passed = None if noted is None else await checkpoints.read(source, noted.id)
     if noted is None or passed is None or passed <= offset:
         raise NotSettled(f"The aggregates are at offset {passed or 0} of {source}.")
-    return f"{checkpoints.consumer}#replayed#{source.topic}#{noted.id}#{source.partition}#{offset}"
+    return replayed_key(checkpoints.consumer, source.topic, noted.id, source.partition, offset)
 
 
 def _place(key: ItemKey, source: Source) -> Place:

@@ -6,7 +6,7 @@ A letter stands as long as it is there (docs/adr/0039): its record is passed ove
 that can read it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, overload
 
@@ -35,8 +35,14 @@ __all__ = ["GROUP", "AggregatesSink", "Letter", "Letters", "PartitionAggregates"
 #: A checkpoint that moved so lately stands where it was put: a table takes longer to be deleted and
 #: made again, and a round under way would have met its absence.
 UNSEEN_SECONDS_MAX: Final = 1.0
+#: So many offsets with letters are spelled out in a line of the log.
+OFFSETS_SHOWN_MAX: Final = 20
 
 log = get_logger(__name__)
+
+
+def _nobody(_records: int) -> None:
+    """For who does not count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +75,13 @@ class Letters(Protocol):
 class Recount(Protocol):
     """The port to partition time as the log tells it, for a checkpoint that does not say it."""
 
-    async def __call__(self, source: Source, first: int, position: int) -> PartitionTime:
-        """As of a position, of a log that begins at ``first``. Raises SinkUnavailable."""
+    async def __call__(
+        self, source: Source, first: int, position: int, letters: Letters
+    ) -> PartitionTime:
+        """As of a position, of a log that begins at ``first``; ``letters`` are the partition's.
+
+        Raises SinkUnavailable.
+        """
         ...
 
 
@@ -134,6 +145,8 @@ class PartitionAggregates:
     checkpoints: Checkpoints
     letters: Letters
     crash: CrashPoints
+    #: Told how many records of a batch were passed over, once it is stored.
+    on_passed_over: Callable[[int], None] = _nobody
     #: Partition time at ``durable``.
     time: PartitionTime = field(default_factory=PartitionTime)
     #: Whether a checkpoint was found or written here.
@@ -145,13 +158,17 @@ class PartitionAggregates:
     async def write(self, batch: Batch) -> None:
         """Raises SinkUnavailable; then nothing but a repetition is needed. Raises CheckpointGap."""
         await self._look()
-        round_, letters, time = judge(await self._without_letters(batch.records), self.time)
+        records = await self._without_letters(batch.records)
+        round_, letters, time = judge(records, self.time)
         if letters:
             await self.letters.send(letters, since=self.durable)
             self.crash.reach("aggregates.after_letters")
         invalid = await merge(self.store, self.items, round_)
         if invalid:
-            await self._set_apart(batch, invalid)
+            refused = await self._set_apart(batch, invalid)
+            # They have a letter now, and with it no part in partition time.
+            left = [record for record in records if record.offset not in refused]
+            time = judge(left, self.time)[2]
         self.crash.reach("aggregates.after_write")
         self.crash.reach("aggregates.before_checkpoint")
         await self.checkpoints.move(
@@ -165,11 +182,20 @@ class PartitionAggregates:
         self.crash.reach("aggregates.after_checkpoint")
         self.durable, self.time, self.placed = batch.next, time, True
         self._placed_at = monotonic()
+        if len(records) < len(batch.records):
+            self.on_passed_over(len(batch.records) - len(records))
 
     async def _without_letters(self, records: Sequence[Record]) -> Sequence[Record]:
         """The records that are still to be judged."""
         if self._standing is None:
             self._standing = await self.letters.standing(self.durable)
+            if self._standing:
+                log.warning(
+                    "records have letters and are passed over",
+                    source=str(self.source),
+                    records=len(self._standing),
+                    offsets=sorted(self._standing)[:OFFSETS_SHOWN_MAX],
+                )
         if not self._standing:
             return records
         return [record for record in records if record.offset not in self._standing]
@@ -183,8 +209,9 @@ class PartitionAggregates:
         if self.placed and monotonic() - self._placed_at > UNSEEN_SECONDS_MAX:
             await self.checkpoints.confirm(self.source, self.topic_id, self.durable)
 
-    async def _set_apart(self, batch: Batch, invalid: Mapping[ItemKey, Invalid]) -> None:
-        """Events of items that DynamoDB never takes become letters (protocol rule 21).
+    async def _set_apart(self, batch: Batch, invalid: Mapping[ItemKey, Invalid]) -> Collection[int]:
+        """Events of items that DynamoDB never takes become letters (protocol rule 21); their
+        offsets.
 
         An event's other items have counted it: verify names the difference, a rebuild ends it.
         """
@@ -199,6 +226,7 @@ class PartitionAggregates:
             if record.offset in details
         ]
         await self.letters.send(letters, since=self.durable)
+        return details.keys()
 
     def due_in(self) -> float | None:
         return None
@@ -217,6 +245,7 @@ class AggregatesSink:
     recount: Recount
     crash: CrashPoints
     topics: Topics
+    on_passed_over: Callable[[int], None] = _nobody
     _generation: Generation | None = None
     _table_id: str | None = None
 
@@ -241,6 +270,7 @@ class AggregatesSink:
         check_range(source, position, log)
         noted = await generation.checkpoints.noted(source.topic)
         epoch = 0 if noted is None else noted.epoch
+        letters = self.letters_of(source, epoch)
         return PartitionAggregates(
             source=source,
             items=Source(source_name(source.topic, epoch), source.partition),
@@ -248,21 +278,22 @@ class AggregatesSink:
             durable=position,
             store=DynamoAggregates(self.client, generation.table),
             checkpoints=generation.checkpoints,
-            letters=self.letters_of(source, epoch),
+            letters=letters,
             crash=self.crash,
-            time=await self._time(source, stored, log),
+            on_passed_over=self.on_passed_over,
+            time=await self._time(source, stored, log, letters),
             placed=stored is not None,
         )
 
     async def _time(
-        self, source: Source, stored: Checkpoint | None, log: LogRange
+        self, source: Source, stored: Checkpoint | None, log: LogRange, letters: Letters
     ) -> PartitionTime:
         if stored is None:
             return PartitionTime()
         noted = PartitionTime.from_text(stored.time, stored.next)
         if noted is not None:
             return noted
-        return await self.recount(source, log.first, stored.next)
+        return await self.recount(source, log.first, stored.next, letters)
 
     async def ping(self) -> None:
         """See Sink.ping."""

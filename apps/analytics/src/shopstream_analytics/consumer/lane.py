@@ -5,8 +5,9 @@ Guarantees:
 - all that waits is joined before it is written, so a slow sink gets larger writes, not a longer
   queue; how much may wait is `rounds.RoundSize`'s to say (protocol rule 17);
 - a sink that is away is tried for as long as it takes; any other error `FAULT_TRIES_MAX` times in
-  place, then it ends the worker, as a break in the chain of positions does at once. Nothing is lost
-  by that: the sink's checkpoint decides where the next worker begins.
+  place, then it ends the worker, as a break in the chain of positions and a partition that
+  another worker has do at once. Nothing is lost by that: the sink's checkpoint
+  decides where the next worker begins.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from typing import Final
 from shopstream_analytics.consumer.batch import Batch, Discontinuity, Source, join
 from shopstream_analytics.consumer.rounds import RoundSize
 from shopstream_analytics.progress import Progress
-from shopstream_analytics.sink import Halted, PartitionSink, SinkUnavailable
+from shopstream_analytics.sink import Halted, PartitionLost, PartitionSink, SinkUnavailable
 from shopstream_analytics.timing import monotonic
 from shopstream_shared.logs import get_logger
 
@@ -153,7 +154,7 @@ class Lane:
             except SinkUnavailable as error:
                 self._progress.sink_away(self.source, str(error))
                 self._round.refused()
-            except (Halted, Discontinuity):
+            except (Halted, Discontinuity, PartitionLost):
                 raise
             except Exception as error:
                 faults += 1

@@ -51,7 +51,8 @@ class Job:
 
 class Done(msgspec.Struct, frozen=True):
     """What became of a job. ``begin`` is where its chain begins, None where there is none; ``next``
-    the position at which the rebuilt items end, ``time`` partition time there."""
+    the position at which the rebuilt items end, ``time`` partition time there, ``letters`` the
+    offsets in them that have a dead letter."""
 
     source: str
     begin: int | None
@@ -63,6 +64,7 @@ class Done(msgspec.Struct, frozen=True):
     items: int
     differing: int
     differences: list[Difference]
+    letters: list[int] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Rebuilder:
             items=written,
             differing=differing,
             differences=found,
+            letters=folded.letters,
         )
 
     def _fold(self, job: Job, folded: SourceFold, walk: Walk) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.rebuild.errors import RebuildFailed
 from shopstream_analytics.rebuild.job import Done, Job, open_bucket
+from shopstream_analytics.rebuild.letters import read_letters
 from shopstream_analytics.rebuild.live import LiveItems, await_archive
 from shopstream_analytics.rebuild.lives import Lives, read_lives
 from shopstream_analytics.rebuild.pool import Work, run_apart, run_here
@@ -93,6 +94,7 @@ class Rebuild:
     progress: Progress
     crash: CrashPoints
     lives: Mapping[str, Lives] = field(default_factory=dict)
+    letters: Mapping[Source, frozenset[int]] = field(default_factory=dict)
 
     def run(self) -> Report:
         """Raises RebuildFailed; nothing that counts has been changed then."""
@@ -101,6 +103,7 @@ class Rebuild:
         current = tables.current()
         # The checkpoints are in here: they are read before the items.
         self.lives = read_lives(self.settings, bucket, tables, current)
+        self.letters = read_letters(self.settings)
         live = self._live(tables, current, bucket) if self.wanted.compare else None
         index, size = self._index(bucket)
         generation = tables.begin()
@@ -201,11 +204,13 @@ class Rebuild:
     ) -> Borders:
         until = None if self.wanted.until is None else epoch_ms(self.wanted.until)
         letters = one.letters_from(epoch.epoch, partition)
+        source = Source(one.name(epoch.epoch), partition)
+        standing = self.letters.get(source, frozenset())
         if live is None:
-            return Borders(NEVER, -1, letters, until)
-        furthest = live.furthest.get(Source(one.name(epoch.epoch), partition), -1)
+            return Borders(NEVER, -1, letters, until, standing)
+        furthest = live.furthest.get(source, -1)
         settled = one.checkpoints.get((epoch.epoch, partition), 0)
-        return Borders(settled, furthest, letters, until)
+        return Borders(settled, furthest, letters, until, standing)
 
     def _fold(self, jobs: list[Job], work: Work, size: int) -> list[Done]:
         self.progress.begin("Folding the archive", len(work.index))
@@ -220,6 +225,7 @@ class Rebuild:
             if one.begin is not None:
                 part = job.topic, job.topic_id, job.partition
                 tables.place(generation, part, Position(one.begin, one.next), one.time)
+            tables.count(generation, (job.topic, job.topic_id, job.partition), one.letters)
         for topic, lives in self.lives.items():
             tables.note(generation, topic, lives.noted)
         self.crash.reach("rebuild.after_checkpoints")

@@ -8,7 +8,7 @@ A row is (partition key, sort key, zone, first, last, counters). What an item mu
 - `BEYOND`: no live item has come so far; added up again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import Final, NamedTuple
@@ -41,13 +41,14 @@ class Borders:
     ``settled``: the live checkpoint, `NEVER` when nothing is compared. ``furthest``: the highest
     ``upto`` of its live items. ``letters``: from here on a record that nobody can read ends the
     rebuild, because its letter may not be written yet. ``until_ms``: so does a record of this
-    Kafka timestamp or a later one.
+    Kafka timestamp or a later one. ``standing``: records that have a letter.
     """
 
     settled: int = NEVER
     furthest: int = -1
     letters: int = NEVER
     until_ms: int | None = None
+    standing: frozenset[int] = frozenset()
 
     def zone(self, offset: int) -> int:
         if offset < self.settled:
@@ -84,6 +85,8 @@ class SourceFold:
     #: Where the rebuilt items end, None while nothing has ended them, and partition time there.
     cut: int | None = None
     cut_time: PartitionTime = field(default_factory=PartitionTime)
+    #: Records with a letter that are in the rebuilt items.
+    letters: list[int] = field(default_factory=list)
     _time: PartitionTime = field(default_factory=PartitionTime)
     _zone: int = SETTLED
     _events: list[tuple[int, DecodedEvent]] = field(default_factory=list)
@@ -111,6 +114,8 @@ class SourceFold:
                 return
             if event is not None:
                 self._events.append((offset, event))
+                if self.cut is None and offset in self.borders.standing:
+                    self.letters.append(offset)
         if len(self._events) >= ROUND_EVENTS_MAX:
             self._fold()
 
@@ -147,7 +152,7 @@ class SourceFold:
         if self._zone == OPEN:
             self.spill.add_run(chain.from_iterable(map(self._alone, events)))
             return
-        marks, self._time = mark(events, self._time)
+        marks, self._time = mark(self._timed(events), self._time)
         cells = self._cells
         for key, gain in fold(events, marks).items():
             found = cells.get(key)
@@ -160,9 +165,16 @@ class SourceFold:
 
     def _alone(self, one: tuple[int, DecodedEvent]) -> Iterator[Row]:
         """The rows of one event: what an item has of it may end between it and the next."""
-        marks, self._time = mark([one], self._time)
+        marks, self._time = mark(self._timed([one]), self._time)
         for key, gain in fold([one], marks).items():
             yield self._row(key, gain)
+
+    def _timed(
+        self, events: Sequence[tuple[int, DecodedEvent]]
+    ) -> Sequence[tuple[int, DecodedEvent]]:
+        """Those that have a part in partition time."""
+        standing = self.borders.standing
+        return [one for one in events if one[0] not in standing] if standing else events
 
     def _flush(self) -> None:
         self._fold()

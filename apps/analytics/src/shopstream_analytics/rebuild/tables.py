@@ -27,7 +27,13 @@ from shopstream_analytics.rebuild.store import (
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.tables import aggregates_table, checkpoints_table
 from shopstream_shared.clock import SystemClock, format_time
-from shopstream_shared.generations import POINTER, checkpoint_key, consumer_of, table_of
+from shopstream_shared.generations import (
+    POINTER,
+    checkpoint_key,
+    consumer_of,
+    replayed_key,
+    table_of,
+)
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -144,6 +150,14 @@ class Tables:
         }
         with answering():
             self.client.put_item(TableName=self.checkpoints, Item=item)
+
+    def count(self, generation: int, part: tuple[str, str, int], letters: Iterable[int]) -> None:
+        """Say of these offsets of a (topic, its id, partition) that they are counted, whatever
+        letter they have: as a replay does, and for the same readers."""
+        topic, topic_id, partition = part
+        consumer, now = consumer_of(GROUP, generation), {"S": _now()}
+        keys = (replayed_key(consumer, topic, topic_id, partition, offset) for offset in letters)
+        put_items(self.client, self.checkpoints, ({"pk": {"S": key}, "at": now} for key in keys))
 
     def complete(self, generation: int) -> None:
         """Say that table, items, checkpoints and notes are all there."""

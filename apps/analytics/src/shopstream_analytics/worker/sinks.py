@@ -70,6 +70,7 @@ async def open_sink(
                 ),
                 crash=CrashPoints(settings.crash_at),
                 topics={},
+                on_passed_over=progress.passed_over,
             )
 
 

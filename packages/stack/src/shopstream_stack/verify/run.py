@@ -107,7 +107,7 @@ class Check:
         default_factory=lambda: {number: Invariant(number) for number in TITLES}
     )
     notes: list[str] = field(default_factory=list)
-    #: Dead letters that were replayed.
+    #: Dead letters that were replayed, or counted by a rebuild.
     replayed: set[tuple[str, int, int]] = field(default_factory=set)
 
     def run(self, paths: Sequence[Path]) -> Report:
@@ -132,7 +132,7 @@ class Check:
         ids = {place: topic_ids[place.topic] for place in cut.e1} | earlier
         sinks = self._sinks(tables, missing, archive.lives, ids, cut)
         if not missing:
-            self.replayed = tables.replayed(topic_ids)
+            self.replayed = tables.replayed(ids)
         ranges = self._ranges(log, archive if bucket else None, cut)
         ranges |= self._bygone(archive, earlier, cut)
         chains = self._scan(log, archive if bucket else None, ids, ranges)

@@ -12,7 +12,7 @@ from shopstream_shared.clock import format_time, parse_time
 from shopstream_shared.generations import POINTER, checkpoint_key, consumer_of, table_of
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
-from shopstream_stack.verify.lives import Lives, item_key
+from shopstream_stack.verify.lives import Lives, item_key, real_place
 from shopstream_stack.verify.log import Place
 from shopstream_stack.verify.spool import Spool, Table
 
@@ -102,12 +102,13 @@ class Tables:
         item = self._get(checkpoint_key(consumer, place.topic, topic_id, place.partition))
         return 0 if item is None else int(item["next"]["N"])
 
-    def replayed(self, topic_ids: Mapping[str, str]) -> set[tuple[str, int, int]]:
+    def replayed(self, ids: Mapping[Place, str]) -> set[tuple[str, int, int]]:
         """Topic, partition and offset of each dead letter that was taken in after all.
 
-        Of the topics' present epochs, into the aggregates in use. A replay that was cut short is
-        none: its marker comes last.
+        By a replay, or by the rebuild that made the aggregates in use; ``ids``: each place's topic
+        id. A replay that was cut short is none: its marker comes last.
         """
+        places = {(*real_place(place), one): place for place, one in ids.items()}
         begin = f"{consumer_of(AGGREGATES, self.generation())}#replayed#"
         found = set()
         for item in self._scan(self._target.checkpoints_table):
@@ -116,8 +117,9 @@ class Tables:
             if not key.startswith(begin) or len(parts) != _REPLAYED_PARTS:
                 continue
             topic, topic_id, partition, offset = parts
-            if topic_ids.get(topic) == topic_id:
-                found.add((topic, int(partition), int(offset)))
+            place = places.get((topic, int(partition), topic_id))
+            if place is not None:
+                found.add((*place, int(offset)))
         return found
 
     def items_into(self, spool: Spool, lives: Lives) -> bool:
