@@ -1,13 +1,14 @@
 """What the archive has wrong is blamed on the archive alone."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import pytest
-from tests.support.analytics_events import LogRecord, event, inventory_body
+from tests.support.analytics_events import DAY, LogRecord, event, inventory_body
 
 from shopstream_analytics.archive.line import line_of as archived_line
 from shopstream_stack.verify.archive import Archive, Chain, Damaged, line_of
@@ -25,7 +26,8 @@ class Sides:
 
     logged: list[Record]
     archived: list[Record]
-
+    #: Offsets with a letter.
+    aside: list[int] = field(default_factory=list)
     #: Where the log begins by the time it is read.
     begins: int = 0
 
@@ -46,6 +48,18 @@ def record(offset: int) -> Record:
     return Record(offset, 0, made.subject.encode(), [], made.value)
 
 
+def scan_of(spool: Spool, sides: Sides, row: Invariant) -> Scan:
+    return Scan(
+        spool,
+        cast(Log, sides),
+        cast(Archive, sides),
+        {PLACE: "id"},
+        row,
+        lambda _: None,
+        lambda _: iter(sides.aside),
+    )
+
+
 def scanned(
     folder: Path, sides: Sides, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Invariant, int, int]:
@@ -53,12 +67,33 @@ def scanned(
     monkeypatch.setattr(Chain, "records", lambda *_: iter(sides.archived))
     row = Invariant(3)
     with Spool.open(folder) as spool:
-        scan = Scan(
-            spool, cast(Log, sides), cast(Archive, sides), {PLACE: "id"}, row, lambda _: None, {}
-        )
-        scan.run({PLACE: Range(0, len(sides.logged))})
+        scan_of(spool, sides, row).run({PLACE: Range(0, len(sides.logged))})
         counts = [spool.number(f"SELECT count(*) FROM {name}") for name in ("log", "unreadable")]
     return row, counts[0], counts[1]
+
+
+def test_what_has_a_letter_is_never_late_and_makes_nothing_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes = (0, 50, 100, 10, 15)
+    records = [
+        Record(
+            2 * n, 0, b"p", [], event("product.updated", {}, subject="p", seller="s", at=at).value
+        )
+        for n, at in enumerate(DAY + timedelta(minutes=m) for m in minutes)
+    ]
+    # Letters of offsets that hold no record, too, and of those that retention has taken.
+    for number, (aside, tardy) in enumerate(
+        (([], [6, 8]), ([3, 4, 5], []), ([1, 6], [8]), ([6, 8, 99], []))
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        sides = Sides(records, [], aside=aside)
+        monkeypatch.setattr(Chain, "records", lambda *_: iter(()))
+        with Spool.open(folder) as spool:
+            scan_of(spool, sides, Invariant(3)).run({PLACE: Range(0, 10)})
+            found = spool.rows("SELECT off FROM log WHERE tardy ORDER BY off")
+        assert [offset for (offset,) in found] == tardy
 
 
 @pytest.mark.parametrize(

@@ -275,26 +275,34 @@ class Check:
         lives = Lives() if archive is None else archive.lives
         total = sum(within.end - within.start for within in ranges.values())
         # After the items were read: whatever they have passed over has its letter by now.
-        aside = self._letters(log, lives)
+        self._letters(log, lives)
         with self.reporter.bar("Reading records of log and archive side by side", total) as advance:
-            scan = Scan(self.spool, log, archive, ids, row, advance, aside)
+            scan = Scan(self.spool, log, archive, ids, row, advance, self._aside)
             chains = scan.run(ranges)
         row.counted["objects"] = sum(chain.objects for chain in chains.values())
         row.counted["records"] = self.spool.number("SELECT count(*) FROM log WHERE archived")
         return chains
 
-    def _letters(self, log: Log, lives: Lives) -> dict[Place, set[int]]:
-        """Fill the table of letters; the offsets of all, replayed or not, by partition."""
-        aside: dict[Place, set[int]] = {}
-        with self.spool.table("letters", LETTERS) as letters:
+    def _letters(self, log: Log, lives: Lives) -> None:
+        """Fill the tables of letters: those that count nowhere, and all, replayed or not."""
+        with (
+            self.spool.table("letters", LETTERS) as letters,
+            self.spool.table("aside", LETTERS) as aside,
+        ):
             for topic, epoch, number, offset in log.letters():
                 place = lives.place(topic, epoch, number)
-                aside.setdefault(place, set()).add(offset)
+                aside.add((*place, offset))
+                aside.checkpoint()
                 # One that was taken in after all counts as any other event.
                 if (*place, offset) not in self.replayed:
                     letters.add((*place, offset))
                     letters.checkpoint()
-        return aside
+
+    def _aside(self, place: Place) -> Iterator[int]:
+        found = self.spool.stream(
+            "SELECT DISTINCT off FROM aside WHERE topic = ? AND part = ? ORDER BY off", place
+        )
+        return (offset for (offset,) in found)
 
     def _judge(
         self,

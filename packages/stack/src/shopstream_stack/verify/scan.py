@@ -5,8 +5,8 @@ retention has removed what was before, the archive alone gives the rows.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -96,6 +96,19 @@ class Read(msgspec.Struct, frozen=True, gc=False):
     event: Event | None
 
 
+class Rising:
+    """Rising numbers, of which rising ones are asked; there may be more than memory holds."""
+
+    def __init__(self, numbers: Iterator[int]) -> None:
+        self._numbers = numbers
+        self._head = next(numbers, None)
+
+    def __contains__(self, number: int) -> bool:
+        while self._head is not None and self._head < number:
+            self._head = next(self._numbers, None)
+        return self._head == number
+
+
 @dataclass(slots=True)
 class Scan:
     """One pass over all partitions. ``archive`` is None where there is no bucket."""
@@ -106,9 +119,10 @@ class Scan:
     topic_ids: Mapping[Place, str]
     row: Invariant
     advance: Callable[[int], None]
-    #: Offsets with a dead letter: at their place nobody could tell their time (ADR 39).
-    aside: Mapping[Place, Collection[int]]
+    #: A place's offsets with a dead letter, rising: there nobody could tell their time (ADR 39).
+    aside: Callable[[Place], Iterator[int]]
     records: int = 0
+    _letters: Rising = field(default_factory=lambda: Rising(iter(())))
 
     def run(self, ranges: Mapping[Place, Range]) -> dict[Place, Chain]:
         """Read everything in the ranges; the chains as far as they were walked."""
@@ -145,6 +159,7 @@ class Scan:
         archived: Iterator[Record] = iter(())
         expect: Callable[[Record | None], None] = _nothing
         time = PartitionTime()
+        self._letters = Rising(self.aside(place))
         if chain is not None:
             archived = self._rising(place, chain.records(self.spool, within.end))
             expect = chain.expect
@@ -185,7 +200,7 @@ class Scan:
             tables.unreadable.add((*place, record.offset))
             return
         digest = hashlib.sha256(record.value or b"").hexdigest()[:32]
-        timeless = record.offset in self.aside.get(place, ())
+        timeless = record.offset in self._letters
         tardy, ahead = (False, []) if timeless else time.see(event.time)
         tables.log.add((*place, record.offset, *event.row, digest, archived, tardy))
         if archived:
