@@ -162,6 +162,31 @@ async def a_repeated_token_is_an_answer_and_not_a_second_update(stores: Stores) 
     assert item["n"]["N"] == "1"
 
 
+async def a_token_of_before_is_refused_with_other_content(stores: Stores) -> None:
+    """Protocol rule 20: a new token whenever the content changes."""
+    await stores.tables()
+    token = str(uuid4())
+
+    async def add(value: str) -> str:
+        update = {
+            "TableName": stores.prefix + AGGREGATES,
+            "Key": {"pk": {"S": "p"}, "sk": {"S": "s"}},
+            "UpdateExpression": "SET upto = :v",
+            "ExpressionAttributeValues": {":v": {"N": value}},
+        }
+        return await _refusal(
+            stores.dynamo.transact_write_items(
+                TransactItems=[{"Update": update}], ClientRequestToken=token
+            )
+        )
+
+    assert [await add("1"), await add("1")] == ["", ""]
+    assert await add("2") == "IdempotentParameterMismatchException"
+    item = await stores.item(AGGREGATES, pk="p", sk="s")
+    assert item is not None
+    assert item["upto"]["N"] == "1"
+
+
 async def a_carrier_holds_a_hundred_updates_and_no_item_twice(stores: Stores) -> None:
     await stores.tables()
 
@@ -288,6 +313,7 @@ SCENARIOS: Final[Sequence[Callable[[Stores], Awaitable[None]]]] = (
     a_checkpoint_moves_from_where_it_stands_and_nowhere_else,
     an_update_is_refused_by_upto_and_takes_the_whole_carrier_with_it,
     a_repeated_token_is_an_answer_and_not_a_second_update,
+    a_token_of_before_is_refused_with_other_content,
     a_carrier_holds_a_hundred_updates_and_no_item_twice,
     a_batch_replaces_items_and_names_none_twice,
     what_is_not_there_compares_as_false,

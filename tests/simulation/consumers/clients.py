@@ -75,6 +75,23 @@ class DynamoClient(_Client):
 
         return ask
 
+    async def batch_get_item(self, *, RequestItems: dict[str, Any]) -> Any:  # noqa: N803 - DynamoDB's
+        """Answers for a part of the keys at times, and hands the rest back."""
+        machine = self._machine
+        [(table, wanted)] = RequestItems.items()
+        keys = wanted["Keys"]
+        given = len(keys)
+        if not machine.world.calm and machine.world.chance(machine.climate.handed_back):
+            given = machine.world.rng.randrange(len(keys))
+
+        def done() -> dict[str, Any]:
+            asked = {table: {**wanted, "Keys": keys[:given]}}
+            found = self._dynamo.batch_get_item(RequestItems=asked)
+            left = {table: {**wanted, "Keys": keys[given:]}} if given < len(keys) else {}
+            return {**found, "UnprocessedKeys": left}
+
+        return await self._ask("batch_get_item", done)
+
     async def batch_write_item(self, *, RequestItems: dict[str, list[Any]]) -> Any:  # noqa: N803 - DynamoDB's
         """Takes a part of the puts at times, and hands the rest back."""
         machine = self._machine

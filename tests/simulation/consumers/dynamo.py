@@ -2,8 +2,9 @@
 
 Modelled: tables with their identity; conditional puts and updates; transactions of up to 100
 updates, all or none, with the reason of each action, the item that refused where that is asked for,
-and request tokens that make a repetition an answer; batches. Everything is strongly consistent, as
-the service asks for it everywhere. Its methods are named and shaped as boto3's.
+and request tokens that make a repetition an answer and refuse other content; batches. Everything is
+strongly consistent, as the service asks for it everywhere. Its methods are named and shaped as
+boto3's.
 """
 
 from collections.abc import Callable, Mapping
@@ -58,7 +59,8 @@ class SimDynamo:
     without: Piece | None = None
     on_write: Callable[[str, Item | None, Item], None] = _unseen
     tables: dict[str, _Table] = field(default_factory=dict)
-    _tokens: set[str] = field(default_factory=set)
+    #: What each token was used for.
+    _tokens: dict[str, str] = field(default_factory=dict)
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
 
     def create_table(self, **call: Any) -> dict[str, Any]:
@@ -140,7 +142,10 @@ class SimDynamo:
     ) -> dict[str, Any]:
         if len(TransactItems) > TRANSACTION_ACTIONS_MAX:
             raise refusal("TransactWriteItems", "ValidationException")
-        if ClientRequestToken in self._tokens:
+        content = repr(TransactItems)
+        if (before := self._tokens.get(ClientRequestToken)) is not None:
+            if before != content:
+                raise refusal("TransactWriteItems", "IdempotentParameterMismatchException")
             return {}
         updates = [action["Update"] for action in TransactItems]
         tables = [self._table("TransactWriteItems", one["TableName"]) for one in updates]
@@ -158,7 +163,7 @@ class SimDynamo:
                 )
         for update, table, key in places:
             self._update(update, table, key)
-        self._tokens.add(ClientRequestToken)
+        self._tokens[ClientRequestToken] = content
         return {}
 
     def batch_write_item(self, *, RequestItems: dict[str, list[Any]]) -> dict[str, Any]:  # noqa: N803 - DynamoDB's
