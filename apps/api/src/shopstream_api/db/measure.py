@@ -1,8 +1,11 @@
-"""How long the statements of requests take, as the process that waits for them sees it.
+"""How long the pool's statements take, as the process that waits for them sees it.
 
 A statement's time is from its sending until its answer is here, the wait for a lock and for our own
 event loop included: what a request loses by it. A commit is one of its own. What a request waits
 for before it has a connection is not in it.
+
+Work in the background on the same connections (sweeping, expiry, partitions, imports) is in it as
+well; ROLLBACK, COPY and what psycopg sends many at once are not, nor is the relay.
 """
 
 import time
@@ -32,7 +35,7 @@ class StatementMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         seconds = Histogram(
             "shopstream_db_statement_seconds",
-            "From the sending of a request's statement, or of its commit, to its answer",
+            "From the sending of a statement or commit, of requests and of work beside, to its answer",
             ("operation",),
             buckets=_SECONDS_BUCKETS,
             registry=registry,

@@ -249,7 +249,7 @@ def _statements(plan: GatePlan, statements: Statements) -> Row:
         "p99Ms": statements.quantile_ms(P99),
     }
     return Row(
-        "Of that, database statements, commits included",
+        "Database statements of requests and the work beside, commits included",
         figures,
         (Bar("p95 ms", p95, "<", STATEMENTS_P95_MS_MAX),) if plan.judged else (),
         () if statements.count else ("no statement was counted",),
