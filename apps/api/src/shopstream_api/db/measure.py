@@ -35,7 +35,7 @@ class StatementMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         seconds = Histogram(
             "shopstream_db_statement_seconds",
-            "From the sending of a statement or commit, of requests and of work beside, to its answer",
+            "From the sending of a statement or commit, of requests and work beside, to its answer",
             ("operation",),
             buckets=_SECONDS_BUCKETS,
             registry=registry,
