@@ -1,7 +1,10 @@
 """A fault that cannot be made spoils the verdict and nothing else; what cannot be asked is said."""
 
 import asyncio
+import json
+import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +24,7 @@ from shopstream_stack.chaos.inflict import Inflict
 from shopstream_stack.chaos.place import (
     OWN_PORTS,
     RELAYS,
+    ROTATE_SECONDS,
     SECOND_ANALYTICS,
     Place,
     callers,
@@ -120,9 +124,10 @@ def test_what_is_missing_is_asked_again_when_the_database_does_not_answer(place:
 
 
 def test_a_worker_stores_again_once_its_own_counter_has_grown_after_it_began_anew(
-    place: Place,
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between death and first report it has no series; another's growth says nothing of it."""
+    monkeypatch.setattr(probe.sinks, "nexts", lambda *_: {})
     told = [("archive", 40), ("recent", 41), ("archive", 3), ("archive", 3), ("archive", 4)]
     asked: list[str] = []
 
@@ -137,6 +142,47 @@ def test_a_worker_stores_again_once_its_own_counter_has_grown_after_it_began_ane
     assert asyncio.run(looking.stores("archive", time.monotonic(), 60.0)) is not None
     assert len(asked) == len(told)
     assert asked[0] == f"{place.url('analytics')}/metrics"
+
+
+def test_a_worker_stores_only_when_its_store_has_all_that_was_published_of_every_partition(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the archive holds in memory is counted as taken in, whatever MinIO does."""
+    orders, stock = ("shop.orders", 0), ("shop.inventory", 1)
+    told: list[dict[tuple[str, int], int] | StackError] = [
+        {orders: 4},
+        StackError("MinIO is away"),
+        {orders: 5, stock: 6},
+        {orders: 9, stock: 6},
+        {orders: 5, stock: 7},
+    ]
+    asked: list[str] = []
+
+    def nexts(_: object, sink: str) -> dict[tuple[str, int], int]:
+        asked.append(sink)
+        now = told.pop(0)
+        if isinstance(now, StackError):
+            raise now
+        return now
+
+    counts = iter(range(10_000))
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        line = f'{STORED}{{worker="archive"}} {next(counts)}'
+        return httpx.Response(200, text=f"# TYPE {STORED} counter\n{line}\n")
+
+    monkeypatch.setattr(probe.sinks, "nexts", nexts)
+    monkeypatch.setattr(probe, "CHECKPOINTS_POLL_SECONDS", 0.01)
+    tail = Tail(place.brokers, SystemClock())
+    tail.positions = {orders: 5, stock: 7}
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    looking = Probe(place, tail, client, SystemClock())
+    assert asyncio.run(looking.stores("archive", time.monotonic(), 60.0)) is not None
+    assert not told
+    assert set(asked) == {"archive"}
+    # One partition that lags for ever is no recovery.
+    told += [{orders: 5}] * 10_000
+    assert asyncio.run(looking.stores("archive", time.monotonic(), 0.3)) is None
 
 
 def test_who_has_which_partitions_is_counted_a_worker_at_a_time(place: Place) -> None:
@@ -230,3 +276,36 @@ def test_a_client_is_found_at_the_process_that_serves_it() -> None:
         with socket.create_connection(("127.0.0.1", port)) as client, server.accept()[0]:
             assert callers(psutil.Process(), port) == {client.getsockname()[1]}
         assert callers(psutil.Process(), 1) == set()
+
+
+def test_a_worker_that_ended_by_itself_is_told_apart_from_those_that_a_fault_hit(
+    place: Place,
+) -> None:
+    scene = Scene(
+        place, asking(place, {"api": [7], "relay": [3]}), Streams(Crowd([]), SystemClock()), 1.0
+    )
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as worker:
+        scene.strike(worker.pid, signal.SIGKILL)
+    lines = [
+        {"event": "worker started", "worker": name, "worker_pid": pid}
+        for name, pid in (("recent", worker.pid), ("archive", 1))
+    ]
+    lines += [
+        {"event": "worker ended", "worker": name, "code": -9} for name in ("recent", "archive")
+    ]
+    log = place.log_path("analytics")
+    log.parent.mkdir(parents=True)
+    log.write_text("\n".join(map(json.dumps, lines)))
+    told = "analytics: worker archive ended by itself, exit code -9"
+    assert place.ended_workers(scene.hit) == [told]
+    assert len(place.ended_workers()) == 2
+
+
+def test_a_run_stores_files_soon_unless_it_is_told_when(tmp_path: Path) -> None:
+    name = "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS"
+    environ = {"SHOPSTREAM_DATA_DIR": str(tmp_path), "PATH": "/bin"}
+    with reserved_ports() as ports:
+        first = chaos_settings(StackSettings.load(environ), ports)
+        told = chaos_settings(StackSettings.load({**environ, name: "1"}), ports)
+    assert first.environ[name] == ROTATE_SECONDS
+    assert told.environ[name] == "1"

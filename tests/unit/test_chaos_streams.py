@@ -5,18 +5,21 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from shopstream_shared.clock import ManualClock, format_time
+from shopstream_shared.clock import ManualClock, SystemClock, format_time
 from shopstream_stack.chaos import streams
 from shopstream_stack.chaos.faults.stream import most_felt, stalled
 from shopstream_stack.chaos.streams import Streams
 from shopstream_stack.demo.crowd import Crowd, Watcher
 from shopstream_stack.demo.evidence import WatcherReading
+from shopstream_stack.journal import Journal
 from shopstream_stack.stream_client import StreamClient
+from shopstream_stack.stream_events import Opened
 
 SOON = 0.2
 NOW = datetime(2031, 3, 1, 12, tzinfo=UTC)
@@ -37,9 +40,10 @@ class Someone:
 
     reading: WatcherReading
     client: Client = field(default_factory=Client)
+    opened: int = 0
 
-    def opened(self) -> None:
-        self.reading.opens.append(True)
+    def hears_the_opening(self) -> None:
+        self.opened = self.client.connects
 
     def received(self, at: float, made: float | None = None) -> None:
         """``made``: the event's own moment, on the same clock."""
@@ -73,14 +77,35 @@ def test_streams_have_resumed_when_each_client_heard_the_opening_of_its_present_
 ):
     one, other = all_and_orders()
     for someone in (one, other):
-        someone.opened()
+        someone.hears_the_opening()
     assert resumed(crowd(one, other)) is not None
     other.client.connects = 2
     assert resumed(crowd(one, other)) is None
-    other.opened()
+    other.hears_the_opening()
     assert resumed(crowd(one, other)) is not None
     one.client.is_connected = False
     assert resumed(crowd(one, other)) is None
+
+
+def test_a_connection_that_was_refused_or_cut_before_its_opening_does_not_count_for_ever() -> None:
+    one, _ = all_and_orders()
+    one.hears_the_opening()
+    # A 200 that is followed by a goodbye, or by nothing.
+    one.client.connects = 2
+    assert resumed(crowd(one)) is None
+    one.client.connects = 3
+    one.hears_the_opening()
+    assert resumed(crowd(one)) is not None
+
+
+def test_a_watcher_notes_the_connection_that_was_opened(tmp_path: Path) -> None:
+    with Journal.open(tmp_path, "r", SystemClock()) as journal:
+        watcher = Watcher("http://127.0.0.1:1", WatcherReading("a", "a"), journal, lambda _: True)
+        watcher.client.connects = 4
+        assert watcher.opened == 0
+        watcher._take(Opened(resumed=True, replay_from=None))
+        assert watcher.opened == 4
+        assert watcher.reading.opens == [True]
 
 
 def test_events_are_delivered_when_one_of_after_the_fault_reached_all_who_want_everything() -> None:

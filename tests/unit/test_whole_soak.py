@@ -104,6 +104,20 @@ def test_a_process_without_samples_after_the_warm_up_is_wrong() -> None:
     assert verdicts(found(memory={"api": memory(0.0)[:10]}))[2] == "WRONG"
 
 
+def test_a_process_that_was_started_anew_is_wrong_and_hides_no_growth() -> None:
+    one = found(memory={})
+    every = memory(0.0)
+    for number, (at, kib) in enumerate(every):
+        one.sampled("api", 1, at, kib)
+        one.sampled("analytics archive", 2 if number < len(every) // 2 else 3, at, kib)
+    assert {name: len(seen) for name, seen in one.memory.items()} == {
+        "api": len(every),
+        "analytics archive": len(every) // 2,
+        "analytics archive, successor 3": len(every) - len(every) // 2,
+    }
+    assert verdicts(one) == ["measured", "holds", "WRONG", "WRONG", "holds", "holds"]
+
+
 @pytest.mark.parametrize(
     ("changed", "row", "verdict"),
     [

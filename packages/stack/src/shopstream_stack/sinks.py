@@ -4,7 +4,7 @@ A sink whose checkpoint is below the log's first offset stops (`offset_out_of_ra
 one whose table is gone (`store_lost`): both are for a person to decide (docs/analytics.md).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC
@@ -272,13 +272,13 @@ def ls(target: Target, out: Console) -> int:
     return EXIT_FAILED if wrong or behind else 0
 
 
-def nexts(target: Target) -> dict[SinkName, dict[tuple[str, int], int]]:
-    """By sink: each partition's checkpoint, where there is one. Raises StackError."""
-    found: dict[SinkName, dict[tuple[str, int], int]] = {sink: {} for sink in SINKS}
-    for sink, one in _standings(target):
-        if one.next is not None:
-            found[sink][one.partition.topic, one.partition.number] = one.next
-    return found
+def nexts(target: Target, sink: SinkName) -> dict[tuple[str, int], int]:
+    """Each partition's checkpoint, where there is one. Raises StackError."""
+    return {
+        (one.partition.topic, one.partition.number): one.next
+        for _, one in _standings(target, (sink,))
+        if one.next is not None
+    }
 
 
 def lost(target: Target) -> dict[SinkName, int]:
@@ -289,10 +289,12 @@ def lost(target: Target) -> dict[SinkName, int]:
     return found
 
 
-def _standings(target: Target) -> list[tuple[SinkName, Standing]]:
+def _standings(
+    target: Target, names: Sequence[SinkName] = SINKS
+) -> list[tuple[SinkName, Standing]]:
     with _opened(target) as store:
         partitions = partitions_of(target)
-        return [(sink, store.standing(sink, part)) for sink in SINKS for part in partitions]
+        return [(sink, store.standing(sink, part)) for sink in names for part in partitions]
 
 
 def skip(target: Target, sink: SinkName, out: Console) -> int:

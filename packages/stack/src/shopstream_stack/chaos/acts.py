@@ -35,7 +35,7 @@ from shopstream_stack.topics.relay_side import Applied, ask
 
 #: How long a part of an act is loaded.
 LOAD_SECONDS: Final = 4.0
-#: Until the sinks have stored all: beyond the archive's age for a file, 10 s here.
+#: Until the sinks have stored all: beyond the archive's age for a file.
 STORED_SECONDS_MAX: Final = 180.0
 STORED_POLL_SECONDS: Final = 0.5
 DELETE_SECONDS_MAX: Final = 15.0
@@ -190,7 +190,7 @@ class Acts:
         target = Target.local(self._settings)
         end = time.monotonic() + STORED_SECONDS_MAX
         while True:
-            nexts = await asyncio.to_thread(sinks.nexts, target)
+            nexts = {name: await asyncio.to_thread(sinks.nexts, target, name) for name in names}
             behind = {
                 name: sum(
                     max(0, position - nexts[name].get(place, 0))

@@ -21,6 +21,7 @@ import psycopg
 from shopstream_stack import health
 from shopstream_stack.chaos import clock
 from shopstream_stack.chaos.conversation import KafkaConversation, PostgresConversation
+from shopstream_stack.chaos.deaths import deaths
 from shopstream_stack.chaos.link import Link
 from shopstream_stack.components.kafka import Door, kafka
 from shopstream_stack.errors import StackError
@@ -65,6 +66,8 @@ _PORTS: Final = (
 )
 #: Short enough that orders expire while faults come.
 RESERVATION_SECONDS: Final = 20
+#: Of a file of the archive, unless the caller sets it: an archive is back when it has stored one.
+ROTATE_SECONDS: Final = "3"
 CONNECT_SECONDS_MAX: Final = 2
 
 
@@ -72,9 +75,10 @@ def chaos_settings(settings: StackSettings, ports: PortReservations) -> StackSet
     """Settings of a system beside the one of ``settings``: other ports, a folder below its own."""
     return StackSettings.load(
         {
-            **{name: settings.environ[name] for name in _TAKEN if name in settings.environ},
             **{f"SHOPSTREAM_{name}_PORT": str(ports.take()) for name in _PORTS},
             "SHOPSTREAM_QUICK_JAVA": "true",
+            "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": ROTATE_SECONDS,
+            **{name: settings.environ[name] for name in _TAKEN if name in settings.environ},
             "SHOPSTREAM_RESERVATION_SECONDS": str(RESERVATION_SECONDS),
             "SHOPSTREAM_DRAIN_SECONDS": "2",
             "SHOPSTREAM_NOTIFICATIONS_WORKERS": str(STREAM_WORKERS),
@@ -190,6 +194,11 @@ class Place:
         if not found:
             raise StackError("notifications has no worker")
         return found
+
+    def ended_workers(self, hit: Collection[int] = ()) -> list[str]:
+        """Of all parents, the workers that ended by themselves; ``hit``: pids of faults."""
+        logs = sorted(self.log_path("any").parent.glob("*.log"))
+        return [str(one) for one in deaths(logs) if one.pid not in hit]
 
     def move_clock(self, name: str, seconds: float) -> None:
         """How far ahead the clock of a process of the API's program is from now on."""

@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Final, cast
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,9 +13,11 @@ from prometheus_client.samples import Sample
 
 from shopstream_shared.clock import Clock, epoch_ms
 from shopstream_shared.topics import STREAM_TOPICS, load_topics
+from shopstream_stack import sinks
 from shopstream_stack.chaos.place import RELAYS, Place
 from shopstream_stack.chaos.schedule import WORKERS
 from shopstream_stack.chaos.tail import Tail
+from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
 from shopstream_stack.process import NotHealthyError, started_mark
 
@@ -26,6 +28,8 @@ ANSWER_SECONDS_MAX: Final = 0.5
 #: Two looks at the counters so far apart tell who publishes.
 LOOK_SECONDS: Final = 0.5
 LEADER_SECONDS_MAX: Final = 15.0
+#: Reading a sink's checkpoints takes some tens of calls of stores that have work to do.
+CHECKPOINTS_POLL_SECONDS: Final = 0.5
 HEALTHY_SECONDS_MAX: Final = 60.0
 PUBLISHED: Final = "shopstream_relay_events_total"
 #: Records that a worker of analytics has taken into its sink.
@@ -94,8 +98,32 @@ class Probe:
         return await when(seen, since, seconds_max)
 
     async def stores(self, worker: str, since: float, seconds_max: float) -> float | None:
-        """How long after ``since`` a worker of analytics takes records in: seen twice, the later
-        time with more of them."""
+        """How long after ``since`` a worker of analytics has stored what it is there for.
+
+        It takes records in again, and all that is published when that is seen (of every partition)
+        is below the checkpoints that its store holds: the counter alone also counts what is only
+        held in memory, and one partition's share.
+        """
+        if await self._takes_in(worker, since, seconds_max) is None:
+            return None
+        wanted = dict(self._tail.positions)
+
+        async def stored() -> bool:
+            try:
+                held = await asyncio.to_thread(self._held_by, worker)
+            except StackError:
+                return False  # its store, or the broker, is away again
+            return all(held.get(place, 0) >= position for place, position in wanted.items())
+
+        return await when(stored, since, seconds_max, poll_seconds=CHECKPOINTS_POLL_SECONDS)
+
+    def _held_by(self, worker: str) -> Mapping[tuple[str, int], int]:
+        """Past all links, from the store itself."""
+        target = Target.local(self._place.system.settings)
+        return sinks.nexts(target, cast("sinks.SinkName", worker))
+
+    async def _takes_in(self, worker: str, since: float, seconds_max: float) -> float | None:
+        """Seen twice, the later time with more records of it."""
         before: float | None = None
 
         async def more() -> bool:
@@ -234,12 +262,13 @@ async def when(
     seconds_max: float,
     *,
     look_at_once: bool = True,
+    poll_seconds: float = POLL_SECONDS,
 ) -> float | None:
-    """How long after ``since`` (monotonic) it holds, looked at every POLL_SECONDS."""
+    """How long after ``since`` (monotonic) it holds, looked at every ``poll_seconds``."""
     if not look_at_once:
         await asyncio.sleep(POLL_SECONDS)
     while not await holds():
         if time.monotonic() - since > seconds_max:
             return None
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(poll_seconds)
     return time.monotonic() - since

@@ -71,5 +71,5 @@ def _made_ms(receipt: Receipt) -> int:
 
 
 def _is_open(watcher: Watcher) -> bool:
-    """Each answer with 200 is followed by one `stream.open`."""
-    return watcher.client.is_connected and len(watcher.reading.opens) == watcher.client.connects
+    """Its present connection has said so; others may have been refused, or cut before."""
+    return watcher.client.is_connected and watcher.opened == watcher.client.connects

@@ -46,6 +46,8 @@ class Watcher:
             if value
         }
         self.reading = reading
+        #: The connection, counted as the client does, that last said `stream.open`.
+        self.opened = 0
         # With repeats: whoever judges "once" must see what came twice.
         self.client = StreamClient(
             f"{address}/events/stream" + (f"?{urlencode(query)}" if query else ""),
@@ -73,6 +75,7 @@ class Watcher:
             case DomainEvent():
                 self._take_message(event)
             case Opened(resumed):
+                self.opened = self.client.connects
                 self.reading.opens.append(resumed)
                 self._journal.connected(self.reading.name, resumed=resumed)
             case Gap() | Lagged():

@@ -149,6 +149,7 @@ class _Gate:
             found = GateFound(summary, after.since(before), streams, drained)
             found.wrong += [f"{one.name}: {gap}" for one in crowd.readings for gap in one.gaps]
             found.wrong += [f"{name} has ended by itself; see its log" for name in place.dead()]
+            found.wrong += place.ended_workers()
         return found
 
     @property

@@ -101,19 +101,19 @@ class WholePlace(Place):
         """Of what was started, whoever does not run any more."""
         return [name for name in (*COMPONENTS, *SERVICES) if not self.runs(name)]
 
-    def resident_kib(self, names: Sequence[str] = SERVICES) -> Mapping[str, float]:
-        """The resident memory of each process of these, children by what they are called."""
-        found: dict[str, float] = {}
+    def resident_kib(self, names: Sequence[str] = SERVICES) -> Mapping[str, tuple[int, float]]:
+        """Pid and resident memory of each process of these, children by what they are called."""
+        found: dict[str, tuple[int, float]] = {}
         for name in names:
             record = self.system.runner.living(name)
             if record is None:
                 continue
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(record.pid)
-                found[name] = process.memory_info().rss / KIB
+                found[name] = process.pid, process.memory_info().rss / KIB
                 for number, child in enumerate(process.children(recursive=True)):
                     said = f"{name} {_called(child, number)}"
-                    found[said] = child.memory_info().rss / KIB
+                    found[said] = child.pid, child.memory_info().rss / KIB
         return found
 
 

@@ -103,6 +103,14 @@ class SoakFound:
     memory: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     verify_code: int = -1
+    #: By name, of the process that had it first.
+    pids: dict[str, int] = field(default_factory=dict)
+
+    def sampled(self, name: str, pid: int, at: float, kib: float) -> None:
+        """Note a sample. A successor has a line of its own: its memory would hide growth."""
+        if self.pids.setdefault(name, pid) != pid:
+            name = f"{name}, successor {pid}"
+        self.memory.setdefault(name, []).append((at, kib))
 
     def take_maximum(self, caller: Caller) -> None:
         """At the maximum requests may be turned away; answered they are as at any time."""
@@ -196,6 +204,7 @@ class _Soaking:
                 )
         found.wrong += [f"{one.name}: {gap}" for one in self.crowd.readings for gap in one.gaps]
         found.wrong += [f"{name} has ended by itself; see its log" for name in self.place.dead()]
+        found.wrong += self.place.ended_workers()
         return found
 
     async def _steady(self, plan: SoakPlan) -> None:
@@ -235,8 +244,8 @@ class _Soaking:
     async def _watch_memory(self, began: float, stop: asyncio.Event) -> None:
         while not stop.is_set():
             at = time.monotonic() - began
-            for name, kib in (await asyncio.to_thread(self.place.resident_kib)).items():
-                self.found.memory.setdefault(name, []).append((round(at, 1), kib))
+            for name, (pid, kib) in (await asyncio.to_thread(self.place.resident_kib)).items():
+                self.found.sampled(name, pid, round(at, 1), kib)
             try:
                 async with asyncio.timeout(MEMORY_SECONDS):
                     await stop.wait()

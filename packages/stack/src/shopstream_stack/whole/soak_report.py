@@ -52,11 +52,16 @@ def rows(plan: SoakPlan, found: SoakFound) -> list[Row]:
 
 def _memory(plan: SoakPlan, name: str, found: SoakFound) -> Row:
     """A process that was not there all the time was started anew: that is no steady state."""
-    samples = [one for one in found.memory[name] if one[0] >= plan.warmup_of(name)]
+    every = found.memory[name]
+    samples = [one for one in every if one[0] >= plan.warmup_of(name)]
     title = f"Memory of {name}"
+    looks = [at for series in found.memory.values() for at, _ in series]
+    if plan.judged and (every[0][0], every[-1][0]) != (min(looks), max(looks)):
+        seen = f"{every[0][0]:g} to {every[-1][0]:g} s"
+        return Row(title, {}, (), (f"it was there from {seen} only, not all the time",))
     if len(samples) < SAMPLES_MIN:
         faults = (f"only {len(samples)} samples after the warm-up",) if plan.judged else ()
-        return Row(title, {"mib": found.memory[name][-1][1] / KIB_A_MIB}, (), faults)
+        return Row(title, {"mib": every[-1][1] / KIB_A_MIB}, (), faults)
     seen = growth(samples)
     bars = (Bar("growth", seen.share, "<", GROWTH_MAX),) if plan.judged else ()
     overall = growth(found.memory[name]).share

@@ -1,6 +1,8 @@
 """What all families of faults share: where they are made, what is noted, how long is waited."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,14 +26,15 @@ MOST: Final = recovery.WAIT_SECONDS_MAX
 
 @dataclass(slots=True)
 class Scene:
-    """One run's. ``busy`` holds the processes that are dead on purpose; each bar is taken
-    ``patience`` times."""
+    """One run's. ``busy`` holds the processes that are dead on purpose, ``hit`` the pids of workers
+    that a fault ended or stopped; each bar is taken ``patience`` times."""
 
     place: Place
     probe: Probe
     streams: Streams
     patience: float
     busy: set[str] = field(default_factory=set)
+    hit: set[int] = field(default_factory=set)
 
     def note(self, found: Recovery, what: str, seconds: float | None, bar: float) -> None:
         """Add a measure; ``bar`` is the promised one."""
@@ -44,6 +47,11 @@ class Scene:
             yield
         finally:
             self.busy.discard(name)
+
+    def strike(self, pid: int, number: signal.Signals) -> None:
+        """Send a worker a signal that may end it. Raises ProcessLookupError."""
+        self.hit.add(pid)
+        os.kill(pid, number)
 
     @contextmanager
     def bad(self, name: str) -> Iterator[Link]:

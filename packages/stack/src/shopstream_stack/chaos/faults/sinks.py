@@ -48,13 +48,13 @@ class Sinks:
     async def _worker_kill(self, found: Recovery) -> None:
         pid = await asyncio.to_thread(self.scene.place.worker, found.target)
         since = time.monotonic()
-        os.kill(pid, signal.SIGKILL)
+        self.scene.strike(pid, signal.SIGKILL)
         await self.scene.store(found, since, (found.target,), recovery.STORES_SECONDS_MAX)
 
     async def _worker_terminate(self, found: Recovery) -> None:
         pid = await asyncio.to_thread(self.scene.place.worker, found.target)
         since = time.monotonic()
-        os.kill(pid, signal.SIGTERM)
+        self.scene.strike(pid, signal.SIGTERM)
         gone = await self.scene.probe.pid_gone(pid, since, MOST)
         self.scene.note(found, "ends", gone, recovery.ENDS_SECONDS_MAX)
         bar = recovery.STORES_SECONDS_MAX
@@ -62,7 +62,7 @@ class Sinks:
 
     async def _worker_stop(self, found: Recovery) -> None:
         pid = await asyncio.to_thread(self.scene.place.worker, found.target)
-        os.kill(pid, signal.SIGSTOP)
+        self.scene.strike(pid, signal.SIGSTOP)
         try:
             await asyncio.sleep(found.fault.seconds)
         finally:

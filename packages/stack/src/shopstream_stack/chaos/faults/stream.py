@@ -67,7 +67,7 @@ class Stream:
         """One of several: its clients go to the others, its parent starts another."""
         pid, _ = await self._worker(found)
         since = time.monotonic()
-        os.kill(pid, number)
+        self.scene.strike(pid, number)
         gone = await self.scene.probe.pid_gone(pid, since, MOST)
         self.scene.note(found, "ends", gone, recovery.ENDS_SECONDS_MAX)
         await self._resumed(found, time.monotonic())
@@ -75,7 +75,7 @@ class Stream:
     async def _stop(self, found: Recovery) -> None:
         pid, held = await self._worker(found)
         since = time.monotonic()
-        os.kill(pid, signal.SIGSTOP)
+        self.scene.strike(pid, signal.SIGSTOP)
         try:
             await asyncio.sleep(found.fault.seconds)
             if not stalled(held, since):
