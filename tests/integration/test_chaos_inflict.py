@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from shopstream_shared.clock import SystemClock
+from shopstream_stack import sinks
 from shopstream_stack.chaos import probe
 from shopstream_stack.chaos.acts import BY_HAND, Acts, Load
 from shopstream_stack.chaos.faults.scene import Scene
@@ -127,7 +128,7 @@ def test_a_worker_stores_again_once_its_own_counter_has_grown_after_it_began_ane
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between death and first report it has no series; another's growth says nothing of it."""
-    monkeypatch.setattr(probe.sinks, "nexts", lambda *_: {})
+    monkeypatch.setattr(sinks, "nexts", lambda *_: {})
     told = [("archive", 40), ("recent", 41), ("archive", 3), ("archive", 3), ("archive", 4)]
     asked: list[str] = []
 
@@ -171,7 +172,7 @@ def test_a_worker_stores_only_when_its_store_has_all_that_was_published_of_every
         line = f'{STORED}{{worker="archive"}} {next(counts)}'
         return httpx.Response(200, text=f"# TYPE {STORED} counter\n{line}\n")
 
-    monkeypatch.setattr(probe.sinks, "nexts", nexts)
+    monkeypatch.setattr(sinks, "nexts", nexts)
     monkeypatch.setattr(probe, "CHECKPOINTS_POLL_SECONDS", 0.01)
     tail = Tail(place.brokers, SystemClock())
     tail.positions = {orders: 5, stock: 7}

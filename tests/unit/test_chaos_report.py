@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from shopstream_stack.chaos.storm import Outcome, Plan
 from shopstream_stack.chaos.timeline import Sample
 from shopstream_stack.cli import app
 from shopstream_stack.console import Silent
+from shopstream_stack.errors import StackError
 from shopstream_stack.ports import PortReservations
 from shopstream_stack.settings import StackSettings
 from shopstream_stack.system import System
@@ -137,6 +139,37 @@ def test_full_runs_and_the_page_of_reliability_want_the_promised_number_of_fault
     monkeypatch.setenv("SHOPSTREAM_CACHE_DIR", str(tmp_path / "cache"))
     said = CliRunner().invoke(app, arguments)
     assert wanted == [least], said.output + repr(said.exc_info)
+
+
+def test_a_seed_whose_run_cannot_start_is_told_and_loses_no_report_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    written: list[tuple[list[Path], Mapping[str, str]]] = []
+
+    def ran(*_: object, seed: int, **__: object) -> command.Ran:
+        if seed == 2:
+            raise StackError("postgres is not healthy")
+        return command.Ran(holds=True, folder=tmp_path / f"run-{seed}")
+
+    def reported(
+        _: object, folders: list[Path], page: Path | None, about: Mapping[str, str]
+    ) -> int:
+        written.append((folders, about))
+        return 0
+
+    monkeypatch.setattr(command, "chaos", ran)
+    monkeypatch.setattr(command, "report", reported)
+    monkeypatch.setattr(commands, "reserved_ports", lambda: nullcontext(Numbers()))
+    monkeypatch.setenv("SHOPSTREAM_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("SHOPSTREAM_CACHE_DIR", str(tmp_path / "cache"))
+    said = CliRunner().invoke(app, ["reliability", "--seeds", "1,2,3"])
+    assert said.exit_code == 1, said.output + repr(said.exc_info)
+    ((folders, about),) = written
+    assert [folder.name for folder in folders] == ["run-1", "run-3"]
+    assert about["seed 2"] == "**did not come to its end**: postgres is not healthy"
+    # Without any run there is nothing to report.
+    assert CliRunner().invoke(app, ["reliability", "--seeds", "2"]).exit_code == 1
+    assert len(written) == 1
 
 
 def test_everything_is_printed_and_left_in_the_folder(tmp_path: Path) -> None:

@@ -78,7 +78,10 @@ def reliability(
     rate: Rate = 30.0,
     markdown: Page = None,
 ) -> None:
-    """Run all of chaos once a seed, then report on the runs together; exit 0 if all held."""
+    """Run all of chaos once a seed, then report on the runs together; exit 0 if all held.
+
+    A run that cannot start or does not stay up ends no other.
+    """
     from shopstream_stack.chaos import command  # noqa: PLC0415 - its plots are slow to load
 
     try:
@@ -86,15 +89,31 @@ def reliability(
     except ValueError:
         complain(ValueError(f"--seeds takes numbers separated by commas, not {seeds!r}"))
         raise typer.Exit(EXIT_USAGE) from None
-    folders = [
-        _run(
-            minutes=minutes, seed=seed, kinds=[], acts=None, rate=rate, quick=False, promised=True
-        ).folder
-        for seed in numbers
-    ]
+    folders, failed = [], {}
+    for seed in numbers:
+        try:
+            ran = _run(
+                minutes=minutes,
+                seed=seed,
+                kinds=[],
+                acts=None,
+                rate=rate,
+                quick=False,
+                promised=True,
+            )
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+                raise  # an interrupt inside a call-back of Kafka's client
+            complain(error)
+            failed[f"seed {seed}"] = f"**did not come to its end**: {error}"
+        else:
+            folders.append(ran.folder)
     words = f"`make reliability MINUTES={minutes:g} SEEDS={seeds}`, {rate:g} writes a second"
-    about = {**command.measured_on(), "command": words}
-    raise typer.Exit(command.report(out, folders, markdown, about))
+    about = {**command.measured_on(), "command": words, **failed}
+    code = command.report(out, folders, markdown, about) if folders else EXIT_WRONG
+    raise typer.Exit(EXIT_WRONG if failed else code)
 
 
 def _run(

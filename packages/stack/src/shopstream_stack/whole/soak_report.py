@@ -57,8 +57,8 @@ def _memory(plan: SoakPlan, name: str, found: SoakFound) -> Row:
     title = f"Memory of {name}"
     looks = [at for series in found.memory.values() for at, _ in series]
     if plan.judged and (every[0][0], every[-1][0]) != (min(looks), max(looks)):
-        seen = f"{every[0][0]:g} to {every[-1][0]:g} s"
-        return Row(title, {}, (), (f"it was there from {seen} only, not all the time",))
+        there = f"it was there from {every[0][0]:g} to {every[-1][0]:g} s only"
+        return Row(title, {}, (), (there,))
     if len(samples) < SAMPLES_MIN:
         faults = (f"only {len(samples)} samples after the warm-up",) if plan.judged else ()
         return Row(title, {"mib": every[-1][1] / KIB_A_MIB}, (), faults)
