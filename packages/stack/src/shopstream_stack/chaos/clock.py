@@ -2,8 +2,9 @@
 
 ``python -m shopstream_stack.chaos.clock FILE PROGRAM [ARGUMENT…]``: FILE holds how many seconds the
 program's clock is ahead, as one number of 8 bytes, mapped, so that each look at the clock costs a
-read of memory. It moves what asks `SystemClock`, which is all that our code reads the hour from;
-what measures durations (monotonic clocks) does not move, as with a real clock that is set.
+read of memory. It moves what asks `SystemClock`, and the ids of `Uuid7Source`, which hold the
+millisecond they were made in: these two are all that our code reads the hour from. What
+measures durations (monotonic clocks) does not move, as with a real clock that is set.
 """
 
 import mmap
@@ -14,10 +15,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from shopstream_shared.clock import SystemClock
+import uuid_utils
+
+from shopstream_shared.clock import SystemClock, Uuid7Source, epoch_ms
 
 MODULE: Final = "shopstream_stack.chaos.clock"
 _SECONDS: Final = struct.Struct("=d")
+#: In a millisecond.
+_NANOSECONDS: Final = 1_000_000
 
 
 def move(path: Path, seconds: float) -> None:
@@ -42,7 +47,12 @@ def main(arguments: list[str]) -> None:
     def now(self: SystemClock) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=_SECONDS.unpack(ahead)[0])
 
+    def new_id(self: Uuid7Source) -> str:
+        nanoseconds = epoch_ms(SystemClock().now()) * _NANOSECONDS
+        return str(uuid_utils.uuid7(nanoseconds=nanoseconds))
+
     SystemClock.now = now  # type: ignore[method-assign]  # what this module is for
+    Uuid7Source.new_id = new_id  # type: ignore[method-assign]  # as above
     sys.argv = [program, *rest]
     runpy.run_path(program, run_name="__main__")
 
