@@ -86,10 +86,35 @@ def test_a_gap_that_was_meant_excuses_what_is_in_it_and_nothing_after() -> None:
     watch = settled(tail, reading)
     reading.gaps.append("Gap(unknown_epoch)")
     assert watch.unmeant_gaps() == ["orders: Gap(unknown_epoch)"]
-    assert watch.excuse(reading) == 2
+    # All of it lay there when its stream was open again.
+    assert watch.excuse(reading, {("shop.orders", 2): 5}) == 2
     assert watch.unmeant_gaps() == []
     reading.gaps.append("Gap(evicted)")
     assert watch.unmeant_gaps() == ["orders: Gap(evicted)"]
+
+
+@pytest.mark.parametrize(("end", "excused"), [(0, 0), (1, 1), (2, 2), (5, 2)])
+def test_what_came_after_a_stream_was_open_again_is_in_no_gap(end: int, excused: int) -> None:
+    tail = tail_of(*[Message(NOW_MS, number) for number in range(5)])
+    reading = WatcherReading("orders", "orders", ("order.*",))
+    reading.receipts = cast("Any", [1, 2, 3])
+    watch = settled(tail, reading)
+    assert watch.excuse(reading, {("shop.orders", 2): end}) == excused
+    assert watch.excused == {"orders": excused}
+
+
+def test_what_a_client_never_got_of_the_old_topics_is_in_no_gap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tail = tail_of(*[Message(NOW_MS, number) for number in range(5)])
+    monkeypatch.setattr(tail, "_follow", lambda _: None)
+    monkeypatch.setattr(tail, "_reader", SimpleNamespace(ends=dict))
+    tail.follow_again(new_topics=True)
+    tail._take(cast("Any", Message(NOW_MS, 0)))
+    reading = WatcherReading("orders", "orders", ("order.*",))
+    # One of the old topics' and the new one are missing: only the latter can be in the gap.
+    reading.receipts = cast("Any", [1, 2, 3, 4])
+    assert settled(tail, reading).excuse(reading, {("shop.orders", 2): 9}) == 1
 
 
 def test_a_client_that_comes_back_from_topics_that_are_gone_without_a_word_is_a_fault() -> None:
@@ -99,7 +124,7 @@ def test_a_client_that_comes_back_from_topics_that_are_gone_without_a_word_is_a_
     watch = settled(tail_of(), told, silent, other)
     act = Acts(cast("Any", None), watch.tail, watch, cast("Any", None), 0.0)
     found = Recovery(Fault(0.0, "recreate", "topics"), "topics", 0.0)
-    act._told_of_the_gap(found)
+    act._told_of_the_gap(found, {})
     assert found.wrong == ["silent was not told of a gap", "other was not told of a gap"]
     assert found.notes == ["1 clients told unknown_epoch, 0 deliveries in the gap"]
 

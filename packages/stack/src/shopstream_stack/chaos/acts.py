@@ -24,7 +24,7 @@ from shopstream_stack.chaos.faults.scene import MOST, Scene
 from shopstream_stack.chaos.place import SERVICES
 from shopstream_stack.chaos.recovery import Recovery
 from shopstream_stack.chaos.schedule import WORKERS, Fault
-from shopstream_stack.chaos.settled import Settled
+from shopstream_stack.chaos.settled import Ends, Settled
 from shopstream_stack.chaos.tail import Tail
 from shopstream_stack.demo.target import Target
 from shopstream_stack.errors import StackError
@@ -101,6 +101,9 @@ class Acts:
     async def _recreate(self, found: Recovery) -> None:
         """All topics deleted and made again: everyone says so and stops, until `topics adopt`."""
         await self._stored("aggregates", *BY_HAND)
+        # Else what a client never got of the old topics would pass for a part of its gap.
+        late = await self.settled.until_all_has_arrived()
+        found.wrong += [late] if late else []
         await asyncio.to_thread(self._delete_topics)
         async with self.load():
             # The API makes the topics that are missing, and takes writes on and on.
@@ -118,17 +121,18 @@ class Acts:
         await asyncio.to_thread(self.tail.follow_again, new_topics=True)
         resumed = await self.scene.streams.resumed(since, MOST)
         self.scene.note(found, "all streams open again", resumed, recovery.RESUMED_SECONDS_MAX)
+        ends = await asyncio.to_thread(self.tail.ends)
         late = await self.settled.until_all_is_published()
         found.wrong += [late] if late else []
         await self.settled.until_nothing_comes()
-        self._told_of_the_gap(found)
+        self._told_of_the_gap(found, ends)
         async with self.load():
             since = time.monotonic()
             await self.scene.store(found, since, WORKERS)
             found.wrong += await self.scene.probe.healthy(SERVICES)
             await asyncio.sleep(LOAD_SECONDS)
 
-    def _told_of_the_gap(self, found: Recovery) -> None:
+    def _told_of_the_gap(self, found: Recovery, ends: Ends) -> None:
         """No client may come back from topics that are gone without a word."""
         told = missed = 0
         for reading in self.settled.crowd.readings:
@@ -136,7 +140,7 @@ class Acts:
                 told += 1
             else:
                 found.wrong.append(f"{reading.name} was not told of a gap")
-            missed += self.settled.excuse(reading)
+            missed += self.settled.excuse(reading, ends)
         found.notes.append(f"{told} clients told {_GAP}, {missed} deliveries in the gap")
 
     async def _retention(self, found: Recovery) -> None:

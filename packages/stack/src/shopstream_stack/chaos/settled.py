@@ -20,6 +20,9 @@ DRAIN_POLL_SECONDS: Final = 0.2
 QUIET_SECONDS: Final = 2.0
 
 
+Ends = Mapping[tuple[str, int], int]
+
+
 @dataclass(slots=True)
 class Settled:
     """Waits for it. ``excused``: by client, events that it was told it misses."""
@@ -49,12 +52,18 @@ class Settled:
             before = now
             await asyncio.sleep(QUIET_SECONDS)
 
-    def excuse(self, reading: WatcherReading) -> int:
-        """A client was told of a gap, and nothing more comes: what it has not got is in the gap."""
+    def excuse(self, reading: WatcherReading, ends: Ends) -> int:
+        """A client was told of a gap, and nothing more comes: how much of what it has not got is
+        in the gap.
+
+        ``ends``: of the new topics, when its stream was open again. Of what lies below them it may
+        have missed any, of what came after none; and it had all of the old topics.
+        """
         absent = self.tail.matching(reading) - len(reading.receipts)
-        self.excused[reading.name] = absent
+        in_gap = min(absent, self.tail.matching_below(reading, ends))
+        self.excused[reading.name] = in_gap
         self.meant_gaps[reading.name] = len(reading.gaps)
-        return absent
+        return in_gap
 
     def unmeant_gaps(self) -> list[str]:
         """What clients were told to have missed, though nothing was to be missed."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
@@ -33,6 +34,8 @@ class Tail:
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._counts: Counter[tuple[str, str]] = Counter()
+        #: Of the present topics, (place, offset, type, seller), from when they were made anew.
+        self._anew: list[tuple[tuple[str, int], int, str, str]] = []
         self.published = 0
         #: Where each partition's next event is to come: no offset below it is missing here.
         self.positions: dict[tuple[str, int], int] = {}
@@ -50,6 +53,8 @@ class Tail:
         partitions are such. Raises KafkaException."""
         self.stop()
         known = {} if new_topics else self.positions
+        if new_topics:
+            self._anew = []
         self._follow({place: known.get(place, 0) for place in self._reader.ends()})
 
     def stop(self) -> None:
@@ -72,6 +77,18 @@ class Tail:
             count
             for (event_type, seller), count in list(self._counts.items())
             if reading.wants(ExpectedEvent("", "", 0, event_type, seller))
+        )
+
+    def ends(self) -> Mapping[tuple[str, int], int]:
+        """Where each partition ends now. Raises KafkaException."""
+        return self._reader.ends()
+
+    def matching_below(self, reading: WatcherReading, ends: Mapping[tuple[str, int], int]) -> int:
+        """As `matching`, of the present topics alone, since they were made, below these offsets."""
+        return sum(
+            offset < ends.get(place, 0)
+            and reading.wants(ExpectedEvent("", "", 0, event_type, seller))
+            for place, offset, event_type, seller in list(self._anew)
         )
 
     def take_slowest(self) -> float:
@@ -103,7 +120,9 @@ class Tail:
         at_ms = message.timestamp()[1]
         self._counts[event_type, seller] += 1
         place = str(message.topic()), int(message.partition() or 0)
-        self.positions[place] = int(message.offset() or 0) + 1
+        offset = int(message.offset() or 0)
+        self._anew.append((place, offset, event_type, seller))
+        self.positions[place] = offset + 1
         self.published += 1
         waited_ms = epoch_ms(self._clock.now()) - at_ms
         if 0 <= waited_ms <= WAITED_MS_MAX:
