@@ -59,11 +59,6 @@ def all_run(analytics: Analytics, name: str, times: int) -> None:
     )
 
 
-def makes_way(analytics: Analytics, name: str, before: int) -> None:
-    group = f"analytics-{name}"
-    wait_until(lambda: analytics.lag(group) not in {before, -1}, f"{name} makes way")
-
-
 def exact(analytics: Analytics, name: str) -> None:
     caught_up(analytics, name)
     EXACT[name](analytics)

@@ -46,7 +46,7 @@ def test_a_worker_killed_in_the_middle_of_the_load_leaves_its_sink_exact(
     for _ in range(2):
         with analytics.worker(name) as worker:
             # Load until the worker has made some way, then kill it while more is coming.
-            before = analytics.lag(f"analytics-{name}")
+            before = analytics.commits(f"analytics-{name}")
             for transaction in islice(transactions, 60):
                 send(source, transaction)
             wait_until(partial(made_way, analytics, name, before), "the worker makes way")

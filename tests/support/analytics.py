@@ -7,7 +7,7 @@ import socket
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,23 +205,32 @@ class Analytics:
 
     def lag(self, group: str) -> int:
         """Offsets between the group's commits and the ends of the log; -1 when none is known."""
-        # Not the admin client's list_consumer_group_offsets: librdkafka 2.16 ends the process in it
-        # when a young broker still loads its coordinator. This consumer never joins the group.
-        reader = Consumer(KafkaConnection(self.environ["KAFKA_BROKERS"], "tests").consumer(group))
-        try:
-            ranges = log_ranges(self.environ["KAFKA_BROKERS"])
-            found = reader.committed([TopicPartition(*where) for where in ranges], timeout=10)
-        except KafkaException:
-            return -1
-        finally:
-            reader.close()
-        committed = {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
+        ranges = log_ranges(self.environ["KAFKA_BROKERS"])
+        committed = self._committed(group, ranges)
         if any(end > first and where not in committed for where, (first, end) in ranges.items()):
             return -1
         # Below the first offset there is nothing to read: an old commit is no lag.
         return sum(
             end - max(first, committed.get(where, 0)) for where, (first, end) in ranges.items()
         )
+
+    def commits(self, group: str) -> int:
+        """The group's commits of all partitions, added up: it grows, whatever the log does."""
+        return sum(self._committed(group, log_ranges(self.environ["KAFKA_BROKERS"])).values())
+
+    def _committed(
+        self, group: str, places: Collection[tuple[str, int]]
+    ) -> dict[tuple[str, int], int]:
+        # Not the admin client's list_consumer_group_offsets: librdkafka 2.16 ends the process in it
+        # when a young broker still loads its coordinator. This consumer never joins the group.
+        reader = Consumer(KafkaConnection(self.environ["KAFKA_BROKERS"], "tests").consumer(group))
+        try:
+            found = reader.committed([TopicPartition(*where) for where in places], timeout=10)
+        except KafkaException:
+            return {}
+        finally:
+            reader.close()
+        return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
 
 
 def short(key: ItemKey) -> tuple[str, ...]:
