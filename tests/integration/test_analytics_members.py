@@ -4,6 +4,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from confluent_kafka import Producer
 from tests.support.analytics import Analytics, Service, alive, kill, producer, send, wait_until
 from tests.support.analytics_events import event, inventory_body
-from tests.support.analytics_exact import EXACT, caught_up, lives
+from tests.support.analytics_exact import EXACT, caught_up, lives, made_way
 from tests.support.components import LocalComponents
 from tests.support.warm import Fork
 
@@ -94,6 +95,39 @@ def test_who_is_asked_to_end_leaves_at_once_and_who_is_killed_is_followed_at_onc
 def test_workers_that_stood_still_past_their_session_change_nothing_and_join_again(
     analytics: Analytics, source: Producer
 ) -> None:
+    shop = lives(seed=14)
+    with contextlib.ExitStack() as stack:
+        zombies = {name: stack.enter_context(analytics.worker(name, "one")) for name in EXACT}
+        before = {name: analytics.commits(f"analytics-{name}") for name in EXACT}
+        load(source, shop, 20)
+        for name in EXACT:
+            wait_until(partial(made_way, analytics, name, before[name]), f"{name} makes way")
+        load(source, shop, 20)
+        for zombie in zombies.values():
+            zombie.send_signal(signal.SIGSTOP)
+        # More than they had read when they were stopped, so that the batches have other borders.
+        load(source, shop, 10)
+        heirs = [stack.enter_context(analytics.worker(name, "two")) for name in EXACT]
+        for name in EXACT:
+            caught_up(analytics, name)
+        for zombie in zombies.values():
+            zombie.send_signal(signal.SIGCONT)
+        load(source, shop, 10)
+        for name in EXACT:
+            all_run(analytics, name, 2)
+            exact(analytics, name)
+        # Members again, they take everything when the others leave.
+        for heir in heirs:
+            heir.send_signal(signal.SIGTERM)
+        load(source, shop, 5)
+        for name, zombie in zombies.items():
+            exact(analytics, name)
+            assert zombie.poll() is None
+
+
+def test_workers_that_stood_still_in_the_middle_of_a_write_change_nothing(
+    analytics: Analytics, source: Producer
+) -> None:
     """Each in the middle of a write, which it ends when another has long done the same."""
     shop = lives(seed=14)
     with contextlib.ExitStack() as stack:
@@ -108,7 +142,8 @@ def test_workers_that_stood_still_past_their_session_change_nothing_and_join_aga
             wait_until(lambda zombie=zombie: stands(zombie), "it stands still")  # type: ignore[misc]  # bound by default
         # More than they had read when they were stopped, so that the batches have other borders.
         load(source, shop, 10)
-        heirs = [stack.enter_context(analytics.worker(name, "two")) for name in EXACT]
+        for name in EXACT:
+            stack.enter_context(analytics.worker(name, "two"))
         for name in EXACT:
             caught_up(analytics, name)
         for zombie in zombies.values():
@@ -120,13 +155,6 @@ def test_workers_that_stood_still_past_their_session_change_nothing_and_join_aga
         for name in EXACT:
             all_run(analytics, name, 2)
             exact(analytics, name)
-        # Members again, they take everything when the others leave.
-        for heir in heirs:
-            heir.send_signal(signal.SIGTERM)
-        load(source, shop, 5)
-        for name, zombie in zombies.items():
-            exact(analytics, name)
-            assert zombie.poll() is None
 
 
 def stands(worker: Fork) -> bool:
