@@ -60,7 +60,8 @@ _TAKEN: Final = (
     "SHOPSTREAM_POSTGRES_FSYNC",
     "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS",
 )
-_PORTS: Final = (
+#: What the local stack needs a port for, as its variables say it.
+STACK_PORTS: Final = (
     *("API", "NOTIFICATIONS", "ANALYTICS", "WEB", "KAFKA", "POSTGRES", "DYNAMODB"),
     *("DYNAMODB_ADMIN", "MINIO", "MINIO_CONSOLE"),
 )
@@ -75,7 +76,7 @@ def chaos_settings(settings: StackSettings, ports: PortReservations) -> StackSet
     """Settings of a system beside the one of ``settings``: other ports, a folder below its own."""
     return StackSettings.load(
         {
-            **{f"SHOPSTREAM_{name}_PORT": str(ports.take()) for name in _PORTS},
+            **{f"SHOPSTREAM_{name}_PORT": str(ports.take()) for name in STACK_PORTS},
             "SHOPSTREAM_QUICK_JAVA": "true",
             "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": ROTATE_SECONDS,
             **{name: settings.environ[name] for name in _TAKEN if name in settings.environ},

@@ -14,20 +14,15 @@ from typing import Final
 
 import psutil
 
-from shopstream_stack.chaos.place import COMPONENTS, Place
+from shopstream_stack.chaos.place import COMPONENTS, STACK_PORTS, Place
+from shopstream_stack.chaos.schedule import WORKERS
 from shopstream_stack.ports import LOOPBACK, PortReservations
 from shopstream_stack.process import ProcessSpec
 from shopstream_stack.settings import COMPONENT_VARIABLES, StackSettings
 from shopstream_stack.system import System
 
 SERVICES: Final = ("api", "notifications", "analytics")
-#: Of analytics, as the word stands in their command lines.
-WORKERS: Final = ("aggregates", "recent", "archive")
 KIB: Final = 1_024
-_PORTS: Final = (
-    *("API", "NOTIFICATIONS", "ANALYTICS", "WEB", "KAFKA", "POSTGRES", "DYNAMODB"),
-    *("DYNAMODB_ADMIN", "MINIO", "MINIO_CONSOLE"),
-)
 #: Of the caller's variables these are taken over: with others it would be another system.
 _TAKEN: Final = (*COMPONENT_VARIABLES, "SHOPSTREAM_CACHE_DIR")
 #: And these where no speed is judged: without them a short run would wait for what it is not about.
@@ -49,7 +44,7 @@ def whole_settings(
     return StackSettings.load(
         {
             **{name: settings.environ[name] for name in taken if name in settings.environ},
-            **{f"SHOPSTREAM_{name}_PORT": str(ports.take()) for name in _PORTS},
+            **{f"SHOPSTREAM_{name}_PORT": str(ports.take()) for name in STACK_PORTS},
             "SHOPSTREAM_QUICK_JAVA": str(quick_java).lower(),
             # Whoever is connected at the end is ours, and needs no goodbye.
             "SHOPSTREAM_DRAIN_SECONDS": "1",
