@@ -1,7 +1,7 @@
 """The lanes without a broker: rounds, bounds, retries, and what ends a worker."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from shopstream_analytics.consumer.lanes import (
     HANDED_SECONDS_MAX,
     HELD_BYTES_MAX,
     OPEN_TRIES_MAX,
+    AssignmentChanged,
     Lanes,
 )
 from shopstream_analytics.consumer.records import PackedRecord, packed
@@ -427,10 +428,64 @@ def test_the_watchdog_ends_a_worker_in_which_something_hangs() -> None:
     async def test() -> None:
         lanes = await opened(AnySink())
         looks = Looks(lanes)
+        looks.now = asyncio.get_running_loop().time()
+        await looks.dog.look()
         lanes.hand_over(batch(0, 1))
-        looks.now = asyncio.get_running_loop().time() + HANDED_SECONDS_MAX + 1
+        await looks.through(HANDED_SECONDS_MAX - 5)
         with pytest.raises(Stuck, match="reach its lane"):
-            await looks.dog.look()
+            await looks.through(10)
+        await lanes.close(timeout_seconds=1)
+
+    run(test)
+
+
+def test_a_process_that_stood_still_is_not_taken_for_one_that_hangs() -> None:
+    """It was stopped with a batch on its way, whose age is that of the standstill."""
+
+    async def test() -> None:
+        lanes = await opened(AnySink())
+        looks = Looks(lanes)
+        looks.now = asyncio.get_running_loop().time()
+        looks.end = 5
+        await looks.through(10)
+        lanes.hand_over(batch(0, 1))
+        looks.now += 10 * STUCK_SECONDS_MAX
+        await looks.dog.look()
+        lanes.offer(batch(0, 1))
+        await looks.through(STUCK_SECONDS_MAX)
+        # What has not moved by itself since then does hang.
+        lanes.hand_over(batch(1, 2))
+        looks.now += 10 * STUCK_SECONDS_MAX
+        await looks.dog.look()
+        with pytest.raises(Stuck, match="reach its lane"):
+            await looks.through(5)
+        await lanes.close(timeout_seconds=1)
+
+    run(test)
+
+
+def test_a_partition_taken_back_while_it_is_opened_leaves_nothing_owned_and_ends_nothing() -> None:
+    """The watchdog notices (not opened) should the group fall silent after that."""
+
+    class Reader:
+        taken_back = True
+
+        async def log_ranges(self) -> dict[Source, LogRange]:
+            return {SOURCE: LogRange(0, 100)}
+
+        async def read_from(self, positions: Mapping[Source, int]) -> int:
+            if self.taken_back:
+                raise AssignmentChanged("no current assignment")
+            return 1
+
+    async def test() -> None:
+        lanes = Lanes(AnySink(), Progress())
+        reader = Reader()
+        await lanes.take_over(reader)
+        assert (lanes.sources(), lanes.room(), lanes.failed.done()) == ((), {}, False)
+        reader.taken_back = False
+        await lanes.take_over(reader)
+        assert lanes.sources() == (SOURCE,)
         await lanes.close(timeout_seconds=1)
 
     run(test)

@@ -24,12 +24,13 @@ from typing import Any, Final, cast
 
 from aiokafka.errors import (  # type: ignore[import-untyped]  # ships no types
     ConsumerStoppedError,
+    IllegalStateError,
 )
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from shopstream_analytics.consumer.batch import Batch, Source
-from shopstream_analytics.consumer.lanes import Lanes
+from shopstream_analytics.consumer.lanes import AssignmentChanged, Lanes
 from shopstream_analytics.consumer.records import MakeRecord, take_records
 from shopstream_analytics.sink import LogRange
 
@@ -77,7 +78,10 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         return batches
 
     async def seek_all(self, positions: Mapping[TP, int]) -> int:
-        """Read on from these positions; returns the generation of what is read from now on."""
+        """Read on from these positions; returns the generation of what is read from now on.
+
+        Raises AssignmentChanged.
+        """
         generation: int = await self.call_thread(self._seek_all, positions)
         return generation
 
@@ -156,8 +160,12 @@ class BatchThread(driver.AIOKafkaConsumerThread):
 
     async def _seek_all(self, positions: Mapping[TP, int]) -> int:
         consumer = self._ensure_consumer()
-        for tp, position in positions.items():
-            consumer.seek(driver.ensure_aiokafka_TP(tp), position)
+        try:
+            for tp, position in positions.items():
+                consumer.seek(driver.ensure_aiokafka_TP(tp), position)
+        except IllegalStateError as error:
+            # A rebalance came between the assignment and here; its own assignment follows.
+            raise AssignmentChanged(str(error)) from error
         self.generation += 1
         return self.generation
 

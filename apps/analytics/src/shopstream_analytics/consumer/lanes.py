@@ -35,6 +35,10 @@ SEEK_SECONDS_MAX: Final = 20.0
 log = get_logger(__name__)
 
 
+class AssignmentChanged(Exception):
+    """The group has taken back a partition that was about to be read; it says anew what is ours."""
+
+
 class Reader(Protocol):
     """The port to what the group has given to us of the log."""
 
@@ -43,7 +47,10 @@ class Reader(Protocol):
         ...
 
     async def read_from(self, positions: Mapping[Source, int]) -> int:
-        """Read on from these positions; the generation of what is read from now on."""
+        """Read on from these positions; the generation of what is read from now on.
+
+        Raises AssignmentChanged.
+        """
         ...
 
 
@@ -63,12 +70,16 @@ class Lanes:
     async def take_over(self, reader: Reader) -> None:
         """Own what the reader was given, and let it read on from the sink's checkpoints.
 
-        Idempotent. Raises what kept a lane from opening; the worker ends by it.
+        Idempotent. Raises what kept a lane from opening; the worker ends by it. When the assignment
+        changes meanwhile nothing is owned: the next one is taken over as this one was to be.
         """
         try:
             async with asyncio.timeout(SEEK_SECONDS_MAX):
                 positions = await self.open(await reader.log_ranges())
                 self.start_generation(await reader.read_from(positions))
+        except AssignmentChanged as change:
+            log.info("assignment changed", detail=str(change))
+            await self.close(timeout_seconds=0)
         except Exception as error:
             self.fail(error)
             raise

@@ -21,6 +21,9 @@ LOOK_SECONDS: Final = 5.0
 ANSWER_SECONDS_MAX: Final = 5.0
 #: How long something may look wrong; a rebalance with a slow member is over before.
 STUCK_SECONDS_MAX: Final = 45.0
+#: From one look to the next there are LOOK_SECONDS and an answer. After much more, the process
+#: itself stood still (SIGSTOP, a machine asleep): what looks old by the clock had no time to move.
+STOOD_STILL_SECONDS: Final = 3 * (LOOK_SECONDS + ANSWER_SECONDS_MAX)
 
 
 class Stuck(Exception):
@@ -42,6 +45,10 @@ class Watchdog:
     clock: Callable[[], float] = monotonic
     #: When each suspicion arose; it falls with its subject, as a lane's position.
     _since: dict[tuple[str, object], float] = field(default_factory=dict)
+    _looked_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._looked_at = self.clock()
 
     async def run(self) -> None:
         """For ever. Raises Stuck."""
@@ -50,9 +57,17 @@ class Watchdog:
             await self.look()
 
     async def look(self) -> None:
-        """Once. Raises Stuck when something hangs or has looked wrong for too long."""
+        """Once. Raises Stuck when something hangs or has looked wrong for too long.
+
+        After a standstill of the whole process nothing is judged until the next look.
+        """
         found = await self._suspicions()
         now = self.clock()
+        stood_still = now - self._looked_at > STOOD_STILL_SECONDS
+        self._looked_at = now
+        if stood_still:
+            self._since = dict.fromkeys(found, now)
+            return
         if (hanging := self.lanes.hangs(now)) is not None:
             raise Stuck(hanging)
         self._since = {suspicion: self._since.get(suspicion, now) for suspicion in found}
