@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 from tests.support.analytics import producer
 from tests.support.analytics_engine import (
     NotingSink,
+    delete_topic,
     engine,
     group_lag,
     more_partitions,
@@ -190,6 +191,28 @@ def test_new_partitions_are_found_also_by_a_member_that_came_back_to_its_place(
             await second.until(lambda: len(second.lanes.sources()) == 2, "the new partition")
             transaction(made, topic, [0, 1])
             await second.until(lambda: sink.records == 2, "all records")
+
+    run(test)
+
+
+def test_a_member_that_came_back_to_an_empty_place_gets_its_share_on_request(
+    brokers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its predecessor, the leader, had shared out nothing: the topic was missing."""
+    monkeypatch.setattr(app, "METADATA_SECONDS", 1.0)
+
+    async def test() -> None:
+        topic, group = new_topic(brokers, 1), f"g-{uuid4()}"
+        async with engine(
+            brokers, (topic,), NotingSink(), group, instance="one", leaves=False
+        ) as first:
+            await first.until(lambda: len(first.lanes.sources()) == 1, "its partition")
+            await asyncio.to_thread(delete_topic, brokers, topic)
+            await first.until(lambda: not first.app.assigned(), "nothing is left")
+        await asyncio.to_thread(new_topic, brokers, 1, name=topic)
+        async with engine(brokers, (topic,), NotingSink(), group, instance="one") as second:
+            await second.app.rejoin()
+            await second.until(lambda: len(second.lanes.sources()) == 1, "its partition")
 
     run(test)
 

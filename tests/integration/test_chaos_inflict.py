@@ -298,7 +298,7 @@ def test_a_worker_that_ended_by_itself_is_told_apart_from_those_that_a_fault_hit
     log.parent.mkdir(parents=True)
     log.write_text("\n".join(map(json.dumps, lines)))
     told = "analytics: worker archive ended by itself, exit code -9"
-    assert place.ended_workers(scene.hit) == [told]
+    assert place.ended_workers(scene.meant) == [told]
     assert len(place.ended_workers()) == 2
 
 

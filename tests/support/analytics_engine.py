@@ -151,9 +151,15 @@ async def engine(
             await app.stop()
 
 
-def new_topic(brokers: str, partitions: int, config: Mapping[str, str] | None = None) -> str:
-    """A topic of its own, led."""
-    name = f"engine-{uuid4().hex[:12]}"
+def new_topic(
+    brokers: str,
+    partitions: int,
+    config: Mapping[str, str] | None = None,
+    *,
+    name: str | None = None,
+) -> str:
+    """A topic of its own, led; ``name`` to make one again."""
+    name = name or f"engine-{uuid4().hex[:12]}"
     admin = AdminClient(KafkaConnection(brokers, "tests").admin())
     [made] = admin.create_topics(
         [NewTopic(name, partitions, 1, config=dict(config or {}))]
@@ -162,6 +168,13 @@ def new_topic(brokers: str, partitions: int, config: Mapping[str, str] | None = 
     # Made is not led: a partition answers only when its leader has taken over.
     wait_until(lambda: all_led(brokers, (name,)), "every partition has its leader")
     return name
+
+
+def delete_topic(brokers: str, topic: str) -> None:
+    """Until the broker knows nothing of it."""
+    admin = AdminClient(KafkaConnection(brokers, "tests").admin())
+    admin.delete_topics([topic])[topic].result()
+    wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, "it is gone")
 
 
 def more_partitions(brokers: str, topic: str, partitions: int) -> None:

@@ -21,6 +21,10 @@ NOW: Final = 1_795_237_200_000_000
 END: Final = 1_000
 
 
+#: Of every topic in its one life.
+TOPIC_ID: Final = "id"
+
+
 @dataclass(frozen=True, slots=True)
 class Happened:
     """One event, on the log and in the audit."""
@@ -113,7 +117,8 @@ class History:
         places = sorted({(one.topic, one.partition) for one in self.log})
         ends = (self.e0, self.e1, self.checkpoint, self.checkpoint)
         yield "cut", CUT, [(*place, *ends) for place in places]
-        rows = generations([Place(*place) for place in places], self.boundaries)
+        ids = {Place(*place): TOPIC_ID for place in places}
+        rows = generations(ids, self.boundaries)
         yield "generations", GENERATIONS, list(rows)
 
 

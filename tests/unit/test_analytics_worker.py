@@ -1,11 +1,12 @@
-"""A halted worker: what it waits for."""
+"""A halted worker: what it waits for; a worker's place in its group."""
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import pytest
 
+from shopstream_analytics.consumer.batch import Source
 from shopstream_analytics.settings import AnalyticsSettings
 from shopstream_analytics.sink import (
     LogRange,
@@ -18,7 +19,7 @@ from shopstream_analytics.sink import (
     TopicState,
 )
 from shopstream_analytics.worker import run
-from shopstream_analytics.worker.ports import RealSurroundings
+from shopstream_analytics.worker.ports import Engine, RealSurroundings
 from shopstream_analytics.worker.run import Worker
 
 SETTINGS = AnalyticsSettings.model_validate(
@@ -131,6 +132,63 @@ def test_a_worker_that_finds_another_life_of_a_topic_ends_whether_or_not_it_was_
 
     asyncio.run(live())
     assert sink.asked == 2
+
+
+def test_a_place_in_the_group_is_kept_for_the_same_topics_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a successor is given, for good, what was shared out of other topics."""
+    topics: Topics = {"t": TopicState("one", 3), "u": TopicState("two", 3)}
+
+    def place(instance: str | None, topics: Topics) -> str | None:
+        worker = Worker(NoTopics("aggregates", SETTINGS), instance, None)
+        worker._topics = topics
+        return worker._member
+
+    mine = place("here-1", topics)
+    assert mine == place("here-1", dict(reversed(list(topics.items()))))
+    others = [
+        place("here-2", topics),
+        place("here-1", {**topics, "t": TopicState("one", 4)}),
+        place("here-1", {**topics, "t": TopicState("again", 3)}),
+    ]
+    assert mine is not None
+    assert mine.startswith("here-1-")
+    assert len({mine, *others}) == 4
+    assert place(None, topics) is None
+
+
+def test_a_worker_without_a_share_asks_once_for_a_new_division(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Group:
+        """An engine that the group has given nothing."""
+
+        asked = 0
+
+        def assigned(self) -> set[Source]:
+            return set()
+
+        async def rejoin(self) -> None:
+            self.asked += 1
+
+    class Looked(Answers):
+        async def ping(self) -> None:
+            """Always there."""
+
+    group = Group()
+    monkeypatch.setattr(run, "WATCH_SECONDS", 0.0)
+    worker = Worker(NoTopics("aggregates", SETTINGS), None, None)
+    worker._state = "running"
+
+    async def live() -> None:
+        sink = Looked([None] * 5, worker.stop.set)
+        watching = asyncio.create_task(worker._watch(cast(Engine, group), sink))
+        await asyncio.wait_for(worker.stop.wait(), 10)
+        watching.cancel()
+
+    asyncio.run(live())
+    assert group.asked == 1
 
 
 def test_what_only_opening_finds_keeps_it_halted_until_it_is_stopped(

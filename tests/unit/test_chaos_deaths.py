@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from shopstream_stack.chaos.deaths import deaths
+from shopstream_stack.chaos.deaths import Death, Meant, deaths
 
 #: The analytics service's own parent, whose worker ends with 3 each time; two of them are seen.
 PARENT = """
@@ -24,14 +25,17 @@ configure("analytics")
 asyncio.run(asyncio.wait_for(go(), 60))
 """
 #: What the stream service's parent writes (`life.py`, `parent.py`).
-STREAM = (
-    '{"slot": 0, "worker_pid": 11, "event": "stream.worker_started"}',
-    '{"slot": 1, "worker_pid": 12, "event": "stream.worker_started"}',
-    '{"slot": 1, "code": -9, "pause_seconds": 0.5, "event": "stream.worker_ended"}',
-    '{"slot": 1, "worker_pid": 13, "event": "stream.worker_started"}',
-    '{"slot": 1, "code": 1, "pause_seconds": 0.5, "event": "stream.worker_ended"}',
-    '{"slot": 1, "code": 0, "event": "stream.worker_ended"',
+STREAM = tuple(
+    line + ', "timestamp": "2026-05-04T03:02:01.5Z"}'
+    for line in (
+        '{"slot": 0, "worker_pid": 11, "event": "stream.worker_started"',
+        '{"slot": 1, "worker_pid": 12, "event": "stream.worker_started"',
+        '{"slot": 1, "code": -9, "pause_seconds": 0.5, "event": "stream.worker_ended"',
+        '{"slot": 1, "worker_pid": 13, "event": "stream.worker_started"',
+        '{"slot": 1, "code": 1, "pause_seconds": 0.5, "event": "stream.worker_ended"',
+    )
 )
+HALF = '{"slot": 1, "code": 0, "event": "stream.worker_ended"'
 
 
 def test_the_parent_of_analytics_tells_of_each_worker_that_ended_by_itself(tmp_path: Path) -> None:
@@ -51,7 +55,7 @@ def test_the_parent_of_the_stream_tells_which_process_ended_and_half_a_line_tell
     tmp_path: Path,
 ) -> None:
     log = tmp_path / "notifications.log"
-    log.write_text("\n".join(STREAM))
+    log.write_text("\n".join([*STREAM, HALF]))
     assert [(one.worker, one.pid, one.code) for one in deaths([log])] == [
         ("1", 12, -9),
         ("1", 13, 1),
@@ -63,6 +67,22 @@ def test_what_a_long_log_was_continued_from_is_read_too(tmp_path: Path) -> None:
     (tmp_path / "notifications.log.1").write_text("\n".join(STREAM[:2]))
     log.write_text(STREAM[2])
     assert [one.pid for one in deaths([log])] == [12]
+
+
+def test_only_what_a_fault_hit_and_who_moved_to_topics_made_again_is_meant() -> None:
+    noon = datetime(2026, 5, 4, 12, tzinfo=UTC)
+    minute = timedelta(minutes=1)
+    meant = Meant(hit={11}, made_again=[(noon, noon + minute)])
+
+    def died(pid: int, code: int, at: datetime) -> Death:
+        return Death("analytics", "recent", pid, code, at)
+
+    assert meant.covers(died(11, -9, noon - minute))
+    assert meant.covers(died(12, 0, noon))
+    assert not meant.covers(died(12, 1, noon))
+    assert not meant.covers(died(12, 0, noon - minute))
+    assert not meant.covers(died(12, 0, noon + 2 * minute))
+    assert not Meant().covers(died(12, 0, noon))
 
 
 def test_the_events_are_those_that_the_parent_of_the_stream_logs() -> None:

@@ -48,7 +48,7 @@ class Engine(Protocol):
         ...
 
     async def rejoin(self) -> None:
-        """Have the partitions shared out anew: there are more."""
+        """Have the partitions shared out anew: there are more, or we have none."""
         ...
 
     async def log_ranges(self) -> Mapping[Source, LogRange]:

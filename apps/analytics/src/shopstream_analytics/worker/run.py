@@ -8,6 +8,7 @@ what is needed halts it: it stays, unhealthy, without consuming.
 
 import asyncio
 import contextlib
+import hashlib
 import socket
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -141,9 +142,15 @@ class Worker:
 
     @property
     def _member(self) -> str | None:
-        # With the number of partitions: a static member that comes back gets what it had, and if
-        # it led the group, nobody would notice that there are more now.
-        return None if self.instance is None else f"{self.instance}-{self._partitions}"
+        """The static member's name: ours, and that of the topics as they are.
+
+        A static member that comes back gets what it had; if it led the group, nobody would notice
+        that the topics have more partitions now, or were missing when it last shared them out.
+        """
+        if self.instance is None:
+            return None
+        lives = sorted((name, topic.id, topic.partitions) for name, topic in self._topics.items())
+        return f"{self.instance}-{hashlib.sha256(repr(lives).encode()).hexdigest()[:12]}"
 
     async def _consume(self, sink: Sink) -> None:
         lanes = Lanes(sink, self.progress)
@@ -188,8 +195,14 @@ class Worker:
 
     async def _watch(self, engine: Engine, sink: Sink) -> None:
         """Look after the topics and the sink, also when no event comes. Raises Halted."""
+        asked = False
         while True:
             await asyncio.sleep(WATCH_SECONDS)
+            if not asked and self._state == "running" and not engine.assigned():
+                # There may be more of us than partitions; but what was shared out without us
+                # knowing, while the topics could not be seen, is only shared out anew on request.
+                asked = True
+                await engine.rejoin()
             before = self._partitions
             try:
                 await sink.ping()
