@@ -104,17 +104,13 @@ class Acts:
         # Else what a client never got of the old topics would pass for a part of its gap.
         late = await self.settled.until_all_has_arrived()
         found.wrong += [late] if late else []
-        await asyncio.to_thread(self._delete_topics)
-        async with self.load():
-            # The API makes the topics that are missing, and takes writes on and on.
-            since = time.monotonic()
-            await self._all_say(found, _RECREATED, since, ("api", "notifications", "analytics"))
-        with ExitStack() as busy:
-            for name in topics_command.RESTARTED:
-                busy.enter_context(self.scene.dead_on_purpose(name))
-            system, quiet = self.scene.place.system, Console(quiet=True)
-            with _bounded() as limit:
-                code = await asyncio.to_thread(topics_command.adopt, system, quiet, limit)
+        with self.scene.topics_made_again():
+            await asyncio.to_thread(self._delete_topics)
+            async with self.load():
+                # The API makes the topics that are missing, and takes writes on and on.
+                since = time.monotonic()
+                await self._all_say(found, _RECREATED, since, ("api", "notifications", "analytics"))
+            code = await self._adopt()
         if code:
             found.wrong.append(f"topics adopt: exit code {code}")
         since = time.monotonic()
@@ -131,6 +127,15 @@ class Acts:
             await self.scene.store(found, since, WORKERS)
             found.wrong += await self.scene.probe.healthy(SERVICES)
             await asyncio.sleep(LOAD_SECONDS)
+
+    async def _adopt(self) -> int:
+        """The exit code of `shopstream topics adopt`."""
+        with ExitStack() as busy:
+            for name in topics_command.RESTARTED:
+                busy.enter_context(self.scene.dead_on_purpose(name))
+            system, quiet = self.scene.place.system, Console(quiet=True)
+            with _bounded() as limit:
+                return await asyncio.to_thread(topics_command.adopt, system, quiet, limit)
 
     def _told_of_the_gap(self, found: Recovery, ends: Ends) -> None:
         """No client may come back from topics that are gone without a word."""

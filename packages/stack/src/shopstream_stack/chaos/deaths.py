@@ -2,11 +2,15 @@
 
 A parent starts another at once, so that neither pid files nor health show it. It writes a line for
 each worker that ends while it does not stop itself; one that is killed with its parent has none.
+
+A worker of analytics that ends well by itself has seen that its topics are others now, which is its
+way to begin anew (docs/topics.md): no death while topics are made again.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +28,25 @@ class Death:
     worker: str
     pid: int | None
     code: int
+    at: datetime
 
     def __str__(self) -> str:
         return f"{self.log}: worker {self.worker} ended by itself, exit code {self.code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What is no death: of workers that a fault hit, and while topics were made again."""
+
+    hit: Collection[int] = ()
+    made_again: Collection[tuple[datetime, datetime]] = ()
+
+    def covers(self, one: Death) -> bool:
+        moved = any(begun <= one.at <= ended for begun, ended in self.made_again)
+        return one.pid in self.hit or (one.code == 0 and moved)
+
+
+NOTHING_MEANT: Final = Meant()
 
 
 def deaths(logs: Iterable[Path]) -> Iterator[Death]:
@@ -52,4 +72,5 @@ def _of(path: Path, name: str, pids: dict[str, int]) -> Iterator[Death]:
                 pids[str(said[_STARTED[event]])] = said["worker_pid"]
             elif event in _ENDED:
                 worker = str(said[_ENDED[event]])
-                yield Death(name, worker, pids.get(worker), said["code"])
+                at = datetime.fromisoformat(said["timestamp"])
+                yield Death(name, worker, pids.get(worker), said["code"], at)

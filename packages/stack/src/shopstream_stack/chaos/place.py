@@ -21,7 +21,7 @@ import psycopg
 from shopstream_stack import health
 from shopstream_stack.chaos import clock
 from shopstream_stack.chaos.conversation import KafkaConversation, PostgresConversation
-from shopstream_stack.chaos.deaths import deaths
+from shopstream_stack.chaos.deaths import NOTHING_MEANT, Meant, deaths
 from shopstream_stack.chaos.link import Link
 from shopstream_stack.components.kafka import Door, kafka
 from shopstream_stack.errors import StackError
@@ -196,10 +196,10 @@ class Place:
             raise StackError("notifications has no worker")
         return found
 
-    def ended_workers(self, hit: Collection[int] = ()) -> list[str]:
-        """Of all parents, the workers that ended by themselves; ``hit``: pids of faults."""
+    def ended_workers(self, meant: Meant = NOTHING_MEANT) -> list[str]:
+        """Of all parents, the workers that ended by themselves, but for what was meant."""
         logs = sorted(self.log_path("any").parent.glob("*.log"))
-        return [str(one) for one in deaths(logs) if one.pid not in hit]
+        return [str(one) for one in deaths(logs) if not meant.covers(one)]
 
     def move_clock(self, name: str, seconds: float) -> None:
         """How far ahead the clock of a process of the API's program is from now on."""

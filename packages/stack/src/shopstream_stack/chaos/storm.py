@@ -194,7 +194,7 @@ class _Run:
         readings = self.crowd.readings
         outcome.wrong += [f"answer outside the contract: {fault}" for fault in caller.faults]
         outcome.wrong += self.settled.unmeant_gaps()
-        outcome.wrong += self.place.ended_workers(self.scene.hit)
+        outcome.wrong += self.place.ended_workers(self.scene.meant)
         outcome.totals = {
             "acknowledged": caller.acknowledged,
             "refused": caller.refused,

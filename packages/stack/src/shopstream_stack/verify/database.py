@@ -7,6 +7,7 @@ from typing import Any, Final
 import psycopg
 from pydantic import SecretStr
 
+from shopstream_shared.boundaries import Boundary
 from shopstream_stack.errors import StackError
 from shopstream_stack.verify.spool import Spool
 
@@ -60,6 +61,9 @@ _SUMS: Final = """
 WAITING: Final = {"topic": "VARCHAR", "subject": "VARCHAR", "event_id": "VARCHAR"}
 _WAITING: Final = "SELECT topic, aggregateid, id FROM outbox WHERE seq <= {last}"
 POISON: Final = {**WAITING, "reason": "VARCHAR"}
+_BOUNDARIES: Final = (
+    "SELECT topic, topic_id, partitions, ends FROM topic_boundaries ORDER BY at, partitions"
+)
 _POISON: Final = "SELECT topic, aggregateid, id, reason FROM outbox_poison"
 
 
@@ -78,6 +82,13 @@ class Snapshot:
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query that gives few."""
         return self._connection.execute(query.encode(), values or None).fetchall()
+
+    def boundaries(self) -> list[Boundary]:
+        """Where topics got more partitions, in whichever life, oldest first (protocol rule 14)."""
+        return [
+            Boundary(topic, topic_id, partitions, tuple(ends))
+            for topic, topic_id, partitions, ends in self.rows(_BOUNDARIES)
+        ]
 
     def copy_into(self, spool: Spool) -> None:
         """Fill the tables ``audit``, ``versions`` and ``sums``."""

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Final
 
 import psutil
 
+from shopstream_shared.boundaries import Boundary
 from shopstream_shared.clock import Clock, SystemClock, epoch_ms
 from shopstream_shared.topics import STREAM_TOPICS
 from shopstream_stack.console import Reporter, Silent
@@ -109,6 +110,8 @@ class Check:
     notes: list[str] = field(default_factory=list)
     #: Dead letters that were replayed, or counted by a rebuild.
     replayed: set[tuple[str, int, int]] = field(default_factory=set)
+    #: Where topics got more partitions that are no more; replays of the present ones go by the log.
+    bygone: list[Boundary] = field(default_factory=list)
 
     def run(self, paths: Sequence[Path]) -> Report:
         """Everything, once."""
@@ -127,8 +130,8 @@ class Check:
             if bucket:
                 archive.lives = Lives.read(archive.bucket, topic_ids)
         journals = self._journals(paths)
-        cut = self._cut(log, journals)
         earlier = dict(archive.lives.earlier())
+        cut = self._cut(log, journals, set(earlier.values()))
         ids = {place: topic_ids[place.topic] for place in cut.e1} | earlier
         sinks = self._sinks(tables, missing, archive.lives, ids, cut)
         if not missing:
@@ -136,7 +139,8 @@ class Check:
         ranges = self._ranges(log, archive if bucket else None, cut)
         ranges |= self._bygone(archive, earlier, cut)
         chains = self._scan(log, archive if bucket else None, ids, ranges)
-        self._judge(log, cut, sinks, chains, journals)
+        self._generations(log, ids)
+        self._judge(cut, sinks, chains, journals)
         return Report(
             at=at,
             seconds=time.monotonic() - began,
@@ -164,14 +168,18 @@ class Check:
         self.rows[8].counted |= {"writes": journals.writes}
         return journals
 
-    def _cut(self, log: Log, journals: Journals) -> Cut:
-        """The cut, and all that is asked of the snapshot: it is not kept open longer."""
+    def _cut(self, log: Log, journals: Journals, bygone: Collection[str]) -> Cut:
+        """The cut, and all that is asked of the snapshot: it is not kept open longer.
+
+        ``bygone``: ids of topics that are no more.
+        """
         database = Database(self.target.database_url)
         cutter = Cutter(log, database, self.waits)
         with self.reporter.step("Waiting for open transactions"):
             cut = cutter.begin()
         with database.snapshot() as snapshot:
             self._state(snapshot, journals)
+            self.bygone = [one for one in snapshot.boundaries() if one.topic_id in bygone]
             with self.reporter.step("Waiting until the snapshot's outbox is published"):
                 cutter.finish(cut, snapshot)
             database.unpublished_into(self.spool, snapshot.last_seq)
@@ -304,9 +312,14 @@ class Check:
         )
         return (offset for (offset,) in found)
 
+    def _generations(self, log: Log, ids: Mapping[Place, str]) -> None:
+        # Read this late nothing is missing: what came after the ranges bounds nothing in them.
+        with self.spool.table("generations", GENERATIONS) as table:
+            for row in generations(ids, (*self.bygone, *log.boundaries())):
+                table.add(row)
+
     def _judge(
         self,
-        log: Log,
         cut: Cut,
         sinks: Sinks,
         chains: Mapping[Place, Chain],
@@ -317,10 +330,6 @@ class Check:
                 checkpoint = sinks.checkpoints.get(place, 0)
                 recent = min(end, sinks.recent.get(place, 0))
                 table.add((*place, cut.e0.get(place, 0), end, checkpoint, recent))
-        # Read this late nothing is missing: what came after the ranges bounds nothing in them.
-        with self.spool.table("generations", GENERATIONS) as table:
-            for row in generations(cut.e1, log.boundaries()):
-                table.add(row)
         with self.reporter.step("Versions against the log"):
             log_checks.prepare(self.spool)
             log_checks.versions_on_log(self.spool, self.rows[1])

@@ -7,9 +7,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from shopstream_stack.chaos import recovery
+from shopstream_stack.chaos.deaths import Meant
 from shopstream_stack.chaos.link import Link
 from shopstream_stack.chaos.place import APIS, Place
 from shopstream_stack.chaos.probe import Probe
@@ -35,6 +37,8 @@ class Scene:
     patience: float
     busy: set[str] = field(default_factory=set)
     hit: set[int] = field(default_factory=set)
+    #: When topics were made again: from when until when.
+    made_again: list[tuple[datetime, datetime]] = field(default_factory=list)
 
     def note(self, found: Recovery, what: str, seconds: float | None, bar: float) -> None:
         """Add a measure; ``bar`` is the promised one."""
@@ -47,6 +51,20 @@ class Scene:
             yield
         finally:
             self.busy.discard(name)
+
+    @contextmanager
+    def topics_made_again(self) -> Iterator[None]:
+        """For the length of the block workers may find other topics, and begin anew."""
+        begun = datetime.now(UTC)
+        try:
+            yield
+        finally:
+            self.made_again.append((begun, datetime.now(UTC)))
+
+    @property
+    def meant(self) -> Meant:
+        """What of the workers' ends the run has brought about."""
+        return Meant(self.hit, self.made_again)
 
     def strike(self, pid: int, number: signal.Signals) -> None:
         """Send a worker a signal that may end it. Raises ProcessLookupError."""
