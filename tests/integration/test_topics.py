@@ -29,7 +29,7 @@ from tests.support.stream_service import Stream, StreamService
 from tests.support.system import wait_until
 from tests.support.warm import forks
 
-from shopstream_analytics.worker.sinks import WorkerName
+from shopstream_analytics.worker.sinks import WORKERS, WorkerName
 from shopstream_api.outbox.topics import apply as apply_module
 from shopstream_api.outbox.topics.apply import Apply
 from shopstream_api.outbox.topics.errors import Refused
@@ -202,20 +202,16 @@ def test_adopted_topics_go_on_in_every_sink_and_verify_holds_over_all_their_live
     api: ApiProcess, own: LocalComponents, tmp_path: Path
 ) -> None:
     """One topic is made again twice; the second time the aggregates are behind the archive."""
-    own.up("dynamodb", "minio")
-    names = Analytics.own_names()
-    analytics = Analytics(own, {**own.environ, **names}, tmp_path)
-    variables = {**own.environ, **api.environ, **names, "SHOPSTREAM_DATA_DIR": str(tmp_path)}
-    settings = StackSettings.load(variables)
+    analytics, settings = sinks(api, own, tmp_path)
     system = System(settings)
     said: list[str] = []
 
-    def life(*sinks: WorkerName) -> None:
+    def life(*names: WorkerName) -> None:
         """Some commands, taken in by these sinks, then the topic is made again and adopted."""
         product = api.product(stock=9)
         api.order((product["id"], 2))
         api.drained()
-        feed(analytics, *sinks)
+        feed(analytics, *names)
         bygone.extend(published_values(own, PRODUCTS))
         delete(own, PRODUCTS)
         wait_until(lambda: f"topic_recreated: {PRODUCTS}" in relay_says(api), "health says so")
@@ -243,6 +239,42 @@ def test_adopted_topics_go_on_in_every_sink_and_verify_holds_over_all_their_live
     assert report.holds, [*report.violations, *(row.unchecked for row in report.invariants)]
     assert report.row(1).counted["events"] == events(api)
     assert command.ls(settings, Console(quiet=True)) == 0
+
+
+def sinks(api: ApiProcess, own: LocalComponents, tmp_path: Path) -> tuple[Analytics, StackSettings]:
+    """Tables and a bucket beside the API, and the settings that name all of it."""
+    own.up("dynamodb", "minio")
+    names = Analytics.own_names()
+    variables = {**own.environ, **api.environ, **names, "SHOPSTREAM_DATA_DIR": str(tmp_path)}
+    return Analytics(own, {**own.environ, **names}, tmp_path), StackSettings.load(variables)
+
+
+@pytest.mark.timeout(600)  # as above, twice
+def test_a_life_that_got_more_partitions_is_judged_by_its_own_boundaries(
+    api: ApiProcess, own: LocalComponents, tmp_path: Path
+) -> None:
+    """A subject whose key moved is no disorder, also when the topic is made again after that."""
+    analytics, settings = sinks(api, own, tmp_path)
+    writers = Writers(api)
+    api.drained()
+    feed(analytics, *WORKERS)
+    code, printed = topics(api, "apply", SHOPSTREAM_PROFILE="production")
+    assert code == 0, printed
+    writers.write()
+    api.drained()
+    feed(analytics, *WORKERS)
+    found = published(own.kafka_brokers, topics=[PRODUCTS])
+    places = {(record.key, record.partition) for record in found}
+    assert len(places) > len({key for key, _ in places}), "some subject is in two partitions"
+    delete(own, PRODUCTS)
+    wait_until(lambda: f"topic_recreated: {PRODUCTS}" in relay_says(api), "health says so")
+    assert command.adopt(System(settings), Console(quiet=True)) == 0
+    writers.write()
+    api.drained()
+    feed(analytics, *WORKERS)
+    report = verify(Target.local(settings), data=tmp_path)
+    assert report.holds, [*report.violations, *(row.unchecked for row in report.invariants)]
+    assert report.row(1).counted["events"] == events(api)
 
 
 def published_values(
