@@ -19,7 +19,7 @@ import psutil
 import psycopg
 
 from shopstream_stack import health
-from shopstream_stack.chaos import clock
+from shopstream_stack.chaos import clock, memory
 from shopstream_stack.chaos.conversation import KafkaConversation, PostgresConversation
 from shopstream_stack.chaos.deaths import NOTHING_MEANT, Meant, deaths
 from shopstream_stack.chaos.link import Link
@@ -279,6 +279,7 @@ def running(system: System, ports: PortReservations) -> Iterator[Place]:
     _forget(place)  # a run that was killed may have left processes and data
     system.prepare(COMPONENTS)
     system.settings.data.mkdir(parents=True)
+    memory.put(system.settings.data / "dynamodb")
     try:
         yield place
     finally:
@@ -307,5 +308,6 @@ def _forget(place: Place) -> None:
             place.signal(name, signal.SIGCONT)
     side_by_side([partial(place.stop, name) for name in names if name not in COMPONENTS])
     place.system.stop_all()
+    memory.drop(place.system.settings.data / "dynamodb")
     place.system.forget()
     shutil.rmtree(place.system.settings.data, ignore_errors=True)  # the whole folder is ours
