@@ -292,7 +292,8 @@ def test_a_worker_that_ended_by_itself_is_told_apart_from_those_that_a_fault_hit
         for name, pid in (("recent", worker.pid), ("archive", 1))
     ]
     lines += [
-        {"event": "worker ended", "worker": name, "code": -9} for name in ("recent", "archive")
+        {"event": "worker ended", "worker": name, "code": -9, "timestamp": "2026-05-04T03:02:01Z"}
+        for name in ("recent", "archive")
     ]
     log = place.log_path("analytics")
     log.parent.mkdir(parents=True)
