@@ -20,7 +20,7 @@ from tests.support.components import LocalComponents
 from tests.support.system import wait_until
 
 from shopstream_api.catalog.coalesced import CREATES_IN_FLIGHT_MAX, CoalescedCatalog
-from shopstream_api.catalog.repository import ProductRepository
+from shopstream_api.catalog.repository import ProductReader
 from shopstream_api.web.hot import HotPaths
 from shopstream_shared.clock import ManualClock
 
@@ -325,7 +325,7 @@ def test_a_shared_read_shows_what_a_single_one_shows(app: InProcess) -> None:
 
     async def both_ways() -> tuple[list[Any], list[Any]]:
         async with app.resources.database.reading() as connection:
-            single = [await ProductRepository(connection).shown(id_) for id_ in ids]
+            single = [await ProductReader(connection).shown(id_) for id_ in ids]
         return single, await asyncio.gather(*(catalog.shown(id_) for id_ in ids))
 
     single, shared = app.run(both_ways)

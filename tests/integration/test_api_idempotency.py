@@ -8,8 +8,9 @@ import httpx
 import pytest
 from tests.support.app import InProcess, in_process
 from tests.support.components import LocalComponents
-from tests.support.races import BEFORE, hooked, race
+from tests.support.races import AFTER, BEFORE, When, hooked, race
 
+from shopstream_api.db.pipeline import Pipeline
 from shopstream_api.errors import Unavailable
 from shopstream_api.idempotency.repository import KeyRepository
 from shopstream_api.stock.repository import StockRepository
@@ -69,9 +70,16 @@ def test_who_meets_its_own_key_in_flight_is_told_to_come_again(
     assert _effects(api) == effects
 
 
-@pytest.mark.parametrize("place", [(StockRepository, "change"), (KeyRepository, "store")])
+@pytest.mark.parametrize(
+    ("place", "when"),
+    [
+        ((KeyRepository, "claim"), AFTER),
+        ((StockRepository, "locked"), AFTER),
+        ((Pipeline, "commit"), BEFORE),
+    ],
+)
 def test_a_command_that_could_not_be_done_leaves_its_key_free(
-    api: InProcess, place: tuple[type, str]
+    api: InProcess, place: tuple[type, str], when: When
 ) -> None:
     (path, body), headers = _adjustment(api), _key()
     effects = _effects(api)
@@ -80,7 +88,7 @@ def test_a_command_that_could_not_be_done_leaves_its_key_free(
         msg = "The database is away or too busy."
         raise Unavailable(msg)
 
-    with hooked(*place, BEFORE, cut):
+    with hooked(*place, when, cut):
         failed = api.post(path, body, headers=headers)
     assert (failed.status_code, failed.json()["code"]) == (503, "unavailable")
     assert _effects(api) == effects

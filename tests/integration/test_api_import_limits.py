@@ -20,7 +20,6 @@ from shopstream_api.catalog import service as catalog
 from shopstream_api.catalog.many import ROWS_A_BREATH
 from shopstream_api.catalog.schemas import STOCK_MAX, read_new
 from shopstream_api.db.transaction import Transaction
-from shopstream_api.db.wire import OnDriver
 from shopstream_api.idempotency.service import KEPT
 from shopstream_api.imports import prepare, routes, worker
 from shopstream_api.imports.models import Counts, ImportRow
@@ -162,7 +161,7 @@ def test_a_process_that_gives_up_ends_nothing_that_another_has_brought_further(
     row = ImportRow(uuid.uuid4(), None, "running", NDJSON, None, RequestContext("request"))
 
     async def work(tx: Transaction) -> list[str | None]:
-        repository = ImportRepository(tx.connection)
+        repository = ImportRepository(await tx.connection())
         seen: list[str | None] = []
         await repository.add(row, tx.now())
         await repository.advance(row.id, Counts(failed=3), tx.now())
@@ -242,7 +241,7 @@ def test_nothing_may_be_recorded_after_events_that_were_written_alone(api: InPro
 
     async def work(tx: Transaction) -> None:
         draft = catalog.draft(tx, Principal(), new)
-        assert not await batch.create(OnDriver(await tx.driver()), [draft])
+        assert not await batch.create(tx.statements, [draft])
         tx.written()
         catalog.draft(tx, Principal(), new)
 

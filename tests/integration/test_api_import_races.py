@@ -220,10 +220,10 @@ def test_the_sweep_takes_what_uploads_have_left_and_what_is_long_over(api: InPro
 def test_a_slice_undone_by_a_deadlock_is_worked_again_whole(api: InProcess) -> None:
     calls, original = 0, StockService.set_many
 
-    async def deadlocked(*arguments: Any) -> None:
+    def deadlocked(*arguments: Any) -> None:
         nonlocal calls
         calls += 1
-        await original(*arguments)
+        original(*arguments)
         if calls == 1:
             raise psycopg.errors.DeadlockDetected
 

@@ -12,6 +12,7 @@ from tests.support.components import LocalComponents
 from tests.support.races import AFTER, BEFORE, When, paused
 
 from shopstream_api.db.transaction import Database, Transaction
+from shopstream_api.db.wire import Wire
 from shopstream_api.principal import RequestContext
 from shopstream_shared.clock import SystemClock, Uuid7Source
 
@@ -48,7 +49,7 @@ async def _read(database: Database) -> None:
 
 async def _command(database: Database) -> None:
     async def work(tx: Transaction) -> None:
-        await tx.connection.exec_driver_sql("SELECT 1")
+        await (await tx.connection()).exec_driver_sql("SELECT 1")
 
     await database.run(RequestContext("r"), work)
 
@@ -61,7 +62,7 @@ async def _command(database: Database) -> None:
         (_read, (psycopg.AsyncConnection, "set_autocommit")),
         (_read, (psycopg.AsyncCursor, "execute")),
         (_command, (psycopg.AsyncCursor, "execute")),
-        (_command, (psycopg.AsyncConnection, "commit")),
+        (_command, (Wire, "together")),
     ],
 )
 async def test_who_is_cancelled_at_a_step_leaves_the_connection_to_the_pool(

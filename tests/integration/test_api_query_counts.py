@@ -1,4 +1,7 @@
-"""Each route sends a fixed number of statements, however many rows it reads or writes."""
+"""Each route sends a fixed number of statements, however many rows it reads or writes.
+
+And a command goes to the database as often as it has an answer to read before it goes on.
+"""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,7 +12,7 @@ import pytest
 from tests.support.app import InProcess, in_process
 from tests.support.components import LocalComponents
 from tests.support.imports import ended, ndjson, row, upload
-from tests.support.statements import statements_of, watched
+from tests.support.statements import Way, statements_of, watched
 
 #: A request: method, path, and what else httpx takes.
 Request = tuple[str, str, dict[str, Any]]
@@ -172,6 +175,28 @@ SCENES: Final[dict[str, tuple[Scene, int]]] = {
 }
 
 
+#: How often the commands go to the database: the keys' answer, the locks, and what is written.
+WAYS: Final = {
+    "createProduct": 1,
+    "createProduct once": 3,
+    "createProducts": 3,
+    "patchProduct": 2,
+    "replaceProduct": 2,
+    "deleteProduct": 2,
+    "adjustStock": 3,
+    "setStock": 2,
+    "reserveStock": 3,
+    "releaseReservation": 3,
+    "placeOrder": 3,
+    "cancelOrder": 3,
+    "confirmOrder": 2,
+    "payOrder": 3,
+    "shipOrder": 2,
+    "deliverOrder": 2,
+    "refundOrder": 4,
+}
+
+
 @pytest.fixture(scope="module")
 def api(session_components: LocalComponents) -> Iterator[InProcess]:
     with in_process(session_components, SHOPSTREAM_POOL_SIZE="1") as app, watched():
@@ -195,10 +220,19 @@ def test_a_route_sends_as_many_statements_for_many_rows_as_for_one(
     # The first request may open a connection.
     _answered(api, scene, FEW)
     few, many = _answered(api, scene, FEW), _answered(api, scene, MANY)
-    assert (len(few), len(many)) == (expected, expected), "\n\n".join(many)
+    counted = [sum(len(way) for way in ways) for ways in (few, many)]
+    assert counted == [expected, expected], "\n\n".join(text for way in many for text in way)
 
 
-def _answered(api: InProcess, scene: Scene, size: int) -> list[str]:
+@pytest.mark.parametrize("name", WAYS)
+def test_a_command_waits_only_for_the_answers_that_it_reads(api: InProcess, name: str) -> None:
+    scene, _ = SCENES[name]
+    _answered(api, scene, FEW)
+    ways = _answered(api, scene, MANY)
+    assert len(ways) == WAYS[name], "\n\n".join("\n+ ".join(way) for way in ways)
+
+
+def _answered(api: InProcess, scene: Scene, size: int) -> list[Way]:
     method, path, arguments = scene(api, size)
     answer, sent = statements_of(api, method, path, **arguments)
     assert httpx.codes.is_success(answer.status_code), answer.text

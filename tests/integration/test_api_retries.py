@@ -10,6 +10,7 @@ from tests.support.app import InProcess, in_process
 from tests.support.components import LocalComponents
 
 from shopstream_api.db.transaction import ATTEMPTS_MAX, Transaction
+from shopstream_api.db.wire import Statement
 from shopstream_api.orders.models import OrderRow
 from shopstream_api.orders.repository import OrderRepository
 from shopstream_api.principal import Principal, RequestContext
@@ -33,13 +34,14 @@ def test_a_command_is_tried_again_and_leaves_one_effect_or_none(
 ) -> None:
     product = api.product(stock=9)["id"]
     original, attempts = OrderRepository.add, []
+    raising = f"DO $$ BEGIN RAISE EXCEPTION 'planted' USING ERRCODE = '{state}'; END $$"
+    fault = Statement(f"fault_{state}", raising)
 
-    async def add(self: OrderRepository, row: OrderRow) -> None:
-        await original(self, row)
+    def add(self: OrderRepository, row: OrderRow) -> None:
+        original(self, row)
         attempts.append(row.id)
         if len(attempts) <= failures:
-            fault = f"DO $$ BEGIN RAISE EXCEPTION 'planted' USING ERRCODE = '{state}'; END $$"
-            await self._connection.exec_driver_sql(fault)
+            self._statements.add(fault, {})
 
     monkeypatch.setattr(OrderRepository, "add", add)
     headers = {"Idempotency-Key": uuid.uuid4().hex}

@@ -15,7 +15,7 @@ from tests.support.system import wait_until
 from shopstream_api.db import arrays, direct
 from shopstream_api.db.connect import connect_async
 from shopstream_api.db.direct import DirectConnections
-from shopstream_api.db.wire import OnDriver, Statement
+from shopstream_api.db.wire import Statement
 
 AGE: Final = 1_000
 ECHO: Final = Statement(
@@ -79,7 +79,8 @@ async def test_rows_are_those_that_the_driver_reads(
         "blobs": arrays.blobs([b"\x00\xff", b""]),
     }
     async with await connect_async(url) as driver:
-        expected = await OnDriver(driver).run(ECHO, parameters)
+        cursor = await driver.execute(ECHO.text.encode(), parameters, prepare=True, binary=True)
+        expected = await cursor.fetchall()
     async with connections.connection() as wire:
         for _ in range(2):
             assert await wire.run(ECHO, parameters) == expected

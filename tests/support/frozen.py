@@ -18,10 +18,14 @@ from typing import Any, Final, LiteralString
 from unittest.mock import patch
 
 import psycopg
+from psycopg.pq.abc import PGresult
 from psycopg.types.json import Jsonb
 from tests.support.app import InProcess, in_process, later
 from tests.support.components import LocalComponents
 
+from shopstream_api.db import arrays
+from shopstream_api.db.arrays import Array
+from shopstream_api.db.wire import BEGIN, COMMIT, ROLLBACK, Call, Wire
 from shopstream_api.outbox.relay.ports import Settling
 from shopstream_api.outbox.relay.postgres import PostgresStore
 
@@ -29,8 +33,14 @@ GOLDEN_SQL: Final = Path(__file__).parents[1] / "golden" / "sql"
 #: Columns that differ from one database to the next.
 _OWN: Final = {"txid", "outbox_id"}
 
+_ARRAYS: Final = {kind.__name__: kind for kind in Array.__subclasses__()}
 #: How what JSON lacks is written and read.
 _KINDS: Final[dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]]] = {
+    "array": (
+        Array,
+        lambda value: [type(value).__name__, base64.b64encode(value).decode()],
+        lambda value: _ARRAYS[value[0]](base64.b64decode(value[1])),
+    ),
     "bytes": (bytes, lambda value: base64.b64encode(value).decode(), base64.b64decode),
     "uuid": (uuid.UUID, str, uuid.UUID),
     "time": (
@@ -50,6 +60,7 @@ def replay(database_url: str, path: Path) -> list[str]:
     frozen = json.loads(path.read_text())
     wrong = []
     with psycopg.connect(database_url) as connection:
+        arrays.adapt(connection)
         for step in frozen["steps"]:
             connection.autocommit = step["autocommit"]
             for executed in step["executed"]:
@@ -72,13 +83,16 @@ def _execute(
             cursor.execute(sql, _thawed(executed["parameters"]))
     except psycopg.Error as error:
         return {"error": error.sqlstate}
-    return _outcome(cursor, cursor.fetchall() if cursor.description else [])
+    names = [column.name for column in cursor.description or ()]
+    return _outcome(names, cursor.rowcount, cursor.fetchall() if names else [])
 
 
-def _outcome(cursor: Any, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    kept = [i for i, c in enumerate(cursor.description or ()) if c.name not in _OWN]
+def _outcome(
+    names: Sequence[str], count: int | None, rows: Sequence[Sequence[Any]]
+) -> dict[str, Any]:
+    kept = [i for i, name in enumerate(names) if name not in _OWN]
     found = [[_frozen(row[i]) for i in kept] for row in rows]
-    return {"count": cursor.rowcount, "rows": found}
+    return {"count": -1 if count is None else count, "rows": found}
 
 
 class Recorder:
@@ -107,6 +121,7 @@ class Recorder:
             patch.object(
                 psycopg.AsyncCursor, "executemany", self._async(psycopg.AsyncCursor.executemany)
             ),
+            patch.object(Wire, "_exchanged", self._together(Wire._exchanged)),
         ):
             yield
 
@@ -136,14 +151,36 @@ class Recorder:
 
         return execute
 
+    def _together(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        async def exchanged(wire: Wire, calls: Sequence[Call]) -> list[PGresult]:
+            own = [call for call in calls if call[0] not in {BEGIN, COMMIT, ROLLBACK}]
+            try:
+                results: list[PGresult] = await original(wire, calls)
+            except psycopg.Error as error:
+                assert len(own) == 1, f"which of these has failed? {own}"
+                self._take_down(own[0][0].text, dict(own[0][1]), {"error": error.sqlstate})
+                raise
+            for (statement, values), result in zip(calls, results, strict=True):
+                if statement in {BEGIN, COMMIT, ROLLBACK}:
+                    continue
+                names = [(result.fname(i) or b"").decode() for i in range(result.nfields)]
+                outcome = _outcome(names, result.command_tuples, wire._rows(result))
+                self._take_down(statement.text, dict(values), outcome)
+            return results
+
+        return exchanged
+
     def _note(self, cursor: Any, query: Any, params: Any, rows: Any, error: str | None) -> None:
-        sql = query.decode() if isinstance(query, bytes) else str(query)
+        names = [column.name for column in cursor.description or ()]
+        outcome = {"error": error} if error else _outcome(names, cursor.rowcount, rows)
+        self._take_down(query.decode() if isinstance(query, bytes) else str(query), params, outcome)
+
+    def _take_down(self, sql: str, params: Any, outcome: dict[str, Any]) -> None:
         # The notifier sends in its own time, so what it sends belongs to no step.
         if self._open is None or sql.startswith("NOTIFY"):
             return
         number = self.statements.setdefault(sql, len(self.statements))
         sent = {"many" if isinstance(params, list) else "parameters": _frozen(params)}
-        outcome = {"error": error} if error else _outcome(cursor, rows)
         self._open.append({"statement": number, **sent, "outcome": outcome})
 
 

@@ -5,7 +5,7 @@ requests share is sent by tasks of their own, which nothing else uses: `Database
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -16,11 +16,14 @@ import psycopg
 from tests.support.app import InProcess
 
 from shopstream_api.db.transaction import Database
-from shopstream_api.db.wire import Statement, Wire
+from shopstream_api.db.wire import BEGIN, COMMIT, ROLLBACK, Call, Wire
+
+#: What goes to the database together, one way there and back: the texts of its statements.
+Way = list[str]
 
 #: The list of the request under way, for the tasks that requests share.
-_shared: list[list[str]] = []
-_sent: ContextVar[list[str] | None] = ContextVar("sent", default=None)
+_shared: list[list[Way]] = []
+_sent: ContextVar[list[Way] | None] = ContextVar("sent", default=None)
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def watched() -> Iterator[None]:
         patch.object(psycopg.AsyncCursor, "execute", _noting("execute")),
         patch.object(psycopg.AsyncCursor, "executemany", _noting("executemany")),
         patch.object(psycopg.AsyncCursor, "copy", _noting("copy")),
-        patch.object(Wire, "run", _noting_wire(Wire.run)),
+        patch.object(Wire, "together", _noting_wire(Wire.together)),
         patch.object(Database, "direct", _sharing(Database.direct)),
     ):
         yield
@@ -38,9 +41,9 @@ def watched() -> Iterator[None]:
 
 def statements_of(
     api: InProcess, method: str, path: str, **arguments: Any
-) -> tuple[httpx.Response, list[str]]:
-    """The answer and the texts of its statements, BEGIN and COMMIT left out."""
-    sent: list[str] = []
+) -> tuple[httpx.Response, list[Way]]:
+    """The answer and its statements, those apart that go apart; BEGIN and COMMIT left out."""
+    sent: list[Way] = []
 
     async def scene() -> httpx.Response:
         _sent.set(sent)
@@ -67,11 +70,11 @@ def _sharing(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _noting_wire(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def noting(wire: Wire, statement: Statement, parameters: Any) -> Any:
+    def noting(wire: Wire, calls: Sequence[Call]) -> Any:
         sent = _sent.get()
         if sent is not None:
-            sent.append(statement.text)
-        return original(wire, statement, parameters)
+            sent.append([one.text for one, _ in calls if one not in {BEGIN, COMMIT, ROLLBACK}])
+        return original(wire, calls)
 
     return noting
 
@@ -83,7 +86,7 @@ def _noting(name: str) -> Callable[..., Any]:
     def noting(cursor: Any, query: Any, *arguments: Any, **named: Any) -> Any:
         sent = _sent.get()
         if sent is not None:
-            sent.append(query if isinstance(query, str) else repr(query))
+            sent.append([query if isinstance(query, str) else repr(query)])
         return original(cursor, query, *arguments, **named)
 
     return noting

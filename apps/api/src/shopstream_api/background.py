@@ -12,7 +12,7 @@ from sqlalchemy import text
 from shopstream_api.db.revision import is_current
 from shopstream_api.db.transaction import Database
 from shopstream_api.errors import Unavailable
-from shopstream_api.idempotency.repository import SWEEP_ROWS_MAX, KeyRepository
+from shopstream_api.idempotency.repository import SWEEP_ROWS_MAX, KeyReader
 from shopstream_api.idempotency.service import KEPT
 from shopstream_api.outbox.relay.metrics import RelayMetrics
 from shopstream_api.threads import in_daemon
@@ -146,7 +146,7 @@ class Sweeper:
 
     async def _once(self) -> None:
         async with self._database.reading() as connection:
-            keys, before = KeyRepository(connection), self._clock.now() - KEPT
+            keys, before = KeyReader(connection), self._clock.now() - KEPT
             for _ in range(SWEEP_BATCHES_MAX):
                 if await keys.sweep(before) < SWEEP_ROWS_MAX:
                     break

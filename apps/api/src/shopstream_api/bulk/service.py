@@ -11,7 +11,6 @@ from shopstream_api.catalog.errors import DuplicateSku
 from shopstream_api.catalog.many import ROWS_A_BREATH
 from shopstream_api.catalog.schemas import NewProduct
 from shopstream_api.db.transaction import Transaction
-from shopstream_api.db.wire import OnDriver
 from shopstream_api.errors import Fault, ShopError
 from shopstream_api.principal import Principal
 
@@ -31,7 +30,7 @@ async def create(tx: Transaction, principal: Principal, request: BulkRequest) ->
     drafts = [result for result in results if isinstance(result, Draft)]
     if not drafts:
         return results
-    taken = await batch.create(OnDriver(await tx.driver()), drafts)
+    taken = await batch.create(tx.statements, drafts)
     tx.retract({str(product_id) for product_id in taken})
     tx.written()
     results = [

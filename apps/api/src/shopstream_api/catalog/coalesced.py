@@ -1,6 +1,6 @@
 """The two requests that come most, each for one product: many of them share a statement.
 
-The plain ways, `service.create` and `ProductRepository.shown`, say what the answers must be.
+The plain ways, `service.create` and `ProductReader.shown`, say what the answers must be.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from shopstream_api.catalog import batch, service
 from shopstream_api.catalog.batch import Draft
 from shopstream_api.catalog.errors import DuplicateSku
 from shopstream_api.catalog.models import ProductRow
-from shopstream_api.catalog.repository import ProductRepository, shown_together
+from shopstream_api.catalog.repository import ProductReader, shown_together
 from shopstream_api.catalog.schemas import NewProduct
 from shopstream_api.db.coalesce import Coalescer
 from shopstream_api.db.transaction import Database
@@ -77,4 +77,4 @@ class CoalescedCatalog:
 
     async def _read_alone(self, product_id: UUID) -> Shown:
         async with self._database.reading() as connection:
-            return await ProductRepository(connection).shown(product_id)
+            return await ProductReader(connection).shown(product_id)

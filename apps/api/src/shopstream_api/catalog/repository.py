@@ -1,18 +1,21 @@
 """SQL of the catalog."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, insert, select, true, update
-from sqlalchemy.exc import IntegrityError
+import psycopg
+from sqlalchemy import Select, bindparam, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from shopstream_api.catalog import many
 from shopstream_api.catalog.errors import DuplicateSku
 from shopstream_api.catalog.filters import LIVE, SHAPES_MAX, ProductFilter, conditions
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
 from shopstream_api.db import arrays
+from shopstream_api.db.pipeline import Pipeline
 from shopstream_api.db.wire import Statement, Statements
 from shopstream_api.outbox.position import READ_POSITION, READ_POSITION_SQL, one_id
 from shopstream_api.paging import Page, Paging, Shape, keyset, page_of
@@ -21,9 +24,20 @@ _SKU_INDEX: Final = "products_seller_id_sku_key"
 
 _POSITION: Final = READ_POSITION.c.stream_id
 
-_INSERT: Final = insert(products)
-_LOCKED: Final = (
-    select(*ROW_COLUMNS).where(products.c.id == bindparam("id_"), LIVE).with_for_update()
+_NAMES: Final = ", ".join(f"p.{column.name}" for column in ROW_COLUMNS)
+_LOCKED: Final = Statement(
+    "product_locked",
+    f"""
+SELECT {_NAMES} FROM products p WHERE p.id = (%(ids)s)[1] AND p.deleted_at IS NULL FOR UPDATE
+""",  # noqa: S608 - put together from constants
+)
+_DELETE: Final = Statement(
+    "product_delete",
+    """
+UPDATE products
+SET deleted_at = (%(at)s)[1], updated_at = (%(at)s)[1], version = (%(versions)s)[1]
+WHERE id = (%(ids)s)[1]
+""",
 )
 # Protocol rule 29: rows and position in one statement are of one snapshot. The position's row is
 # always there, so an answer without rows has a position too.
@@ -34,39 +48,57 @@ _SHOWN: Final = select(*ROW_COLUMNS, _POSITION).select_from(
 _SHOWN_TOGETHER: Final = Statement(
     "products_shown",
     f"""
-SELECT {", ".join(f"p.{column.name}" for column in ROW_COLUMNS)}, position.stream_id
+SELECT {_NAMES}, position.stream_id
 FROM {READ_POSITION_SQL} LEFT JOIN products p ON p.id = ANY(%(ids)s) AND p.deleted_at IS NULL
 """,  # noqa: S608 - put together from constants
 )
 
 
 class ProductRepository:
-    """Products on one connection."""
+    """One product in a command's transaction."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
+    def __init__(self, statements: Pipeline) -> None:
+        self._statements = statements
 
     async def add(self, row: ProductRow) -> None:
         """Raises DuplicateSku."""
-        values = {column.name: getattr(row, column.name) for column in ROW_COLUMNS}
-        values |= {"price": row.price, "initial_stock": row.stock, "tags": list(row.tags)}
-        try:
-            await self._connection.execute(_INSERT, values)
-        except IntegrityError as error:
-            raise _sku_taken(error) from error
+        if await many.add(self._statements, [row]):
+            raise DuplicateSku
 
     async def locked(self, product_id: UUID) -> ProductRow | None:
         """The product, locked until the transaction ends; None when there is none."""
-        found = (await self._connection.execute(_LOCKED, {"id_": product_id})).first()
-        return None if found is None else row_of(found)
+        found = await self._statements.run(_LOCKED, {"ids": arrays.uuids([product_id])})
+        return row_of(found[0]) if found else None
 
-    async def change(self, product_id: UUID, values: Mapping[str, object]) -> None:
-        """Raises DuplicateSku."""
-        statement = update(products).where(products.c.id == product_id).values(**values)
+    async def change(self, before: ProductRow, after: ProductRow) -> None:
+        """Store details, version and time of the locked product. Raises DuplicateSku."""
+        if after.sku == before.sku:
+            many.change(self._statements, [after])
+            return
         try:
-            await self._connection.execute(statement)
-        except IntegrityError as error:
-            raise _sku_taken(error) from error
+            await many.change_sku(self._statements, after)
+        except psycopg.errors.UniqueViolation as error:
+            if error.diag.constraint_name != _SKU_INDEX:
+                raise
+            raise DuplicateSku from error
+
+    def delete(self, row: ProductRow, version: int, at: datetime) -> None:
+        """Mark the locked product as deleted, by this version at this time."""
+        self._statements.add(
+            _DELETE,
+            {
+                "ids": arrays.uuids([row.id]),
+                "versions": arrays.integers([version]),
+                "at": arrays.moments([at]),
+            },
+        )
+
+
+class ProductReader:
+    """Products as they are shown, on one connection."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
     async def shown(self, product_id: UUID) -> tuple[ProductRow | None, str | None]:
         """The product and the stream position of the same snapshot."""
@@ -103,9 +135,3 @@ async def shown_together(
     found = await statements.run(_SHOWN_TOGETHER, {"ids": arrays.uuids(ids)})
     position = one_id(found[0][-1]) if found else None
     return {row[0]: row_of(row) for row in found if row[0] is not None}, position
-
-
-def _sku_taken(error: IntegrityError) -> Exception:
-    diagnostics = getattr(error.orig, "diag", None)
-    name = getattr(diagnostics, "constraint_name", None)
-    return DuplicateSku() if name == _SKU_INDEX else error

@@ -13,7 +13,7 @@ from shopstream_api.catalog.errors import DuplicateSku
 from shopstream_api.catalog.filters import ProductFilter
 from shopstream_api.catalog.models import ProductRow
 from shopstream_api.catalog.ranking import ranked_page, ranked_paging
-from shopstream_api.catalog.repository import ProductRepository
+from shopstream_api.catalog.repository import ProductReader
 from shopstream_api.catalog.schemas import STATUSES, read_new, read_patch, read_replacement
 from shopstream_api.db.transaction import Database, Transaction
 from shopstream_api.errors import Forbidden, NotFound, VersionRequired
@@ -112,7 +112,7 @@ class ProductRoutes:
         else:
             paging = query.paging("products", wanted)
             async with self._database.reading() as connection:
-                page, position = await ProductRepository(connection).page(wanted, paging)
+                page, position = await ProductReader(connection).page(wanted, paging)
         body = page_body(page, [row.shown() for row in page.items])
         return shown(json_answer(200, body), position)
 

@@ -51,7 +51,7 @@ def draft(record: Record, principal: Principal, new: NewProduct) -> Draft:
 async def create(tx: Transaction, principal: Principal, new: NewProduct) -> Draft:
     """Raises Forbidden for another seller, DuplicateSku."""
     made = draft(tx, principal, new)
-    await ProductRepository(tx.connection).add(made.row)
+    await ProductRepository(tx.statements).add(made.row)
     return made
 
 
@@ -97,9 +97,7 @@ async def delete(
     """Soft: the row stays for its orders and its history. Raises NotFound, VersionMismatch."""
     before = await _locked(tx, principal, product_id, match)
     now = tx.now(after=before.updated_at)
-    await ProductRepository(tx.connection).change(
-        product_id, {"deleted_at": now, "updated_at": now, "version": before.version + 1}
-    )
+    ProductRepository(tx.statements).delete(before, before.version + 1, now)
     # The contract: data is the product as it last was, so its version is sequence - 1.
     tx.emit(
         "product.deleted",
@@ -115,7 +113,7 @@ async def delete(
 async def _locked(
     tx: Transaction, principal: Principal, product_id: UUID, match: str | None
 ) -> ProductRow:
-    row = await ProductRepository(tx.connection).locked(product_id)
+    row = await ProductRepository(tx.statements).locked(product_id)
     if row is None:
         raise NotFound("There is no such product.")
     principal.require_owner(row.seller_id, "product")
@@ -142,11 +140,7 @@ async def _store(tx: Transaction, before: ProductRow, after: ProductRow) -> Prod
     after = revise(tx, before, after)
     if after is before:
         return before
-    values: dict[str, object] = {
-        name: getattr(after, name) for name in (*_DETAILS, "version", "updated_at", "price")
-    }
-    values["tags"] = list(after.tags)
-    await ProductRepository(tx.connection).change(after.id, values)
+    await ProductRepository(tx.statements).change(before, after)
     return after
 
 

@@ -110,9 +110,11 @@ def bigints(values: Iterable[int | None]) -> Array:
     return BigintArray.of([_NULL if v is None else _int8(8, v) for v in values])
 
 
-def moments(values: Iterable[datetime]) -> Array:
+def moments(values: Iterable[datetime | None]) -> Array:
     """The moments have their offset."""
-    return MomentArray.of([_int8(8, (v - _EPOCH) // _MICROSECOND) for v in values])
+    return MomentArray.of(
+        [_NULL if v is None else _int8(8, (v - _EPOCH) // _MICROSECOND) for v in values]
+    )
 
 
 def literal(values: Iterable[str]) -> str:

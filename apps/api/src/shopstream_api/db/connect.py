@@ -18,6 +18,8 @@ LOCK_TIMEOUT_MS: Final = 8_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 10_000
 #: There and back, beyond the statement's own limit.
 WAY_SECONDS_MAX: Final = 2.0
+#: The server ends a statement before this; a server that is gone without a word cannot.
+STATEMENT_SECONDS_MAX: Final = STATEMENT_TIMEOUT_MS / 1_000 + WAY_SECONDS_MAX
 #: How often a waiting thread looks for Ctrl-C.
 WAIT_STEP_SECONDS: Final = 0.1
 
@@ -62,7 +64,7 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
     are answered by whatever stands between. The server's own limits end only what reached it.
     """
 
-    answer_seconds_max = STATEMENT_TIMEOUT_MS / 1_000 + WAY_SECONDS_MAX
+    answer_seconds_max = STATEMENT_SECONDS_MAX
 
     def wait(
         self, gen: PQGen[RV], interval: float = WAIT_STEP_SECONDS, timeout: float | None = None

@@ -7,13 +7,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
-from shopstream_api.db.connect import STATEMENT_TIMEOUT_MS
+from shopstream_api.db.connect import STATEMENT_SECONDS_MAX
 from shopstream_api.db.wire import DriverConnection, Wire
-
-#: The server ends a statement before this; a server that is gone without a word cannot.
-STATEMENT_SECONDS_MAX: Final = STATEMENT_TIMEOUT_MS / 1_000 + 2
 
 
 class DirectConnections:

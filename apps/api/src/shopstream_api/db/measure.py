@@ -1,11 +1,13 @@
 """How long the pool's statements take, as the process that waits for them sees it.
 
 A statement's time is from its sending until its answer is here, the wait for a lock and for our own
-event loop included: what a request loses by it. A commit is one of its own. What a request waits
-for before it has a connection is not in it.
+event loop included: what a request loses by it. Of statements that are sent together each takes as
+long as all. A commit is one of its own. What a request waits for before it has a connection is not
+in it.
 
 Work in the background on the same connections (sweeping, expiry, partitions, imports) is in it as
-well; ROLLBACK, COPY and what psycopg sends many at once are not, nor is the relay.
+well; what only begins, marks or undoes, COPY and what psycopg sends many at once are not, nor is
+the relay.
 """
 
 import time
@@ -23,6 +25,8 @@ _OTHER: Final = "other"
 #: First words of statements; a series each. `with` are those that write several tables at once.
 _OPERATIONS: Final = frozenset({"select", "insert", "update", "delete", "with"})
 _COMMIT: Final = "commit"
+#: They change nothing that a request waits for: not counted.
+_CONTROL: Final = frozenset({"begin", "savepoint", "release", "rollback"})
 #: Enough to hold any first word, with the white space before it.
 _HEAD: Final = 64
 
@@ -46,12 +50,14 @@ class StatementMetrics:
         self._series[operation].observe(seconds)
 
 
-def operation_of(text: object) -> str:
-    """A statement's first word, if it is one that is told apart."""
+def operation_of(text: object) -> str | None:
+    """What a statement is counted under: its first word, if it is told apart; None: it is not."""
     head = text[:_HEAD] if isinstance(text, str | bytes) else ""
     words = (head if isinstance(head, str) else head.decode("ascii", "replace")).split(None, 1)
     first = words[0].lower() if words else ""
-    return first if first in _OPERATIONS else _OTHER
+    if first in _CONTROL:
+        return None
+    return first if first in _OPERATIONS or first == _COMMIT else _OTHER
 
 
 class _Cursor(psycopg.AsyncCursor[Any]):
@@ -60,21 +66,24 @@ class _Cursor(psycopg.AsyncCursor[Any]):
         try:
             return await super().execute(query, *args, **kwargs)
         finally:
-            connection = self._conn
-            if isinstance(connection, MeasuredConnection):
-                connection.observe(operation_of(query), time.perf_counter() - began)
+            connection, operation = self._conn, operation_of(query)
+            if isinstance(connection, MeasuredConnection) and operation is not None:
+                connection.observe(operation, time.perf_counter() - began)
 
 
 class MeasuredConnection(psycopg.AsyncConnection[TupleRow]):
     """Tells ``observe`` each statement's operation and seconds, failed ones too."""
 
     observe: Observe
+    #: Names of the statements that a `Wire` has prepared on it.
+    prepared: set[str]
 
     @classmethod
     async def open(cls, address: str, observe: Observe | None = None) -> "MeasuredConnection":
         """Raises psycopg.Error."""
         made: MeasuredConnection = await cls.connect(address)
         made.observe = observe or _nobody
+        made.prepared = set()
         made.cursor_factory = _Cursor
         return made
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from shopstream_api.db.connect import REQUEST_OPTIONS, connect_async, conninfo
 from shopstream_api.db.direct import DirectConnections
 from shopstream_api.db.measure import Observe
+from shopstream_api.db.pipeline import Pipeline
 from shopstream_api.db.record import Record
 from shopstream_api.db.wire import DriverConnection, Statements
 from shopstream_api.errors import Unavailable
@@ -31,7 +32,12 @@ CONNECTIONS_A_READER: Final = 4
 #: A connection is not reused for ever, so that a failed-over address is noticed.
 CONNECTION_AGE_SECONDS_MAX: Final = 1_800
 
-_AGAIN: Final = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+#: So does one whose connection has prepared less than we thought.
+_AGAIN: Final = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.InvalidSqlStatementName,
+)
 #: The server is there but cannot serve us now: time-outs, too many connections, shutting down.
 _BUSY: Final = (
     psycopg.errors.QueryCanceled,
@@ -49,25 +55,33 @@ class Transaction(Record):
     """What a command works with; services pass it to repositories and record events on it."""
 
     def __init__(
-        self, connection: AsyncConnection, context: RequestContext, clock: Clock, ids: IdSource
+        self,
+        connection: AsyncConnection,
+        statements: Pipeline,
+        context: RequestContext,
+        clock: Clock,
+        ids: IdSource,
     ) -> None:
         super().__init__(context, clock, ids)
-        self.connection = connection
+        #: The way of all that a command does often.
+        self.statements = statements
+        self._connection = connection
         self._written = 0, 0
 
-    async def driver(self) -> DriverConnection:
-        """The transaction's connection as the driver knows it; valid as long as the transaction."""
-        raw = await self.connection.get_raw_connection()
-        found: DriverConnection | None = raw.driver_connection
-        assert found is not None  # noqa: S101 - an open connection has one
-        return found
+    async def connection(self) -> AsyncConnection:
+        """The same transaction for what is done seldom; all that waits to be sent is sent before.
+
+        Raises psycopg.Error, TimeoutError.
+        """
+        await self.statements.flush()
+        return self._connection
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """Effects inside are undone when it raises, the events recorded inside too."""
         events, audits, written = len(self.events), len(self.audits), self._written
         try:
-            async with self.connection.begin_nested():
+            async with self.statements.savepoint():
                 yield
         except BaseException:
             del self.events[events:], self.audits[audits:]
@@ -81,18 +95,22 @@ class Transaction(Record):
             self.audits += record.audits
         self._written = len(self.events), len(self.audits)
 
-    async def flush(self) -> None:
-        """Write what was recorded; the last statement before the commit.
+    async def commit(self) -> None:
+        """Write what was recorded, the last statement before the commit, and commit.
 
-        Raises ValueError when a part of it has been: the events of a transaction are written by one
-        statement, which counts them (protocol rule 4).
+        Raises psycopg.Error, TimeoutError; ValueError when a part of what was recorded is written:
+        the events of a transaction are written by one statement, which counts them (rule 4).
         """
+        self._flush()
+        await self.statements.commit()
+
+    def _flush(self) -> None:
         if self._written == (len(self.events), len(self.audits)):
             return
         if self._written != (0, 0):
             msg = "something was recorded after the events had been written"
             raise ValueError(msg)
-        await write(self.connection, self.events, self.audits)
+        write(self.statements, self.events, self.audits)
 
 
 class Database:
@@ -191,13 +209,29 @@ class Database:
     async def _once(
         self, context: RequestContext, work: Callable[[Transaction], Awaitable[T]]
     ) -> T:
-        async with self.engine.begin() as connection:
-            transaction = Transaction(connection, context, self._clock, self._ids)
+        async with self._transaction(context) as transaction:
             result = await work(transaction)
-            await transaction.flush()
+            await transaction.commit()
         if transaction.events:
             self.committed()
         return result
+
+    @asynccontextmanager
+    async def _transaction(self, context: RequestContext) -> AsyncIterator[Transaction]:
+        """One on a connection of the pool; what is not committed at its end is undone."""
+        async with self.engine.connect() as connection:
+            raw = await connection.get_raw_connection()
+            driver: DriverConnection | None = raw.driver_connection
+            assert driver is not None  # noqa: S101 - an open connection has one
+            statements = Pipeline(driver)
+            try:
+                yield Transaction(connection, statements, context, self._clock, self._ids)
+            finally:
+                try:
+                    await statements.end()
+                finally:
+                    if statements.closed:
+                        await connection.invalidate()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:

@@ -24,7 +24,7 @@ class ExpireHolds:
         """
         if not hold.is_order:
             return await self.stock.expire(tx, hold.id)
-        if not await ExpiryRepository(tx.connection).claim_order(hold.id, tx.now()):
+        if not await ExpiryRepository(await tx.connection()).claim_order(hold.id, tx.now()):
             return False
         await self.orders.cancel(tx, Principal(), hold.id, "expired")
         return True

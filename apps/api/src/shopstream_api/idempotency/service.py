@@ -53,11 +53,10 @@ async def answer(
 
     Raises KeyInFlight, KeyReused, and whatever ``work`` raises that is not a BusinessError.
     """
-    keys = KeyRepository(tx.connection)
-    if not await keys.claim(key.id):
+    keys, now = KeyRepository(tx.statements), tx.now()
+    claimed, stored = await keys.claim(key.id, since=now - KEPT)
+    if not claimed:
         raise KeyInFlight("A request with this Idempotency-Key is still being worked on.")
-    now = tx.now()
-    stored = await keys.answered(key.id, since=now - KEPT)
     if stored is not None:
         fingerprint, earlier = stored
         if fingerprint != key.fingerprint:
@@ -68,7 +67,7 @@ async def answer(
             result = await work(tx)
     except BusinessError as error:
         result = refusal(error)
-    await keys.store(key.id, key.fingerprint, result, now)
+    keys.store(key.id, key.fingerprint, result, now)
     return result, False
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from shopstream_api.db.transaction import Database, Transaction
 from shopstream_api.errors import NotFound, Unavailable
-from shopstream_api.idempotency.repository import Answer, KeyRepository
+from shopstream_api.idempotency.repository import Answer, KeyReader
 from shopstream_api.idempotency.service import KEPT, Key
 from shopstream_api.imports import service
 from shopstream_api.imports.errors import EmptyFile, MalformedCsv, UploadIncomplete
@@ -158,7 +158,7 @@ class ImportRoutes:
     async def _answered(self, key: Key) -> bool:
         async with self._database.reading() as connection:
             since = self._clock.now() - KEPT
-            return await KeyRepository(connection).answered(key.id, since) is not None
+            return await KeyReader(connection).answered(key.id, since) is not None
 
     async def _found(self, request: Request) -> ImportRow:
         principal, import_id = principal_of(request), path_id(request, "import")

@@ -23,7 +23,7 @@ DETAIL_LENGTH_MAX: Final = 1_000
 
 async def accept(tx: Transaction, row: ImportRow) -> None:
     """Make an import known, whose slices are staged."""
-    await ImportRepository(tx.connection).add(row, tx.now())
+    await ImportRepository(await tx.connection()).add(row, tx.now())
 
 
 class WorkSlice:
@@ -43,7 +43,7 @@ class WorkSlice:
 
         None: there was none left, and the import is done.
         """
-        repository = ImportRepository(tx.connection)
+        repository = ImportRepository(await tx.connection())
         encoded = await repository.take_slice(row)
         if encoded is None:
             await repository.finish(row, "done", tx.now())
@@ -62,6 +62,8 @@ class WorkSlice:
             outcome = await upsert(tx, taken, self._stock, row.id)
         refused = taken.refused | outcome.refused
         counts = Counts(outcome.created, outcome.updated, outcome.unchanged, len(refused))
+        # Asked for again: what the rows have left to be sent goes first.
+        repository = ImportRepository(await tx.connection())
         await repository.add_errors(
             row.id,
             [

@@ -18,7 +18,6 @@ from shopstream_api.catalog.batch import Draft
 from shopstream_api.catalog.many import ROWS_A_BREATH, SkuKey
 from shopstream_api.catalog.models import ProductRow
 from shopstream_api.db.transaction import Transaction
-from shopstream_api.db.wire import OnDriver
 from shopstream_api.errors import ShopError
 from shopstream_api.imports.prepare import Drafted, Slice, draft_of, drafted, units_of
 from shopstream_api.imports.rows import Row
@@ -53,7 +52,7 @@ async def upsert(tx: Transaction, taken: Slice, stock: StockService, import_id: 
     rows: Sequence[Row] = taken.rows
     while rows:
         now, rows = _one_of_each(rows)
-        found = await many.locked(await tx.driver(), list(now))
+        found = await many.locked(tx.statements, list(now))
         if len(now) == len(taken.rows) and not found:
             await _create(tx, taken.new or await drafted(tx.another(), taken.rows), outcome)
         else:
@@ -102,20 +101,19 @@ async def _plan(
 async def _create(tx: Transaction, new: Drafted, outcome: Outcome) -> None:
     """All rows are new products: one statement writes them with all that they leave behind."""
     if new.drafts:
-        _require_free(await batch.create(OnDriver(await tx.driver()), new.drafts))
+        _require_free(await batch.create(tx.statements, new.drafts))
         tx.written(new.record)
     outcome.created += len(new.drafts)
     outcome.refused |= new.refused
 
 
 async def _write(tx: Transaction, planned: _Set, stock: StockService, import_id: UUID) -> None:
-    connection = await tx.driver()
     if planned.drafts:
-        _require_free(await many.add(connection, [draft.row for draft in planned.drafts]))
+        _require_free(await many.add(tx.statements, [draft.row for draft in planned.drafts]))
     if planned.changed:
-        await many.change(connection, planned.changed)
+        many.change(tx.statements, planned.changed)
     if planned.levels:
-        await stock.set_many(tx, planned.levels, str(import_id))
+        stock.set_many(tx, planned.levels, str(import_id))
 
 
 def _require_free(taken: AbstractSet[UUID]) -> None:

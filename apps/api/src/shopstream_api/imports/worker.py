@@ -109,7 +109,7 @@ class ImportWorker:
 
         async def work(tx: Transaction) -> Counts | None:
             claimed.clear()
-            row = await ImportRepository(tx.connection).claimed()
+            row = await ImportRepository(await tx.connection()).claimed()
             if row is None:
                 return None
             claimed.append(row)
@@ -145,7 +145,7 @@ class ImportWorker:
             _log.error("import failed", id=str(row.id), rows=row.counts.read)
 
         async def note(tx: Transaction) -> None:
-            repository = ImportRepository(tx.connection)
+            repository = ImportRepository(await tx.connection())
             if give_up:
                 await repository.finish(row, "failed", tx.now())
             else:

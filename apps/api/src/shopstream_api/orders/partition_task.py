@@ -73,4 +73,5 @@ class PartitionTask:
 
 
 async def _make(tx: Transaction, *, table: str, month: date) -> int:
-    return await tx.connection.run_sync(make, table, month)
+    connection = await tx.connection()
+    return await connection.run_sync(make, table, month)

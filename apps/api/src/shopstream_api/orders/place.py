@@ -31,12 +31,12 @@ class PlaceOrders:
         Raises ProductNotAvailable, MixedSellers, MixedCurrencies, InsufficientStock.
         """
         units = command.merged()
-        stock = StockRepository(tx.connection)
+        stock = StockRepository(tx.statements)
         products = await stock.locked(list(units))
         _require_orderable(command, products)
         _require_stock(units, products)
         row = self._order(tx, command, units, products)
-        await OrderRepository(tx.connection).add(row)
+        OrderRepository(tx.statements).add(row)
         # Protocol rule 2: cause before effect, the order before the stock it takes.
         stepped(tx, row)
         changes = [
@@ -45,7 +45,7 @@ class PlaceOrders:
         ]
         until = row.created_at + self.hold
         begun = [_held(tx, row, item, until) for item in row.items]
-        await apply(tx, changes, self.threshold, begun)
+        apply(tx, changes, self.threshold, begun)
         return row
 
     def _order(

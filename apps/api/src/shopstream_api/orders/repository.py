@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
-from psycopg.types.numeric import Int8
 from sqlalchemy import Select, Text, bindparam, func, literal, select, true
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shopstream_api.db import arrays
+from shopstream_api.db.pipeline import Pipeline
+from shopstream_api.db.wire import Statement
 from shopstream_api.orders.models import (
     COLUMN_NAMES,
     ItemRow,
@@ -23,7 +24,6 @@ from shopstream_api.outbox.position import READ_POSITION, one_id
 from shopstream_api.paging import Page, Paging, Shape, keyset, page_of
 
 _COLUMNS: Final = tuple(orders.columns)
-_LOCKED: Final = select(*_COLUMNS).where(orders.c.id == bindparam("id_")).with_for_update()
 # Protocol rule 29, as in the catalog: the order and the position in one statement.
 _SHOWN: Final = select(*_COLUMNS, READ_POSITION.c.stream_id).select_from(
     READ_POSITION.outerjoin(orders, orders.c.id == bindparam("id_"))
@@ -49,32 +49,54 @@ _HISTORY: Final = (
     .where(order_history.c.order_id == bindparam("id_"))
     .order_by(order_history.c.version)
 )
+_NAMES: Final = ", ".join(COLUMN_NAMES)
+# One id, not one of a list: only then the server leaves out all partitions but one.
+_LOCKED: Final = Statement(
+    "order_locked",
+    f"SELECT {_NAMES} FROM orders WHERE id = (%(ids)s)[1] FOR UPDATE",  # noqa: S608 - constants
+)
+_LINES: Final = Statement(
+    "order_lines",
+    """
+SELECT product_id, name, quantity, unit_price_minor FROM order_items
+WHERE order_id = (%(ids)s)[1] ORDER BY line
+""",
+)
 # What a command writes of an order is one statement.
-_ADD: Final = f"""
-WITH o AS (
-    INSERT INTO orders ({", ".join(COLUMN_NAMES)})
-    VALUES ({", ".join(f"%({name})s" for name in COLUMN_NAMES)})
+_ADD: Final = Statement(
+    "order_add",
+    f"""
+WITH v AS (
+    SELECT * FROM unnest({", ".join(f"%({name})s" for name in COLUMN_NAMES)}) AS t ({_NAMES})
+), o AS (
+    INSERT INTO orders ({_NAMES}) SELECT {_NAMES} FROM v
 ), h AS (
     INSERT INTO order_history (order_id, version, status, at)
-    VALUES (%(id)s, %(version)s, %(status)s, %(updated_at)s)
+    SELECT id, version, status, updated_at FROM v
 )
 INSERT INTO order_items
     (order_id, line, product_id, name, quantity, unit_price_minor, total_minor)
-SELECT %(id)s, n - 1, product_id, name, quantity, unit_price_minor, total_minor
-FROM unnest(%(product_ids)s, %(names)s, %(quantities)s, %(unit_prices)s, %(totals)s)
+SELECT v.id, n - 1, t.product_id, t.name, t.quantity, t.unit_price_minor, t.total_minor
+FROM v, unnest(%(product_ids)s, %(names)s, %(quantities)s, %(unit_prices)s, %(totals)s)
     WITH ORDINALITY AS t (product_id, name, quantity, unit_price_minor, total_minor, n)
-"""  # noqa: S608 - put together from constants
-_STEP: Final = """
+""",  # noqa: S608 - put together from constants
+)
+_STEP: Final = Statement(
+    "order_step",
+    """
 WITH o AS (
     UPDATE orders
-    SET status = %(status)s, version = %(version)s, updated_at = %(updated_at)s,
-        reserved_until = %(reserved_until)s, cancel_reason = %(cancel_reason)s,
-        refunded_minor = %(refunded_minor)s
-    WHERE id = %(id)s
+    SET status = (%(status)s)[1], version = (%(version)s)[1], updated_at = (%(updated_at)s)[1],
+        reserved_until = (%(reserved_until)s)[1], cancel_reason = (%(cancel_reason)s)[1],
+        refunded_minor = (%(refunded_minor)s)[1]
+    WHERE id = (%(id)s)[1]
 )
 INSERT INTO order_history (order_id, version, status, reason, refund_minor, at)
-VALUES (%(id)s, %(version)s, %(status)s, %(reason)s, %(refund_minor)s, %(updated_at)s)
-"""
+SELECT * FROM unnest(
+    %(id)s, %(version)s, %(status)s, %(reasons)s, %(refunds_minor)s, %(updated_at)s
+)
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +140,12 @@ def _one_of(value: str) -> Any:
 
 
 class OrderRepository:
-    """Orders on one connection."""
+    """One order in a command's transaction."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
+    def __init__(self, statements: Pipeline) -> None:
+        self._statements = statements
 
-    async def add(self, row: OrderRow) -> None:
+    def add(self, row: OrderRow) -> None:
         """Store a placed order with its lines and the first step of its history."""
         items = row.items
         lines = {
@@ -133,22 +155,33 @@ class OrderRepository:
             "unit_prices": arrays.bigints(item.unit_price_minor for item in items),
             "totals": arrays.bigints(item.total_minor for item in items),
         }
-        await self._connection.exec_driver_sql(_ADD, _sent(row) | lines)
+        self._statements.add(_ADD, _sent(row) | lines)
 
-    async def step(
+    def step(
         self, row: OrderRow, *, reason: str | None = None, refund_minor: int | None = None
     ) -> None:
         """Store a locked order's next version, and its step in the history."""
-        step = {"reason": reason, "refund_minor": refund_minor}
-        await self._connection.exec_driver_sql(_STEP, _sent(row) | step)
+        step = {
+            "reasons": arrays.texts([reason]),
+            "refunds_minor": arrays.bigints([refund_minor]),
+        }
+        self._statements.add(_STEP, _sent(row) | step)
 
     async def locked(self, order_id: UUID) -> OrderRow | None:
         """The order with its lines, locked until the transaction ends."""
-        found = (await self._connection.execute(_LOCKED, {"id_": order_id})).first()
-        if found is None:
+        ids = {"ids": arrays.uuids([order_id])}
+        # Lines never change: they may be read beside the lock.
+        found, lines = await self._statements.together((_LOCKED, ids), (_LINES, ids))
+        if not found:
             return None
-        (row,) = await self._with_items([_row(found)])
-        return row
+        return replace(_row(found[0]), items=tuple(ItemRow(*line) for line in lines))
+
+
+class OrderReader:
+    """Orders as they are shown, on one connection."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
     async def shown(self, order_id: UUID) -> tuple[OrderRow | None, str | None]:
         """The order and the stream position of the same snapshot; lines never change."""
@@ -185,10 +218,25 @@ class OrderRepository:
         return [replace(row, items=tuple(items[row.id])) for row in rows]
 
 
-def _sent(row: OrderRow) -> dict[str, object]:
-    """The columns as parameters; each number of one type, or each size would prepare anew."""
-    values = {name: getattr(row, name) for name in COLUMN_NAMES}
-    return {name: Int8(v) if isinstance(v, int) else v for name, v in values.items()}
+def _sent(row: OrderRow) -> dict[str, arrays.Array]:
+    """The columns as parameters."""
+    return {
+        "id": arrays.uuids([row.id]),
+        "seller_id": arrays.texts([row.seller_id]),
+        "customer_id": arrays.texts([row.customer_id]),
+        "status": arrays.texts([row.status]),
+        "currency": arrays.texts([row.currency]),
+        "subtotal_minor": arrays.bigints([row.subtotal_minor]),
+        "tax_minor": arrays.bigints([row.tax_minor]),
+        "shipping_minor": arrays.bigints([row.shipping_minor]),
+        "total_minor": arrays.bigints([row.total_minor]),
+        "refunded_minor": arrays.bigints([row.refunded_minor]),
+        "reserved_until": arrays.moments([row.reserved_until]),
+        "cancel_reason": arrays.texts([row.cancel_reason]),
+        "version": arrays.integers([row.version]),
+        "created_at": arrays.moments([row.created_at]),
+        "updated_at": arrays.moments([row.updated_at]),
+    }
 
 
 def _row(found: Sequence[Any]) -> OrderRow:

@@ -19,7 +19,7 @@ from shopstream_api.orders.errors import (
 )
 from shopstream_api.orders.models import OrderRow
 from shopstream_api.orders.place import PlaceOrders
-from shopstream_api.orders.repository import OrderFilter, OrderRepository
+from shopstream_api.orders.repository import OrderFilter, OrderReader
 from shopstream_api.orders.schemas import read_no_members, read_order, read_refund
 from shopstream_api.orders.service import OrderSteps
 from shopstream_api.orders.transitions import TRANSITIONS
@@ -84,14 +84,14 @@ class OrderRoutes:
         )
         paging = query.paging("orders", wanted)
         async with self._database.reading() as connection:
-            page, position = await OrderRepository(connection).page(wanted, paging)
+            page, position = await OrderReader(connection).page(wanted, paging)
         body = page_body(page, [row.shown() for row in page.items])
         return shown(json_answer(200, body), position)
 
     async def history(self, request: Request) -> Response:
         row, position = await self._found(request)
         async with self._database.reading() as connection:
-            steps = await OrderRepository(connection).history(row.id)
+            steps = await OrderReader(connection).history(row.id)
         data = [
             {"version": version, "status": status, "reason": reason, "at": format_time(at)}
             for version, status, reason, at in steps
@@ -148,7 +148,7 @@ class OrderRoutes:
     async def _found(self, request: Request) -> tuple[OrderRow, str | None]:
         principal, order_id = principal_of(request), path_id(request, "order")
         async with self._database.reading() as connection:
-            row, position = await OrderRepository(connection).shown(order_id)
+            row, position = await OrderReader(connection).shown(order_id)
         if row is None:
             raise NotFound("There is no such order.")
         principal.require_owner(row.seller_id, "order")

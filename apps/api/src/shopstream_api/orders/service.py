@@ -31,7 +31,7 @@ class OrderSteps:
         before = await self._locked(tx, principal, order_id, wanted)
         held = before.reserved_until if wanted in HOLDING else None
         after = _next(tx, before, wanted, reserved_until=held)
-        await OrderRepository(tx.connection).step(after)
+        OrderRepository(tx.statements).step(after)
         stepped(tx, after)
         if wanted == "paid":
             await self._consume(tx, after)
@@ -47,11 +47,11 @@ class OrderSteps:
         """Cancel and give the stock back. Raises NotFound, IllegalTransition."""
         before = await self._locked(tx, principal, order_id, "cancelled")
         after = _next(tx, before, "cancelled", cancel_reason=reason)
-        await OrderRepository(tx.connection).step(after, reason=reason)
+        OrderRepository(tx.statements).step(after, reason=reason)
         # Protocol rule 2: cause before effect.
         stepped(tx, after)
         await self._give_back(tx, after, reason, held=True)
-        await StockRepository(tx.connection).end_holds(order_id, "released")
+        StockRepository(tx.statements).end_holds(order_id, "released")
         return after
 
     async def refund(
@@ -69,7 +69,7 @@ class OrderSteps:
             raise RefundTooLarge(left)
         status = "refunded" if amount == left else before.status
         after = replace(_next(tx, before, status), refunded_minor=before.refunded_minor + amount)
-        await OrderRepository(tx.connection).step(after, reason=refund.reason, refund_minor=amount)
+        OrderRepository(tx.statements).step(after, reason=refund.reason, refund_minor=amount)
         refunded(tx, after, amount)
         if after.status == "refunded" and before.status == "paid":
             await self._give_back(tx, after, "refunded", held=False)
@@ -80,7 +80,7 @@ class OrderSteps:
     ) -> None:
         """Make the order's units sellable; ``held``: they were reserved until now."""
         # A product deleted since still gets its units back: its ledger goes on.
-        products = await StockRepository(tx.connection).locked(
+        products = await StockRepository(tx.statements).locked(
             [item.product_id for item in row.items], deleted=True
         )
         changes = [
@@ -94,12 +94,12 @@ class OrderSteps:
             )
             for item in row.items
         ]
-        await apply(tx, changes, self.threshold)
+        apply(tx, changes, self.threshold)
 
     async def _locked(
         self, tx: Transaction, principal: Principal, order_id: UUID, wanted: OrderStatus
     ) -> OrderRow:
-        row = await OrderRepository(tx.connection).locked(order_id)
+        row = await OrderRepository(tx.statements).locked(order_id)
         if row is None:
             raise NotFound("There is no such order.")
         principal.require_owner(row.seller_id, "order")
@@ -108,16 +108,16 @@ class OrderSteps:
 
     async def _consume(self, tx: Transaction, row: OrderRow) -> None:
         """Paid units are no longer held; sellable stock does not change, so no stock event."""
-        stock = StockRepository(tx.connection)
+        stock = StockRepository(tx.statements)
         units = {item.product_id: item.quantity for item in row.items}
         products = await stock.locked(list(units), deleted=True)
-        await stock.change(
+        stock.change(
             [
                 replace(found, reserved=found.reserved - units[pid])
                 for pid, found in products.items()
             ]
         )
-        await stock.end_holds(row.id, "consumed")
+        stock.end_holds(row.id, "consumed")
 
 
 def _next(

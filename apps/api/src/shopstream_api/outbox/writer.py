@@ -15,15 +15,15 @@ Protocol rules kept here:
 A statement that changes the state itself (`catalog/batch.py`) joins the same pieces behind its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shopstream_api.db import arrays
+from shopstream_api.db.wire import Statement
 from shopstream_shared.clock import epoch_ms
 from shopstream_shared.events.codec import EncodedEvent
 from shopstream_shared.topics import INVENTORY, ORDERS, PRODUCTS
@@ -62,7 +62,9 @@ FROM_AUDITS: Final = """
 INSERT INTO audit_log (id, action, entity_type, entity_id, seller_id, request_id, at)
 SELECT id, action, entity_type, entity_id, seller_id, request_id, at FROM l"""
 
-_WRITE: Final = f"""
+_WRITE: Final = Statement(
+    "outbox_write",
+    f"""
 WITH e AS (
     SELECT * FROM unnest(
         %(id)s, %(aggregatetype)s, %(aggregateid)s, %(type)s, %(payload)s, %(topic)s, %(headers)s,
@@ -78,7 +80,14 @@ WITH e AS (
     ) AS t (id, action, entity_type, entity_id, seller_id, request_id, at)
 ), {FROM_EVENTS}
 {FROM_AUDITS}
-"""  # noqa: S608 - put together from constants
+""",  # noqa: S608 - put together from constants
+)
+
+
+class Pending(Protocol):
+    """Where a statement is left whose answer nobody reads: a transaction's `Pipeline`."""
+
+    def add(self, statement: Statement, parameters: Mapping[str, arrays.Array]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +112,7 @@ class AuditEntry:
     at: datetime
 
 
-async def write(
-    connection: AsyncConnection, events: Sequence[OutboxEvent], audits: Sequence[AuditEntry]
-) -> None:
+def write(statements: Pending, events: Sequence[OutboxEvent], audits: Sequence[AuditEntry]) -> None:
     """Insert all of a transaction's events and audit entries.
 
     Raises ValueError above EVENTS_A_TRANSACTION_MAX.
@@ -114,7 +121,7 @@ async def write(
         msg = f"{len(events)} events in one transaction; at most {EVENTS_A_TRANSACTION_MAX}"
         raise ValueError(msg)
     plain = [entry.event for entry in events]
-    await connection.exec_driver_sql(
+    statements.add(
         _WRITE,
         {
             "id": arrays.uuid_texts(event.id for event in plain),

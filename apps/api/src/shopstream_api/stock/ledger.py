@@ -33,7 +33,7 @@ class Change:
     reference: str | None = None
 
 
-async def apply(
+def apply(
     tx: Transaction,
     changes: Sequence[Change],
     threshold: int,
@@ -49,7 +49,7 @@ async def apply(
         after, movement = _one(tx, change, threshold)
         rows.append(after)
         movements.append(movement)
-    await StockRepository(tx.connection).change(rows, movements, begun)
+    StockRepository(tx.statements).change(rows, movements, begun)
     return rows
 
 

@@ -5,18 +5,21 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import bindparam, func, select, update
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
 from shopstream_api.db import arrays
+from shopstream_api.db.pipeline import Pipeline
+from shopstream_api.db.wire import Statement
 from shopstream_api.outbox.position import READ_POSITION, one_id
 from shopstream_api.paging import Page, Paging, keyset, page_of
-from shopstream_api.stock.models import Movement, Reservation, reservations, stock_movements
+from shopstream_api.stock.models import Movement, Reservation, stock_movements
 
 # Levels, ledger rows and new reservations: what a change of stock writes is one statement.
-_CHANGE: Final = """
+_CHANGE: Final = Statement(
+    "stock_change",
+    """
 WITH m AS (
     INSERT INTO stock_movements
         (id, product_id, inventory_version, seller_id, delta, stock, cause, reason, reference,
@@ -39,13 +42,15 @@ SET stock = v.stock, reserved = v.reserved, inventory_version = v.inventory_vers
 FROM unnest(%(ids)s, %(stocks)s, %(reserved)s, %(versions)s, %(updated_at)s)
     AS v (id, stock, reserved, inventory_version, updated_at)
 WHERE p.id = v.id
-"""
+""",
+)
 # Sorted: all who lock several products lock them in this one order, so none waits in a ring.
-_LOCKED: Final = (
-    select(*ROW_COLUMNS, products.c.deleted_at.is_(None))
-    .where(products.c.id == func.any(bindparam("ids", type_=postgresql.ARRAY(postgresql.UUID))))
-    .order_by(products.c.id)
-    .with_for_update()
+_LOCKED: Final = Statement(
+    "stock_locked",
+    f"""
+SELECT {", ".join(f"p.{column.name}" for column in ROW_COLUMNS)}, p.deleted_at IS NULL
+FROM products AS p WHERE p.id = ANY(%(ids)s) ORDER BY p.id FOR UPDATE
+""",  # noqa: S608 - put together from constants
 )
 _INVENTORY: Final = select(*ROW_COLUMNS, READ_POSITION.c.stream_id).select_from(
     READ_POSITION.outerjoin(
@@ -55,66 +60,75 @@ _INVENTORY: Final = select(*ROW_COLUMNS, READ_POSITION.c.stream_id).select_from(
 _MOVEMENT: Final = tuple(Movement.__dataclass_fields__)
 _RESERVATION: Final = tuple(Reservation.__dataclass_fields__)
 # An order's reservations end with the order and are nobody else's to take by their ids.
-_FREE: Final = select(*(reservations.c[name] for name in _RESERVATION)).where(
-    reservations.c.id == bindparam("id_"),
-    reservations.c.order_id.is_(None),
-    reservations.c.status == "active",
+_FREE: Final = f"""
+SELECT {", ".join(_RESERVATION)} FROM reservations
+WHERE id = (%(ids)s)[1] AND order_id IS NULL AND status = 'active'"""  # noqa: S608 - constants
+_RESERVED: Final = Statement("reservation_locked", f"{_FREE} FOR UPDATE")
+_OVERDUE: Final = Statement(
+    "reservation_overdue", f"{_FREE} AND reserved_until <= (%(now)s)[1] FOR UPDATE SKIP LOCKED"
 )
-_RESERVED: Final = _FREE.with_for_update()
-_OVERDUE: Final = _FREE.where(reservations.c.reserved_until <= bindparam("now")).with_for_update(
-    skip_locked=True
+_END_HOLDS: Final = Statement(
+    "order_end_holds",
+    """
+UPDATE reservations SET status = (%(statuses)s)[1]
+WHERE order_id = (%(ids)s)[1] AND status = 'active'
+""",
+)
+_END_HOLD: Final = Statement(
+    "reservation_end",
+    """
+UPDATE reservations SET status = (%(statuses)s)[1] WHERE id = (%(ids)s)[1]
+""",
 )
 
 
 class StockRepository:
-    """Stock on one connection."""
+    """Stock in a command's transaction."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
+    def __init__(self, statements: Pipeline) -> None:
+        self._statements = statements
 
     async def locked(
         self, product_ids: Sequence[UUID], *, deleted: bool = False
     ) -> dict[UUID, ProductRow]:
         """The products by id, locked in the order of their ids; deleted ones only if asked for."""
-        found = await self._connection.execute(_LOCKED, {"ids": sorted(set(product_ids))})
+        found = await self._statements.run(_LOCKED, {"ids": arrays.uuids(sorted(set(product_ids)))})
         return {row[0]: row_of(row) for row in found if deleted or row[-1]}
 
-    async def change(
+    def change(
         self,
         rows: Sequence[ProductRow],
         movements: Sequence[Movement] = (),
         held: Sequence[Reservation] = (),
     ) -> None:
         """Store levels and times of locked products, append to the ledger, add reservations."""
-        await self._connection.exec_driver_sql(
-            _CHANGE, _levels(rows) | _movements(movements) | _holds(held)
-        )
+        self._statements.add(_CHANGE, _levels(rows) | _movements(movements) | _holds(held))
 
-    async def end_holds(self, order_id: UUID, status: str) -> None:
+    def end_holds(self, order_id: UUID, status: str) -> None:
         """End an order's active reservations."""
-        held = reservations.c
-        await self._connection.execute(
-            update(reservations)
-            .where(held.order_id == order_id, held.status == "active")
-            .values(status=status)
-        )
+        self._statements.add(_END_HOLDS, _ended(order_id, status))
 
-    async def end_hold(self, reservation_id: UUID, status: str) -> None:
+    def end_hold(self, reservation_id: UUID, status: str) -> None:
         """End one locked reservation."""
-        await self._connection.execute(
-            update(reservations).where(reservations.c.id == reservation_id).values(status=status)
-        )
+        self._statements.add(_END_HOLD, _ended(reservation_id, status))
 
     async def reserved(self, reservation_id: UUID) -> Reservation | None:
         """A seller's own active reservation, locked until the transaction ends."""
-        found = (await self._connection.execute(_RESERVED, {"id_": reservation_id})).first()
-        return None if found is None else Reservation(*found)
+        found = await self._statements.run(_RESERVED, {"ids": arrays.uuids([reservation_id])})
+        return Reservation(*found[0]) if found else None
 
     async def overdue(self, reservation_id: UUID, now: datetime) -> Reservation | None:
         """The same if its time is over, unless another transaction has it locked."""
-        values = {"id_": reservation_id, "now": now}
-        found = (await self._connection.execute(_OVERDUE, values)).first()
-        return None if found is None else Reservation(*found)
+        values = {"ids": arrays.uuids([reservation_id]), "now": arrays.moments([now])}
+        found = await self._statements.run(_OVERDUE, values)
+        return Reservation(*found[0]) if found else None
+
+
+class StockReader:
+    """Stock as it is shown, on one connection."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
 
     async def inventory(self, product_id: UUID) -> tuple[ProductRow | None, str | None]:
         """The product and the stream position of the same snapshot."""
@@ -134,6 +148,10 @@ class StockRepository:
         found = await self._connection.execute(ordered, paging.values())
         rows = [Movement(*row) for row in found]
         return page_of(rows, paging, lambda row: (row.inventory_version, row.id))
+
+
+def _ended(thing_id: UUID, status: str) -> dict[str, arrays.Array]:
+    return {"ids": arrays.uuids([thing_id]), "statuses": arrays.texts([status])}
 
 
 def _levels(rows: Sequence[ProductRow]) -> dict[str, arrays.Array]:

@@ -11,7 +11,7 @@ from shopstream_api.errors import NotFound, VersionMismatch
 from shopstream_api.idempotency.repository import Answer
 from shopstream_api.stock.errors import InsufficientStock
 from shopstream_api.stock.low_stock import low_stock_page
-from shopstream_api.stock.repository import StockRepository
+from shopstream_api.stock.repository import StockReader
 from shopstream_api.stock.schemas import (
     change_body,
     inventory_body,
@@ -69,7 +69,7 @@ class StockRoutes:
     async def inventory(self, request: Request) -> Response:
         product_id = path_id(request, "product")
         async with self._database.reading() as connection:
-            row, position = await StockRepository(connection).inventory(product_id)
+            row, position = await StockReader(connection).inventory(product_id)
         if row is None:
             raise NotFound("There is no such product.")
         return shown(json_answer(200, inventory_body(row, self._service.threshold)), position)
@@ -78,7 +78,7 @@ class StockRoutes:
         product_id = path_id(request, "product")
         paging = Query(request).paging("movements", product_id, numbered=True)
         async with self._database.reading() as connection:
-            repository = StockRepository(connection)
+            repository = StockReader(connection)
             row, position = await repository.inventory(product_id)
             page = await repository.movements(product_id, paging)
         if row is None:

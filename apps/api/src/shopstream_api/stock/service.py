@@ -41,7 +41,7 @@ class StockService:
         if after < 0:
             raise InsufficientStock([Shortage(str(row.id), -adjustment.delta, row.stock)])
         require_room(row, after, "/delta")
-        return await self._change(tx, row, adjustment.delta, adjustment.reason)
+        return self._change(tx, row, adjustment.delta, adjustment.reason)
 
     async def set(
         self, tx: Transaction, principal: Principal, product_id: UUID, wanted: SetStock
@@ -57,7 +57,7 @@ class StockService:
         if delta == 0:
             return row, 0
         require_room(row, wanted.quantity, "/quantity")
-        return await self._change(tx, row, delta, None), delta
+        return self._change(tx, row, delta, None), delta
 
     async def reserve(
         self, tx: Transaction, principal: Principal, product_id: UUID, wanted: NewReservation
@@ -77,7 +77,7 @@ class StockService:
             reference=wanted.reference,
         )
         change = Change(row, -held.quantity, RESERVED, held=held.quantity, reference=held.reference)
-        await self._apply_held(tx, held, change, begun=[held])
+        self._apply_held(tx, held, change, begun=[held])
         return held
 
     async def release(self, tx: Transaction, principal: Principal, reservation_id: UUID) -> None:
@@ -85,14 +85,14 @@ class StockService:
 
         Raises NotFound when it is unknown, has ended, is an order's or another seller's.
         """
-        held = await StockRepository(tx.connection).reserved(reservation_id)
+        held = await StockRepository(tx.statements).reserved(reservation_id)
         if held is None:
             raise NotFound("There is no such reservation.")
         await self._give_back(tx, principal, held, "requested")
 
     async def expire(self, tx: Transaction, reservation_id: UUID) -> bool:
         """End a reservation that is overdue; False when it is not, or when another is at it."""
-        held = await StockRepository(tx.connection).overdue(reservation_id, tx.now())
+        held = await StockRepository(tx.statements).overdue(reservation_id, tx.now())
         if held is None:
             return False
         await self._give_back(tx, Principal(), held, "expired")
@@ -105,11 +105,11 @@ class StockService:
         held: Reservation,
         reason: Literal["requested", "expired"],
     ) -> None:
-        stock = StockRepository(tx.connection)
+        stock = StockRepository(tx.statements)
         # A product deleted since still gets its units back: its ledger goes on.
         row = (await stock.locked([held.product_id], deleted=True))[held.product_id]
         principal.require_owner(row.seller_id, "reservation")
-        await stock.end_hold(held.id, "released")
+        stock.end_hold(held.id, "released")
         change = Change(
             row,
             held.quantity,
@@ -118,16 +118,16 @@ class StockService:
             reason=reason,
             reference=held.reference,
         )
-        await self._apply_held(tx, held, change)
+        self._apply_held(tx, held, change)
 
-    async def _apply_held(
+    def _apply_held(
         self,
         tx: Transaction,
         held: Reservation,
         change: Change,
         begun: Sequence[Reservation] = (),
     ) -> None:
-        (after,) = await apply(tx, [change], self.threshold, begun)
+        (after,) = apply(tx, [change], self.threshold, begun)
         tx.audit(
             change.event_type,
             entity_type="reservation",
@@ -137,28 +137,28 @@ class StockService:
         )
 
     async def _locked(self, tx: Transaction, principal: Principal, product_id: UUID) -> ProductRow:
-        found = await StockRepository(tx.connection).locked([product_id])
+        found = await StockRepository(tx.statements).locked([product_id])
         row = found.get(product_id)
         if row is None:
             raise NotFound("There is no such product.")
         principal.require_owner(row.seller_id, "product")
         return row
 
-    async def set_many(
+    def set_many(
         self, tx: Transaction, levels: Sequence[tuple[ProductRow, int]], reference: str
     ) -> None:
         """Set the stock of locked products that all have another, and room (`require_room`)."""
         changes = [
             Change(row, wanted - row.stock, UPDATED, reference=reference) for row, wanted in levels
         ]
-        for after in await apply(tx, changes, self.threshold):
+        for after in apply(tx, changes, self.threshold):
             _audit(tx, after)
 
-    async def _change(
+    def _change(
         self, tx: Transaction, row: ProductRow, delta: int, reason: str | None
     ) -> ProductRow:
         change = Change(row, delta, UPDATED, reason=reason)
-        (after,) = await apply(tx, [change], self.threshold)
+        (after,) = apply(tx, [change], self.threshold)
         _audit(tx, after)
         return after
 
