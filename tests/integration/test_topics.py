@@ -5,6 +5,7 @@ A broker of our own: these tests delete its topics.
 
 import asyncio
 import json
+import math
 import signal
 import tempfile
 import threading
@@ -19,6 +20,7 @@ import pytest
 from botocore.exceptions import ClientError
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 from tests.support.analytics import Analytics, read_log
 from tests.support.analytics_events import naive_sums
@@ -30,10 +32,19 @@ from tests.support.system import wait_until
 from tests.support.warm import forks
 
 from shopstream_analytics.worker.sinks import WORKERS, WorkerName
+from shopstream_api.outbox.relay import relay as relay_module
+from shopstream_api.outbox.relay.kafka import KafkaLog
+from shopstream_api.outbox.relay.metrics import RelayMetrics
+from shopstream_api.outbox.relay.postgres import PostgresStore
+from shopstream_api.outbox.relay.relay import Relay, RelayOptions
+from shopstream_api.outbox.relay.status import RelayStatus
+from shopstream_api.outbox.relay.wakeup import Wakeup
 from shopstream_api.outbox.topics import apply as apply_module
 from shopstream_api.outbox.topics.apply import Apply
 from shopstream_api.outbox.topics.errors import Refused
 from shopstream_shared.boundaries import Boundary, read_boundaries
+from shopstream_shared.clock import SystemClock
+from shopstream_shared.crash import CrashPoints
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topic_admin import ensure_topics
 from shopstream_shared.topics import (
@@ -160,6 +171,54 @@ def test_topics_made_again_stop_the_relay_loudly_until_they_are_adopted(
     assert Counter(r.key for r in published(own.kafka_brokers)) == expected
     wait_until(lambda: api.answers("/health"), "all is healthy again")
     assert topics(api, "adopt")[1] == "nothing to adopt\n"
+
+
+@pytest.mark.parametrize("known", [0, 30])
+def test_nothing_is_committed_to_topics_made_again_between_two_looks(
+    api: ApiProcess, own: LocalComponents, monkeypatch: pytest.MonkeyPatch, known: int
+) -> None:
+    """The producer still has the old topics' partitions, where the new ones' keys do not belong.
+
+    ``known``: so many events are in the old topics; without any only the question to the broker
+    tells them from new ones.
+    """
+    monkeypatch.setattr(relay_module, "TOPICS_SECONDS", math.inf)
+    api.kill()
+    api.start(path="/openapi.json", SHOPSTREAM_RELAY="off")
+    with relaying(api, own) as status:
+        wait_until(lambda: status.state == "leading", "it leads")
+        for _ in range(known):
+            api.product()
+        api.drained()
+        delete(own, *STREAM_TOPICS)
+        make(own)
+        api.product()
+        wait_until(lambda: "topic_recreated" in status.reason, "it says so")
+    assert published(own.kafka_brokers, topics=[PRODUCTS]) == []
+    assert api.query("SELECT count(*) FROM outbox") == [(1,)]
+
+
+@contextmanager
+def relaying(api: ApiProcess, own: LocalComponents) -> Iterator[RelayStatus]:
+    """A relay of this process, over the real database and broker."""
+    status, waits = RelayStatus("starting"), Wakeup()
+    connection = KafkaConnection(own.kafka_brokers, "relay")
+    relay = Relay(
+        open_store=lambda: PostgresStore(api.database_url),
+        open_log=lambda heartbeat: KafkaLog(connection, heartbeat),
+        options=RelayOptions("relay", batch_rows=100),
+        waits=waits,
+        status=status,
+        metrics=RelayMetrics(CollectorRegistry(), SystemClock()),
+        crash=CrashPoints(),
+    )
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    try:
+        yield status
+    finally:
+        relay.stop()
+        thread.join()
 
 
 def test_a_progress_topic_made_again_after_a_crash_doubles_nothing(

@@ -17,6 +17,7 @@ from tests.simulation.pieces import Piece
 from tests.simulation.process import Process, Unanswered
 
 from shopstream_api.outbox.relay.ports import (
+    Delivered,
     Fenced,
     LogFailed,
     Position,
@@ -285,12 +286,14 @@ class SimLog:
         if self._process.world.chance(0.5):
             self._send()
 
-    def deliver(self, progress: bytes) -> Position:
+    def deliver(self, progress: bytes) -> Delivered:
         self._batches[self._progress] = [progress]
         self._send()
         if self._refused:
             raise RowsRefused(self._refused)
-        return {place: end for place, end in self._ends.items() if place != self._progress}
+        after = {place: end for place, end in self._ends.items() if place != self._progress}
+        first = {place: end - len(self._batches[place]) for place, end in after.items()}
+        return Delivered(first, after)
 
     def commit(self) -> None:
         began = self._process.world.now

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from shopstream_api.outbox.relay import relay as relay_module
 from shopstream_api.outbox.relay.metrics import RelayMetrics
 from shopstream_api.outbox.relay.ports import (
+    Delivered,
     Fenced,
     LogFailed,
     Position,
@@ -179,7 +180,7 @@ class Log:
             raise LogFailed("send")
         self._open = (list(rows), b"")
 
-    def deliver(self, progress: bytes) -> Position:
+    def deliver(self, progress: bytes) -> Delivered:
         if self._world.fail("deliver"):
             raise LogFailed("deliver")
         rows, _ = self._open
@@ -187,7 +188,8 @@ class Log:
         if refused:
             raise RowsRefused(refused)
         self._open = (rows, progress)
-        return {(PRODUCTS, 0): len(self._world.log) + len(rows)}
+        end = len(self._world.log)
+        return Delivered({(PRODUCTS, 0): end}, {(PRODUCTS, 0): end + len(rows)})
 
     def commit(self) -> None:
         self._heartbeat()

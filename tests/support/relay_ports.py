@@ -12,10 +12,10 @@ from typing import Protocol
 import pytest
 
 from shopstream_api.outbox.relay.ports import (
+    Delivered,
     EventLog,
     Fenced,
     OutboxStore,
-    Position,
     Row,
     RowsRefused,
     Settling,
@@ -147,13 +147,15 @@ def events_are_seen_once_they_are_committed(ports: Ports) -> None:
         log.fence(ports.transactional_id)
         log.begin()
         rows = [_row(ports, 1), _row(ports, 2)]
-        position = sent(log, rows, encode_progress(ports.outbox, [1, 2]))
+        delivered = sent(log, rows, encode_progress(ports.outbox, [1, 2]))
         keys = _keys(rows)
         assert ports.seen(keys) == []
         log.commit()
         ports.until(lambda: sorted(ports.seen(keys)) == keys)
         ends = log.end_position()
-        assert all(ends[place] >= offset for place, offset in position.items())
+        assert all(ends[place] >= offset for place, offset in delivered.next.items())
+        assert set(delivered.first) == set(delivered.next)
+        assert sum(delivered.next[at] - first for at, first in delivered.first.items()) == len(rows)
 
 
 def a_fenced_producer_commits_nothing(ports: Ports) -> None:
@@ -261,7 +263,7 @@ def a_refused_event_is_named_and_nothing_of_its_batch_is_seen(ports: Ports) -> N
         assert ports.seen(_keys([fine, huge])) == []
 
 
-def sent(log: EventLog, rows: Sequence[Row], progress: bytes) -> Position:
+def sent(log: EventLog, rows: Sequence[Row], progress: bytes) -> Delivered:
     """Rows and their progress record, until the broker has them."""
     log.send(rows)
     return log.deliver(progress)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shopstream_api.outbox.relay import postgres, relay, share
 from shopstream_api.outbox.relay.kafka import KafkaLog
-from shopstream_api.outbox.relay.ports import LogFailed, Position, Row
+from shopstream_api.outbox.relay.ports import Delivered, LogFailed, Row
 from shopstream_api.outbox.relay.postgres import PostgresStore
 from shopstream_api.outbox.relay.relay import Relay
 from shopstream_shared.crash import CrashPoint, CrashPoints
@@ -102,7 +102,7 @@ def without_commit_only_again() -> None:
         sent[:] = [rows]
         send(log, rows)
 
-    def remember_progress(log: KafkaLog, progress: bytes) -> Position:
+    def remember_progress(log: KafkaLog, progress: bytes) -> Delivered:
         listed[:] = [progress]
         return deliver(log, progress)
 

@@ -195,6 +195,41 @@ def test_nothing_is_published_to_a_topic_made_again(
     assert [r.seq for r in world.outbox] == [1]
 
 
+@pytest.mark.parametrize("published", [0, 1])
+def test_nothing_is_committed_to_topics_made_again_between_two_looks(
+    monkeypatch: pytest.MonkeyPatch, published: int
+) -> None:
+    """Rule 13, though the producer has sent it: by the partitions that it knew, not by the new."""
+    world = World([row(1)] * published)
+    relay = make(world)
+    send = Log.send
+
+    def wait(_self: Wakeup, _seconds: float) -> None:
+        assert len(world.log) == published
+        world.outbox.append(row(2))
+
+    def sending(log: Log, rows: Sequence[Row]) -> None:
+        if rows[0].seq == 2:
+            world.topics[PRODUCTS] = TopicState("2", 3)
+            world.log.clear()
+        send(log, rows)
+
+    pauses: list[float] = []
+
+    def pause(_self: Wakeup, seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) > 3:
+            relay.stop()
+
+    monkeypatch.setattr(relay_module, "TOPICS_SECONDS", 1e9)
+    monkeypatch.setattr(Log, "send", sending)
+    monkeypatch.setattr(Wakeup, "wait", wait)
+    monkeypatch.setattr(Wakeup, "pause", pause)
+    relay.run()
+    assert world.log == []
+    assert [r.seq for r in world.outbox] == [2]
+
+
 def test_a_row_that_is_refused_for_good_is_set_aside_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

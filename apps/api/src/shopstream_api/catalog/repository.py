@@ -1,6 +1,7 @@
 """SQL of the catalog."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -62,7 +63,9 @@ class ProductRepository:
 
     async def add(self, row: ProductRow) -> None:
         """Raises DuplicateSku."""
-        if await many.add(self._statements, [row]):
+        with _sku_taken():
+            taken = await many.add(self._statements, [row])
+        if taken:
             raise DuplicateSku
 
     async def locked(self, product_id: UUID) -> ProductRow | None:
@@ -75,12 +78,8 @@ class ProductRepository:
         if after.sku == before.sku:
             many.change(self._statements, [after])
             return
-        try:
+        with _sku_taken():
             await many.change_sku(self._statements, after)
-        except psycopg.errors.UniqueViolation as error:
-            if error.diag.constraint_name != _SKU_INDEX:
-                raise
-            raise DuplicateSku from error
 
     def delete(self, row: ProductRow, version: int, at: datetime) -> None:
         """Mark the locked product as deleted, by this version at this time."""
@@ -135,3 +134,14 @@ async def shown_together(
     found = await statements.run(_SHOWN_TOGETHER, {"ids": arrays.uuids(ids)})
     position = one_id(found[0][-1]) if found else None
     return {row[0]: row_of(row) for row in found if row[0] is not None}, position
+
+
+@contextmanager
+def _sku_taken() -> Iterator[None]:
+    """Raises DuplicateSku for the server's word for it."""
+    try:
+        yield
+    except psycopg.errors.UniqueViolation as error:
+        if error.diag.constraint_name != _SKU_INDEX:
+            raise
+        raise DuplicateSku from error

@@ -6,7 +6,7 @@ long.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from confluent_kafka import (
@@ -20,6 +20,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from shopstream_api.outbox.relay.ports import (
+    Delivered,
     Fenced,
     LogFailed,
     Position,
@@ -166,7 +167,7 @@ class KafkaLog:
         except BufferError as error:
             raise LogFailed(QUEUE_FULL) from error
 
-    def deliver(self, progress: bytes) -> Position:
+    def deliver(self, progress: bytes) -> Delivered:
         producer, reports = self._live(), self._reports
         topic, partition = self._progress
         try:
@@ -184,7 +185,7 @@ class KafkaLog:
             raise _failure(error) from error
         except BufferError as error:
             raise LogFailed(QUEUE_FULL) from error
-        return reports.position()
+        return reports.delivered()
 
     def commit(self) -> None:
         # Rule 8: from here on only this call is repeated; any other end is for recovery to settle.
@@ -282,6 +283,10 @@ class KafkaLog:
             self._heartbeat()
 
 
+#: As a message has it.
+_Place = tuple[str | None, int | None]
+
+
 class _Reports:
     """The delivery reports of one batch.
 
@@ -291,14 +296,18 @@ class _Reports:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = rows
-        self._last: dict[tuple[str | None, int | None], int | None] = {}
+        self._first: dict[_Place, int | None] = {}
+        self._last: dict[_Place, int | None] = {}
         self._refused: dict[int, str] = {}
         self._failed: KafkaError | None = None
 
     def add(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
             # Those of one partition come in the order of their offsets.
-            self._last[message.topic(), message.partition()] = message.offset()
+            place, offset = (message.topic(), message.partition()), message.offset()
+            if place not in self._last:
+                self._first[place] = offset
+            self._last[place] = offset
         elif error.code() in _REFUSED_FOR_GOOD and message.topic() != RELAY_PROGRESS:
             topic, value = message.topic(), message.value()
             for row in self._rows:
@@ -313,18 +322,23 @@ class _Reports:
             raise KafkaException(error)
         self._refused[row.seq] = error.str()
 
-    def position(self) -> Position:
-        """The next offsets. Raises RowsRefused and LogFailed."""
+    def delivered(self) -> Delivered:
+        """Raises RowsRefused and LogFailed."""
         if self._refused:
             raise RowsRefused(self._refused)
         if self._failed is not None:
             raise _failure(KafkaException(self._failed))
-        return {
-            (topic, partition): last + 1
-            for (topic, partition), last in self._last.items()
-            if topic is not None and partition is not None and last is not None
-            if topic != RELAY_PROGRESS
-        }
+        after = {place: last + 1 for place, last in _of_the_stream(self._last).items()}
+        return Delivered(_of_the_stream(self._first), after)
+
+
+def _of_the_stream(offsets: Mapping[_Place, int | None]) -> dict[Part, int]:
+    return {
+        (topic, partition): offset
+        for (topic, partition), offset in offsets.items()
+        if topic is not None and partition is not None and offset is not None
+        if topic != RELAY_PROGRESS
+    }
 
 
 def _failure(error: KafkaException) -> LogFailed:

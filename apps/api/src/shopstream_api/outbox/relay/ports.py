@@ -141,6 +141,15 @@ class OutboxStore(Protocol):
         ...
 
 
+class Delivered(NamedTuple):
+    """Where a batch lies: the offsets in each stream partition that it was written to."""
+
+    #: Of its first record there.
+    first: Position
+    #: After its last one.
+    next: Position
+
+
 class EventLog(Protocol):
     """The log, through one transactional producer. Methods raise LogFailed or Fenced."""
 
@@ -166,10 +175,10 @@ class EventLog(Protocol):
         """Begin to send rows inside the open transaction."""
         ...
 
-    def deliver(self, progress: bytes) -> Position:
+    def deliver(self, progress: bytes) -> Delivered:
         """Send the progress record of what was sent, and wait until the broker has it all.
 
-        Returns the next offset of each partition written to. Also raises RowsRefused.
+        Also raises RowsRefused.
         """
         ...
 

@@ -25,6 +25,7 @@ from shopstream_api.outbox.relay.ports import (
     EventLog,
     LogFailed,
     OutboxStore,
+    Position,
     ProducerSpent,
     ReadAhead,
     Row,
@@ -55,6 +56,9 @@ PING_SECONDS: Final = 1.0
 LAG_SECONDS: Final = 2.0
 #: Rule 13: a topic made again under a leading relay is noticed within this time.
 TOPICS_SECONDS: Final = 1.0
+#: More offsets than the relay of another shard can take of a topic made again before it knows: a
+#: batch, the transaction that goes over its end, their markers.
+OFFSETS_A_SHARD_MAX: Final = 20_000
 #: A relay that does not lead asks again this often.
 STANDBY_SECONDS: Final = 1.0
 #: A batch of more rows than this, which yet was all there was, says that more are coming: the next
@@ -283,12 +287,13 @@ class Relay:
         if settling is not None and backlog:
             self._crash.reach("relay.after_delete")
         # Rule 6: by now what the record before lists is deleted, durably.
-        offsets = log.deliver(encode_progress(term.outbox, seqs))
+        delivered = log.deliver(encode_progress(term.outbox, seqs))
         self._crash.reach("relay.after_produce")
+        self._require_same_log(store, log, term, delivered.first)
         self._crash.reach("relay.before_commit")
         log.commit()
         self._crash.reach("relay.after_commit")
-        term.advance(offsets)
+        term.advance(delivered.next)
         term.published = True
         self._crash.reach("relay.before_delete")
         self._metrics.published(len(rows), self._waits.now() - started)
@@ -308,6 +313,22 @@ class Relay:
         now = self._waits.now()
         if now - self._compared >= TOPICS_SECONDS:
             self._compared = now
+            require_same(log.topics(), store.topics())
+
+    def _require_same_log(
+        self, store: OutboxStore, log: EventLog, term: "_Term", first: Position
+    ) -> None:
+        """Rule 13 for what is about to be committed. Raises TopicsChanged, LogFailed.
+
+        Between two looks at the topics they may be made again with other partitions: the producer,
+        which knows the old ones, puts keys where their later events will not be. Where a batch lies
+        tells: the offsets of a topic rise as long as it lives. Only where a topic that is new
+        cannot be told from the one we know by that, it is asked for.
+        """
+        if term.is_behind(first):
+            # Topics made again, or a log that has lost its end: the next term asks which.
+            raise LogFailed("the log goes on below offsets that it had")
+        if term.may_be_new(first, self._seat.others() * OFFSETS_A_SHARD_MAX):
             require_same(log.topics(), store.topics())
 
     def _heartbeat(self, store: OutboxStore) -> None:
@@ -352,6 +373,17 @@ class _Term:
     def advance(self, offsets: Mapping[tuple[str, int], int]) -> None:
         for partition, offset in offsets.items():
             self._offsets[partition] = max(offset, self._offsets.get(partition, 0))
+
+    def is_behind(self, first: Position) -> bool:
+        """Whether any of these offsets is one that the log had reached before."""
+        return any(at < self._offsets.get(place, 0) for place, at in first.items())
+
+    def may_be_new(self, first: Position, others: int) -> bool:
+        """Whether a partition was so short that one made again may have reached these offsets.
+
+        ``others``: the offsets that others can have written to a topic made again.
+        """
+        return any(self._offsets.get(place, 0) <= others for place in first)
 
     def encode(self) -> str:
         return StreamPosition.of(self._epoch, self._offsets, self._partitions).encode()

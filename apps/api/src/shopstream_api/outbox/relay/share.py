@@ -53,6 +53,10 @@ class Share:
             self._led.discard(shard)
             return True
 
+    def shards(self) -> int:
+        with self._lock:
+            return self._shards
+
     def failed(self) -> None:
         with self._lock:
             self._failed_at = time.monotonic()
@@ -85,6 +89,10 @@ class Seat:
     def surplus(self) -> bool:
         """Whether to give the shard up for another process; who is told so does."""
         return self.share.surplus(self.shard)
+
+    def others(self) -> int:
+        """How many other shards there are, whose relays write to the same topics."""
+        return self.share.shards() - 1
 
     def failed(self) -> None:
         """Its term ended by a fault."""
