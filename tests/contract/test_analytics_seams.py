@@ -69,7 +69,7 @@ CALLED: list[tuple[Any, str, list[str]]] = [
 
 #: Attributes that we read or set, by the method of theirs that makes or uses them.
 ATTRIBUTES: list[tuple[Callable[..., Any], list[str]]] = [
-    (AIOKafkaConsumer.__init__, ["_isolation_level", "_fetch_max_wait_ms"]),
+    (AIOKafkaConsumer.__init__, ["_isolation_level", "_fetch_min_bytes", "_fetch_max_wait_ms"]),
     (AIOKafkaConsumer.start, ["_fetcher", "_coordinator"]),
     (AIOKafkaConsumer.stop, ["_closed"]),
     (fetcher.Fetcher.__init__, ["_records", "_subscriptions", "_wait_consume_future", "_closed"]),

@@ -113,6 +113,27 @@ async def test_a_refusal_of_what_was_added_is_raised_by_the_commit_and_nothing_i
     assert _stored(url) == [2]
 
 
+@pytest.mark.parametrize("more", [True, False])
+async def test_a_refusal_that_was_passed_over_is_no_commit(
+    url: str, statements: Pipeline, *, more: bool
+) -> None:
+    await statements.run(INSERT, _n(1))
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await statements.run(DIVIDE, _n(0))
+    if more:
+        statements.add(INSERT, _n(2))
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        await statements.commit()
+    await statements.end()
+    assert _stored(url) == []
+
+
+async def test_what_cannot_be_sent_ends_the_connection(statements: Pipeline) -> None:
+    with pytest.raises(KeyError):
+        await statements.together((FOUND, _n(0)), (DIVIDE, {}))
+    assert statements.closed
+
+
 async def test_the_first_refusal_is_the_one_that_is_raised(statements: Pipeline) -> None:
     statements.add(DIVIDE, _n(0))
     with pytest.raises(psycopg.errors.DivisionByZero):

@@ -88,7 +88,10 @@ class Pipeline:
             await self.together()
 
     async def commit(self) -> None:
-        """Send what waits, and commit; nothing is sent when nothing was done. Raises `together`."""
+        """Send what waits, and commit; nothing is sent when nothing was done.
+
+        Raises as `together`, and InFailedSqlTransaction after a refusal that was passed over.
+        """
         if self._waiting or self._wire.in_transaction:
             await self.together((COMMIT, _NOTHING))
 
@@ -117,11 +120,10 @@ class Pipeline:
         try:
             async with asyncio.timeout(STATEMENT_SECONDS_MAX):
                 return await self._wire.together(calls)
-        except psycopg.Error:
-            raise
-        except BaseException:
-            # Cancelled, or no answer: nobody knows what the server has done of it, or still does.
-            await self._wire.cancel(CANCEL_SECONDS_MAX)
+        except BaseException as error:
+            if not isinstance(error, psycopg.Error) or self._wire.in_doubt:
+                # Cancelled, or no answer: nobody knows what the server has done or still does.
+                await self._wire.cancel(CANCEL_SECONDS_MAX)
             raise
 
 

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import psycopg
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq import ExecStatus, Format, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
@@ -102,6 +102,11 @@ class Wire:
         """Whether one is open, failed or not."""
         return self._libpq.transaction_status != TransactionStatus.IDLE
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether something was sent whose end is not known: nothing more may be sent."""
+        return self._libpq.pipeline_status != PipelineStatus.OFF
+
     async def run(self, statement: Statement, parameters: Mapping[str, Array]) -> list[TupleRow]:
         """One statement's rows, as `together` of it alone."""
         (rows,) = await self.together([(statement, parameters)])
@@ -112,7 +117,7 @@ class Wire:
 
         Without BEGIN they are one transaction: it returns when the server is ready for the next
         statement, which is after the commit, and not with a statement's own end, which is before
-        it. Raises psycopg.Error; when it is cancelled, the connection is of no more use.
+        it. Raises psycopg.Error; when it is cancelled, the connection is in doubt.
         """
         began = time.perf_counter()
         try:
@@ -163,7 +168,12 @@ class Wire:
             if not self._resting and not self._connection.closed:
                 self._unwatch()
         libpq.exit_pipeline_mode()
-        return self._taken(preparing)
+        found = self._taken(preparing)
+        for (statement, _), result in zip(calls, found, strict=True):
+            if statement is COMMIT and result.command_status != b"COMMIT":
+                # The server ends a failed transaction so, without an error.
+                raise psycopg.errors.InFailedSqlTransaction("a statement before was refused")
+        return found
 
     def _send(self, calls: Sequence[Call]) -> list[str | None]:
         """Hand all to libpq; of each command the name of the statement that it prepares, if any."""
