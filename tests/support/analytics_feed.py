@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from confluent_kafka.admin import AdminClient
 from tests.support.analytics import Analytics, log_ranges, read_log
 
 from shopstream_analytics.consumer.batch import Batch, Source
@@ -17,6 +18,7 @@ from shopstream_analytics.sink import LogRange, PartitionSink, Sink
 from shopstream_analytics.worker.sinks import WorkerName, open_sink
 from shopstream_analytics.worker.topics import describe
 from shopstream_shared.kafka import KafkaConnection
+from shopstream_shared.log_range import settled_ends
 from shopstream_shared.topics import STREAM_TOPICS
 
 
@@ -65,8 +67,20 @@ def batches(analytics: Analytics, sinks: dict[Source, PartitionSink]) -> dict[So
     return found
 
 
+def settled(analytics: Analytics) -> None:
+    """Wait until nothing on the log is in an open transaction.
+
+    A relay's commit is answered before the partitions have its markers: what it has published may
+    not be readable yet, and is passed over by whoever reads to an end that was asked for later.
+    """
+    brokers = analytics.environ["KAFKA_BROKERS"]
+    admin = AdminClient(KafkaConnection(brokers, "tests").admin())
+    settled_ends(admin, list(log_ranges(brokers)), lambda: None)
+
+
 def feed(analytics: Analytics, *names: WorkerName) -> None:
     """Let these sinks take in all that is on the log; both that rebuilds need without a name."""
+    settled(analytics)
 
     async def run(name: WorkerName) -> None:
         async with prepared(analytics, name) as sink:
