@@ -38,7 +38,7 @@ from shopstream_analytics.sink import LogRange
 #: once, each of the relay's small transactions is a round of its own for every sink: beside the
 #: load gate's 70 events a second the three workers took 32 % of a core, and so 24. Analysts wait a
 #: tenth of a second longer at most; a backlog fills it at once.
-FETCH_BYTES_MIN: Final = 65_536
+FETCH_BYTES_MIN: Final = 8_192
 #: It bounds, too, how long a partition that got room again waits for the fetch that went out
 #: without it.
 FETCH_WAIT_MS: Final = 100
