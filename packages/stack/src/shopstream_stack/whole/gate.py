@@ -118,7 +118,9 @@ def measure_gate(place: WholePlace, results: Results, plan: GatePlan) -> None:
     results.rows += rows(plan, found, code)
     if not plan.judged:
         results.notes.append("Lighter than what is promised: no speed is judged")
-    results.notes.append(f"All files of this run: {folder}")
+    results.notes.append(
+        f"All files of this run: {folder.parent.name}/{folder.name}, in the data folder"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,9 @@ def measure_soak(place: WholePlace, results: Results, plan: SoakPlan) -> None:
         f"request at a time each, for {plan.maximum_seconds:g} s, in which {found.turned_away} "
         "requests were not answered at first"
     )
-    results.notes.append(f"All files of this run: {folder}")
+    results.notes.append(
+        f"All files of this run: {folder.parent.name}/{folder.name}, in the data folder"
+    )
 
 
 async def _soak(place: WholePlace, plan: SoakPlan, run: str, journal: CountingJournal) -> SoakFound:
