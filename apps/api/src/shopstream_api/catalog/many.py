@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from shopstream_api.catalog.batch import INSERT_NEW, NEW_NAMES, NEW_PRODUCTS, details, new_products
-from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, row_of
+from shopstream_api.catalog.models import ROW_NAMES, ProductRow, row_of
 from shopstream_api.db import arrays
 from shopstream_api.db.pipeline import Pipeline
 from shopstream_api.db.wire import Statement, Statements
@@ -49,7 +49,7 @@ WHERE p.id = v.id
 _LOCKED: Final = Statement(
     "products_locked_by_sku",
     f"""
-SELECT {", ".join(f"p.{column.name}" for column in ROW_COLUMNS)}
+SELECT {ROW_NAMES}
 FROM unnest(%(seller_id)s, %(sku)s) AS k (seller_id, sku)
 JOIN products AS p ON p.seller_id = k.seller_id AND p.sku = k.sku
     AND p.sku IS NOT NULL AND p.deleted_at IS NULL

@@ -115,6 +115,8 @@ ROW_COLUMNS: Final = (
     products.c.created_at,
     products.c.updated_at,
 )
+#: The same for statements that are written out, of products as ``p``.
+ROW_NAMES: Final = ", ".join(f"p.{column.name}" for column in ROW_COLUMNS)
 _TAGS: Final = ROW_COLUMNS.index(products.c.tags)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from shopstream_api.catalog import many
 from shopstream_api.catalog.errors import DuplicateSku
 from shopstream_api.catalog.filters import LIVE, SHAPES_MAX, ProductFilter, conditions
-from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
+from shopstream_api.catalog.models import ROW_COLUMNS, ROW_NAMES, ProductRow, products, row_of
 from shopstream_api.db import arrays
 from shopstream_api.db.pipeline import Pipeline
 from shopstream_api.db.wire import Statement, Statements
@@ -25,11 +25,10 @@ _SKU_INDEX: Final = "products_seller_id_sku_key"
 
 _POSITION: Final = READ_POSITION.c.stream_id
 
-_NAMES: Final = ", ".join(f"p.{column.name}" for column in ROW_COLUMNS)
 _LOCKED: Final = Statement(
     "product_locked",
     f"""
-SELECT {_NAMES} FROM products p WHERE p.id = (%(ids)s)[1] AND p.deleted_at IS NULL FOR UPDATE
+SELECT {ROW_NAMES} FROM products p WHERE p.id = (%(ids)s)[1] AND p.deleted_at IS NULL FOR UPDATE
 """,  # noqa: S608 - put together from constants
 )
 _DELETE: Final = Statement(
@@ -49,7 +48,7 @@ _SHOWN: Final = select(*ROW_COLUMNS, _POSITION).select_from(
 _SHOWN_TOGETHER: Final = Statement(
     "products_shown",
     f"""
-SELECT {_NAMES}, position.stream_id
+SELECT {ROW_NAMES}, position.stream_id
 FROM {READ_POSITION_SQL} LEFT JOIN products p ON p.id = ANY(%(ids)s) AND p.deleted_at IS NULL
 """,  # noqa: S608 - put together from constants
 )

@@ -15,14 +15,15 @@ Protocol rules kept here:
 A statement that changes the state itself (`catalog/batch.py`) joins the same pieces behind its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from shopstream_api.db import arrays
+from shopstream_api.db.pipeline import Pipeline
 from shopstream_api.db.wire import Statement
 from shopstream_shared.clock import epoch_ms
 from shopstream_shared.events.codec import EncodedEvent
@@ -84,12 +85,6 @@ WITH e AS (
 )
 
 
-class Pending(Protocol):
-    """Where a statement is left whose answer nobody reads: a transaction's `Pipeline`."""
-
-    def add(self, statement: Statement, parameters: Mapping[str, arrays.Array]) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class OutboxEvent:
     """One event and the amount verify adds up: total of a paid order, step of a refund."""
@@ -112,7 +107,9 @@ class AuditEntry:
     at: datetime
 
 
-def write(statements: Pending, events: Sequence[OutboxEvent], audits: Sequence[AuditEntry]) -> None:
+def write(
+    statements: Pipeline, events: Sequence[OutboxEvent], audits: Sequence[AuditEntry]
+) -> None:
     """Insert all of a transaction's events and audit entries.
 
     Raises ValueError above EVENTS_A_TRANSACTION_MAX.

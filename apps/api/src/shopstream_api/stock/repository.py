@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shopstream_api.catalog.models import ROW_COLUMNS, ProductRow, products, row_of
+from shopstream_api.catalog.models import ROW_COLUMNS, ROW_NAMES, ProductRow, products, row_of
 from shopstream_api.db import arrays
 from shopstream_api.db.pipeline import Pipeline
 from shopstream_api.db.wire import Statement
@@ -48,7 +48,7 @@ WHERE p.id = v.id
 _LOCKED: Final = Statement(
     "stock_locked",
     f"""
-SELECT {", ".join(f"p.{column.name}" for column in ROW_COLUMNS)}, p.deleted_at IS NULL
+SELECT {ROW_NAMES}, p.deleted_at IS NULL
 FROM products AS p WHERE p.id = ANY(%(ids)s) ORDER BY p.id FOR UPDATE
 """,  # noqa: S608 - put together from constants
 )
