@@ -103,6 +103,7 @@ class StreamConsumer:
         self._sink = sink
         self._stop = threading.Event()
         self._verify = threading.Event()
+        self._stalled = threading.Event()
         self._places = threading.Semaphore(HANDOVERS_MAX)
         self._added: SimpleQueue[tuple[Part, ...]] = SimpleQueue()
         #: Read from its end, beside the stream's parts; set once, from the loop.
@@ -124,6 +125,10 @@ class StreamConsumer:
     def add_parts(self, parts: tuple[Part, ...]) -> None:
         """Read these partitions too, from 0: they were added to a topic (protocol rule 14)."""
         self._added.put(parts)
+
+    def read_anew(self) -> None:
+        """Go on with a new client of the library where this one stands: it reads nothing."""
+        self._stalled.set()
 
     def read_beside(self, part: Part) -> None:
         """Hand over what comes on this part too, as canaries: outside positions and commits."""
@@ -152,14 +157,11 @@ class StreamConsumer:
                 self._stop.wait(RETRY_SECONDS)
                 continue
             reader = _Reader(started, self)
-            consumer = Consumer(
-                {**self._config, "error_cb": self.on_error, "on_commit": reader.on_commit}
-            )
+            self._post(self._sink.started, started)
+            self._source.set(SourceState.RUNNING)
             try:
-                self._post(self._sink.started, started)
-                self._source.set(SourceState.RUNNING)
-                reader.begin(consumer)
-                reader.read()
+                while not self.ended():
+                    self._read(reader)
             except _PositionLost as error:
                 # So a topic made anew shows itself, too, as long as it is shorter than the old one.
                 self._verify.set()
@@ -168,8 +170,18 @@ class StreamConsumer:
                 _log.warning("stream.position_lost", reason=str(error))
                 self._source.set(SourceState.UNAVAILABLE, str(error))
                 self._post(self._sink.lost)
-            finally:
-                consumer.close()
+
+    def _read(self, reader: "_Reader") -> None:
+        """With one client of the library, until the end or until it stalls. Raises as `read`."""
+        self._stalled.clear()
+        consumer = Consumer(
+            {**self._config, "error_cb": self.on_error, "on_commit": reader.on_commit}
+        )
+        try:
+            reader.begin(consumer)
+            reader.read()
+        finally:
+            consumer.close()
 
     def _locate(self) -> Started:
         topology = self._broker.topology()
@@ -178,6 +190,10 @@ class StreamConsumer:
     def ended(self) -> bool:
         """Whether the reader is to stop."""
         return self._stop.is_set() or self._source.state is SourceState.RECREATED
+
+    def stalled(self) -> bool:
+        """Whether the client of the library is to be replaced."""
+        return self._stalled.is_set()
 
     def added(self) -> tuple[Part, ...]:
         """Partitions to read from now on."""
@@ -224,7 +240,7 @@ class StreamConsumer:
 
 
 class _Reader:
-    """Polls one assigned consumer, keeps its position, commits it."""
+    """Polls an assigned consumer, one after the other, keeps the position, commits it."""
 
     _consumer: Consumer
 
@@ -240,13 +256,17 @@ class _Reader:
         self._is_committing = False
 
     def begin(self, consumer: Consumer) -> None:
-        """Take all parts from the start's position; commits go by the same consumer."""
+        """Take all parts from where we stand; commits go by the same consumer."""
         self._consumer = consumer
+        # Of another consumer before this one nothing may ever be answered.
+        self._uncommitted, self._is_committing, self._beside = dict(self._position), False, None
         consumer.assign([TopicPartition(*part, offset) for part, offset in self._position.items()])
 
     def read(self) -> None:
-        """Until the owner ends it. Raises _PositionLost."""
+        """Until the owner ends it or the consumer stalls. Raises _PositionLost."""
         while not self._owner.ended():
+            if self._owner.stalled():
+                return
             first = self._consumer.poll(POLL_SECONDS)
             if parts := self._owner.added():
                 self._add(parts)

@@ -107,6 +107,11 @@ class Metrics:
         self.records = Counter(
             "shopstream_stream_records_total", "Events read from Kafka.", registry=registry
         )
+        self.stalls = Counter(
+            "shopstream_stream_reader_stalls_total",
+            "Kafka readers replaced because they read nothing of what the broker had.",
+            registry=registry,
+        )
         self.log_bytes = Gauge(
             "shopstream_stream_log_bytes",
             "Memory of the shared log.",

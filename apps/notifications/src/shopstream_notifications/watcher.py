@@ -2,6 +2,8 @@
 
 The reader itself cannot tell: librdkafka keeps quiet about a broker that is back, reads a topic
 that was made anew as if it were the old one, and never looks for new partitions of an assignment.
+Nor does it always read on after a broker's restart (librdkafka's issue 5153): what could be read
+over STALLED_LOOKS and was not has a new client read it.
 """
 
 import asyncio
@@ -16,6 +18,8 @@ from shopstream_shared.logs import get_logger
 
 #: With METADATA_TIMEOUT_SECONDS on top, a broker that went away shows in health within 15 s.
 WATCH_SECONDS: Final = 3.0
+#: A busy loop or a broker just back may be late by a look or two; then a reader is not slow.
+STALLED_LOOKS: Final = 3
 
 _log = get_logger(__name__)
 
@@ -31,12 +35,16 @@ class Watcher:
         *,
         position: Callable[[], tuple[bytes, Offsets] | None],
         on_new_parts: Callable[[tuple[Part, ...]], None],
+        on_stall: Callable[[], None],
     ) -> None:
         self._broker = broker
         self._source = source
         self._metrics = metrics
         self._position = position
         self._on_new_parts = on_new_parts
+        self._on_stall = on_stall
+        #: Where a part stood that had more to read, and for how many looks it has.
+        self._unread: dict[Part, tuple[int, int]] = {}
 
     async def run(self) -> None:
         """Watch for ever."""
@@ -86,3 +94,26 @@ class Watcher:
         for (topic, partition), behind in self._source.lag.items():
             self._metrics.lag.labels(topic, str(partition)).set(behind)
         self._source.set(SourceState.RUNNING)
+        await self._look_for_a_stall(dict(offsets))
+
+    async def _look_for_a_stall(self, offsets: Offsets) -> None:
+        """Count the looks over which a part stood still below what could be read."""
+        behind = [part for part, count in self._source.lag.items() if count]
+        try:
+            # What is in an open transaction is not to be read yet.
+            ends = await asyncio.to_thread(self._broker.stable_ends, behind)
+        except BrokerUnavailable:
+            return
+        looks: dict[Part, tuple[int, int]] = {}
+        for part in behind:
+            at = offsets.get(part, 0)
+            if ends[part] > at:
+                before, count = self._unread.get(part, (at, 0))
+                looks[part] = (at, count + 1 if before == at else 1)
+        self._unread = looks
+        stalled = [part for part, (_, count) in looks.items() if count > STALLED_LOOKS]
+        if stalled:
+            self._unread = {}
+            _log.error("stream.reader_stalled", parts=len(stalled))
+            self._metrics.stalls.inc()
+            self._on_stall()

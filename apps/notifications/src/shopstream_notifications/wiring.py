@@ -107,7 +107,14 @@ async def wire(
     )
     protocol = counted_by(limits, dead_seconds=settings.dead_seconds)
     replays = ColdReplays(connection, waiting_max=settings.replays_max)
-    watcher = Watcher(broker, source, metrics, position=position, on_new_parts=follow)
+    watcher = Watcher(
+        broker,
+        source,
+        metrics,
+        position=position,
+        on_new_parts=follow,
+        on_stall=consumer.read_anew,
+    )
     sampler = Sampler(hub, limits, replays.turns, end_late=protocol.end_late)
     pulse = Pulse(hub, clock, heartbeat_seconds=settings.heartbeat_seconds)
     playback = Playback(hub, broker, replays, on_new_parts=follow)

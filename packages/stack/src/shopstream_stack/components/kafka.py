@@ -57,7 +57,10 @@ transaction.max.timeout.ms=900000
 log.segment.bytes=134217728
 log.cleaner.dedupe.buffer.size=16777216
 log.cleaner.threads=1
-controlled.shutdown.enable=true
+# Kafka 4 leaves out the markers of a transaction that is being committed for partitions which have
+# no leader just then ("likely deleted already"), as all have while the only broker shuts down in a
+# controlled way: what lies behind is never read (seen once in fifteen stops under load).
+controlled.shutdown.enable=false
 """
 
 _ASCII: Final = range(128)
