@@ -62,6 +62,7 @@ def letter(offset: int, key: bytes | None = b"k") -> Letter:
 
 
 def set_aside(api: Reading, *offsets: int) -> None:
+    """Letters of records far past the log's end: no other test's events shall have one."""
     kafka = KafkaConnection(api.settings.kafka_brokers, "tests")
     letters = PartitionLetters(kafka, SOURCE, Progress())
     for offset in offsets:
@@ -75,25 +76,25 @@ def offsets_of(page: dict[str, Any]) -> list[int]:
 def test_letters_come_newest_first_in_pages_that_stay_exact_while_others_come(
     api: Reading,
 ) -> None:
-    set_aside(api, *range(1_000, 1_007))
+    set_aside(api, *range(9_001_000, 9_001_007))
     first = api.get("/admin/dead-letters?limit=3").json()
-    assert offsets_of(first) == [1_006, 1_005, 1_004]
+    assert offsets_of(first) == [9_001_006, 9_001_005, 9_001_004]
     row = first["data"][0]
     assert row.pop("at").endswith("Z")
     assert row == {
         "topic": "shop.orders",
         "partition": 1,
-        "offset": 1_006,
+        "offset": 9_001_006,
         "key": "k",
         "reason": "malformed",
-        "detail": "letter 1006",
+        "detail": "letter 9001006",
     }
-    set_aside(api, 1_007)
+    set_aside(api, 9_001_007)
     second = api.get(f"/admin/dead-letters?limit=3&cursor={first['nextCursor']}").json()
-    assert offsets_of(second) == [1_003, 1_002, 1_001]
-    assert offsets_of(api.get("/admin/dead-letters?limit=1").json()) == [1_007]
+    assert offsets_of(second) == [9_001_003, 9_001_002, 9_001_001]
+    assert offsets_of(api.get("/admin/dead-letters?limit=1").json()) == [9_001_007]
     third = api.get(f"/admin/dead-letters?limit=200&cursor={second['nextCursor']}").json()
-    assert offsets_of(third)[0] == 1_000
+    assert offsets_of(third)[0] == 9_001_000
     assert (third["hasMore"], third["nextCursor"]) == (False, None)
 
 
@@ -101,10 +102,13 @@ def test_letters_of_one_place_in_two_lives_of_its_topic_are_told_apart(api: Read
     kafka = KafkaConnection(api.settings.kafka_brokers, "tests")
     for epoch in (0, 1):
         letters = PartitionLetters(kafka, SOURCE, Progress(), epoch)
-        asyncio.run(letters.send([letter(4_000)], since=4_000))
+        asyncio.run(letters.send([letter(9_004_000)], since=9_004_000))
     rows = api.get("/admin/dead-letters?limit=2").json()["data"]
-    assert [(row["offset"], row.get("epoch")) for row in rows] == [(4_000, 1), (4_000, None)]
-    path = "/admin/dead-letters/shop.orders/1/4000/replay"
+    assert [(row["offset"], row.get("epoch")) for row in rows] == [
+        (9_004_000, 1),
+        (9_004_000, None),
+    ]
+    path = "/admin/dead-letters/shop.orders/1/9004000/replay"
     # In its first life, as far as is noted here.
     for query, code in (
         ("", "still_unreadable"),
@@ -116,13 +120,13 @@ def test_letters_of_one_place_in_two_lives_of_its_topic_are_told_apart(api: Read
 
 
 def test_what_is_no_letter_on_the_letters_topic_is_passed_over(api: Reading) -> None:
-    set_aside(api, 2_000)
+    set_aside(api, 9_002_000)
     foreign = Producer(KafkaConnection(api.settings.kafka_brokers, "x").idempotent_producer())
     foreign.produce(DEAD_LETTER, value=b"?")
     half = {"dlq_topic": b"shop.orders", "dlq_partition": b"x"}
     foreign.produce(DEAD_LETTER, value=b"?", headers={**half})
     foreign.flush()
-    assert offsets_of(api.get("/admin/dead-letters?limit=1").json()) == [2_000]
+    assert offsets_of(api.get("/admin/dead-letters?limit=1").json()) == [9_002_000]
 
 
 def test_wrong_parameters_of_the_letters_are_problems(api: Reading) -> None:
@@ -226,8 +230,8 @@ def test_a_replay_that_was_cut_short_goes_on_where_it_stopped(api: Reading) -> N
 
 
 def test_a_replay_is_refused_while_it_would_be_wrong(api: Reading) -> None:
-    set_aside(api, 3_000)
-    unreadable = api.request("POST", "/admin/dead-letters/shop.orders/1/3000/replay")
+    set_aside(api, 9_003_000)
+    unreadable = api.request("POST", "/admin/dead-letters/shop.orders/1/9003000/replay")
     assert (unreadable.status_code, unreadable.json()["code"]) == (409, "still_unreadable")
     assert "malformed" in unreadable.json()["detail"]
     for place in ("shop.orders/1/2999", "shop.users/0/1", "shop.orders/x/1", "shop.orders/1/-1"):
