@@ -24,7 +24,8 @@ def dynamodb(settings: StackSettings, cache: Cache) -> ProcessSpec:
     port = settings.dynamodb_port
     argv = (
         tools.path_of(tools.JAVA),
-        "-Xmx384m",
+        # After half an hour of soak a scan ended in InternalFailure with 384 MiB.
+        "-Xmx1g",
         *(tools.QUICK_JAVA if settings.quick_java else ()),
         f"-Djava.library.path={jars}",
         f"-Dsqlite4java.library.path={jars}",
