@@ -242,18 +242,19 @@ class StreamConsumer:
 class _Reader:
     """Polls an assigned consumer, one after the other, keeps the position, commits it."""
 
+    # Of one consumer: made anew by each `begin`.
     _consumer: Consumer
+    _uncommitted: dict[Part, int]
+    #: One at a time: while the coordinator is looked for, several would wait, and they may come
+    #: through in any order, the oldest last.
+    _is_committing: bool
+    _beside: Part | None
 
     def __init__(self, started: Started, owner: StreamConsumer) -> None:
         self._topology = started.topology
         self._owner = owner
         self._position = dict(started.position)
-        self._uncommitted = dict(started.position)
         self._commit_at = time.monotonic()
-        self._beside: Part | None = None
-        #: One at a time: while the coordinator is looked for, several would wait, and they may come
-        #: through in any order, the oldest last.
-        self._is_committing = False
 
     def begin(self, consumer: Consumer) -> None:
         """Take all parts from where we stand; commits go by the same consumer."""

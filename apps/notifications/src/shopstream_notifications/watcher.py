@@ -99,6 +99,9 @@ class Watcher:
     async def _look_for_a_stall(self, offsets: Offsets) -> None:
         """Count the looks over which a part stood still below what could be read."""
         behind = [part for part, count in self._source.lag.items() if count]
+        if not behind:
+            self._unread = {}
+            return
         try:
             # What is in an open transaction is not to be read yet.
             ends = await asyncio.to_thread(self._broker.stable_ends, behind)

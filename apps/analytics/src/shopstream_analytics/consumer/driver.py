@@ -36,8 +36,9 @@ from shopstream_analytics.sink import LogRange
 
 #: A fetch is answered when there is so much, or after FETCH_WAIT_MS whatever there is. Answered at
 #: once, each of the relay's small transactions is a round of its own for every sink: beside the
-#: load gate's 70 events a second the three workers took 32 % of a core, and so 24. Analysts wait a
-#: tenth of a second longer at most; a backlog fills it at once.
+#: load gate's 70 events a second the three workers took 32 % of a core, and 24 with eight times so
+#: much (this value was not measured there). Analysts wait a tenth of a second longer at most; a
+#: backlog fills it at once.
 FETCH_BYTES_MIN: Final = 8_192
 #: It bounds, too, how long a partition that got room again waits for the fetch that went out
 #: without it.

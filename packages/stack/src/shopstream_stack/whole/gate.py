@@ -26,7 +26,7 @@ from shopstream_stack.kit.generator import (
 )
 from shopstream_stack.whole.arrivals import drain, on_the_log
 from shopstream_stack.whole.k6 import MEAN_USERS, Summary, Users, into_journal, run_k6
-from shopstream_stack.whole.place import WholePlace
+from shopstream_stack.whole.place import WholePlace, files_note
 from shopstream_stack.whole.statements import Statements
 
 #: What the gate is held to; of the answers and statements of the whole profile.
@@ -118,9 +118,7 @@ def measure_gate(place: WholePlace, results: Results, plan: GatePlan) -> None:
     results.rows += rows(plan, found, code)
     if not plan.judged:
         results.notes.append("Lighter than what is promised: no speed is judged")
-    results.notes.append(
-        f"All files of this run: {folder.parent.name}/{folder.name}, in the data folder"
-    )
+    results.notes.append(files_note(folder))
 
 
 @dataclass(frozen=True, slots=True)

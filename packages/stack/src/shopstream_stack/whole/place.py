@@ -112,6 +112,11 @@ class WholePlace(Place):
         return found
 
 
+def files_note(folder: Path) -> str:
+    """Where a run's files lie within the data folder, for a page that others read."""
+    return f"All files of this run: {folder.parent.name}/{folder.name}, in the data folder"
+
+
 @contextmanager
 def running_whole(system: System, ports: PortReservations) -> Iterator[WholePlace]:
     """Start everything on an empty folder; at the end nothing of it is left."""

@@ -29,7 +29,7 @@ from shopstream_stack.journal import Journal, Received
 from shopstream_stack.process import write_atomically
 from shopstream_stack.whole import soak_report
 from shopstream_stack.whole.arrivals import drain
-from shopstream_stack.whole.place import WholePlace
+from shopstream_stack.whole.place import WholePlace, files_note
 
 #: Of the measured maximum.
 SHARE: Final = 0.6
@@ -162,9 +162,7 @@ def measure_soak(place: WholePlace, results: Results, plan: SoakPlan) -> None:
         f"request at a time each, for {plan.maximum_seconds:g} s, in which {found.turned_away} "
         "requests were not answered at first"
     )
-    results.notes.append(
-        f"All files of this run: {folder.parent.name}/{folder.name}, in the data folder"
-    )
+    results.notes.append(files_note(folder))
 
 
 async def _soak(place: WholePlace, plan: SoakPlan, run: str, journal: CountingJournal) -> SoakFound:
