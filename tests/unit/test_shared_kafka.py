@@ -1,11 +1,13 @@
 """Kafka settings that the protocol rests on."""
 
+import gc
+import weakref
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from shopstream_shared.kafka import NO_TOPIC_ID, KafkaConnection, topic_states
@@ -59,3 +61,26 @@ def test_a_broker_that_gives_topics_no_ids_is_refused() -> None:
     """Protocol rule 13: a topic made again could not be told from the old one."""
     with pytest.raises(KafkaException, match=r"no id for topic shop\.products"):
         topic_states(cast("AdminClient", _WithoutIds()), [PRODUCTS])
+
+
+class _WithoutTopic:
+    """An admin client of a broker that has no such topic; ``asked`` is its last answer."""
+
+    asked: "weakref.ref[Future[object]]"
+
+    def describe_topics(self, topics: object, request_timeout: float) -> dict[str, Future[object]]:
+        future: Future[object] = Future()
+        future.set_exception(KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
+        self.asked = weakref.ref(future)
+        return {PRODUCTS: future}
+
+
+def test_a_question_about_a_missing_topic_leaves_nothing_for_the_collector() -> None:
+    """The relay asks every second, for ever; what it left was megabytes between two collections."""
+    admin = _WithoutTopic()
+    gc.disable()
+    try:
+        assert topic_states(cast("AdminClient", admin), [PRODUCTS]) == {}
+        assert admin.asked() is None
+    finally:
+        gc.enable()

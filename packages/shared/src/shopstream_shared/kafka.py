@@ -111,11 +111,14 @@ def topic_states(
     Raises KafkaException when the broker cannot be reached, or gives topics no ids (before Kafka
     2.8 and Redpanda 25.3): without them a topic made again could not be told from the old one.
     """
-    futures = admin.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_seconds)
+    asked = TopicCollection(list(topics))
+    # A copy: into its own the library still has to put the answers.
+    futures = dict(admin.describe_topics(asked, request_timeout=timeout_seconds))
     states: dict[str, TopicState] = {}
-    for topic, future in futures.items():
+    for topic in list(futures):
         try:
-            description = answer(future, timeout_seconds)
+            # Taken out, for the reason that `answer` gives.
+            description = answer(futures.pop(topic), timeout_seconds)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise
@@ -140,7 +143,12 @@ def topic_ids(admin: AdminClient, topics: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def answer(future: "Future[T]", timeout_seconds: float = METADATA_TIMEOUT_SECONDS) -> T:
-    """The answer to a request with this bound. Raises KafkaException, also when none comes."""
+    """The answer to a request with this bound. Raises KafkaException, also when none comes.
+
+    A future holds its error, and an error the frames that it went through. A frame that still had
+    the future would make a ring of them, which only the collector frees: minutes of questions about
+    a topic that is not there were megabytes.
+    """
     try:
         # The request has its own, equal bound; the second more lets its error come first.
         return future.result(timeout=timeout_seconds + 1)
@@ -148,3 +156,5 @@ def answer(future: "Future[T]", timeout_seconds: float = METADATA_TIMEOUT_SECOND
         raise KafkaException(
             KafkaError(KafkaError._TIMED_OUT)  # noqa: SLF001 - the library's name for its own time-out
         ) from None
+    finally:
+        del future
