@@ -21,7 +21,7 @@ from shopstream_notifications.consumer import GROUP, StreamConsumer
 from shopstream_notifications.metrics import Metrics
 from shopstream_notifications.records import Offsets, Part
 from shopstream_notifications.source import Batch, Source, Started
-from shopstream_notifications.watcher import STALLED_LOOKS, Watcher
+from shopstream_notifications.watcher import STALLED_LOOKS, WATCH_SECONDS, Watcher
 from shopstream_shared.kafka import KafkaConnection
 from shopstream_stack.demo.crowd import until
 
@@ -77,13 +77,19 @@ def test_a_reader_that_stands_still_is_replaced_and_misses_and_repeats_nothing(
         broker, source, kept = Broker(connection), Source(), Kept()
         metrics = Metrics(CollectorRegistry())
         reader = StreamConsumer(connection, broker, source, kept)
+
+        def stalled() -> None:
+            # The new client gets the time that it has in production.
+            monkeypatch.setattr(watching, "WATCH_SECONDS", WATCH_SECONDS)
+            reader.read_anew()
+
         watcher = Watcher(
             broker,
             source,
             metrics,
             position=lambda: (kept.epoch, kept.position) if kept.epoch else None,
             on_new_parts=reader.add_parts,
-            on_stall=reader.read_anew,
+            on_stall=stalled,
         )
         tasks = [asyncio.create_task(reader.run()), asyncio.create_task(watcher.run())]
         async with asyncio.timeout(SECONDS_MAX):
