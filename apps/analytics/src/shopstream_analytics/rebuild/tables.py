@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from botocore.exceptions import ClientError
 
 from shopstream_analytics.aggregates.generations import GROUP
+from shopstream_analytics.aggregates.keys import parse
 from shopstream_analytics.checkpoints import Noted, noted_item, noted_of
 from shopstream_analytics.dynamo import error_code
 from shopstream_analytics.identity import identity_of, note_key
@@ -113,6 +114,10 @@ class Tables:
         if item is None:
             return None
         return Position(int(item.get("begin", {"N": "0"})["N"]), int(item["next"]["N"]))
+
+    def counted(self, generation: int) -> set[str]:
+        """The sources, as topic/partition, that a generation has items of; reads all of them."""
+        return {str(parse(item["pk"]["S"], item["sk"]["S"])[1]) for item in self.items(generation)}
 
     def items(self, generation: int) -> Iterator[Item]:
         """All items of a generation's table; none where it has no table yet."""
