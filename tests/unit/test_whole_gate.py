@@ -22,9 +22,11 @@ from shopstream_stack.kit.generator import Latency, StreamReport
 from shopstream_stack.ports import PortReservations
 from shopstream_stack.settings import StackSettings
 from shopstream_stack.verify.journals import lines_of, promised
+from shopstream_stack.whole.command import load_gate, soak
 from shopstream_stack.whole.gate import GATE_FULL, GATE_QUICK, GateFound, GatePlan, gate_plan, rows
 from shopstream_stack.whole.k6 import ACKNOWLEDGED, SCRIPT, Summary, Users, into_journal, run_k6
 from shopstream_stack.whole.place import whole_settings
+from shopstream_stack.whole.soak import SOAK_QUICK
 from shopstream_stack.whole.statements import Statements
 
 USERS = Users(count=200, seconds=960.0, pause_seconds=1.0, sellers="u-", judged=True)
@@ -157,6 +159,20 @@ def test_only_a_quick_run_takes_over_what_spares_the_disk(tmp_path: Path) -> Non
     judged = whole_settings("soak", ours, ports, quick_java=False).environ
     assert variables.items() <= quick.items()
     assert not variables.keys() & judged.keys()
+
+
+def test_orders_expire_early_in_a_soak_so_that_each_minute_is_like_any_other(
+    tmp_path: Path,
+) -> None:
+    ours = StackSettings.load({"SHOPSTREAM_DATA_DIR": str(tmp_path)})
+    ports = cast("PortReservations", SimpleNamespace(take=itertools.count(20_000).__next__))
+    held = {
+        bench.name: bench.settings_of(ours, ports, quick_java=False).environ.get(
+            "SHOPSTREAM_RESERVATION_SECONDS"
+        )
+        for bench in (load_gate(GATE_QUICK), soak(SOAK_QUICK))
+    }
+    assert held == {"load-gate": None, "soak": "60"}
 
 
 def test_one_error_makes_a_short_run_wrong_though_speed_is_not_judged() -> None:

@@ -12,7 +12,7 @@ from shopstream_stack.ports import PortReservations
 from shopstream_stack.system import System
 from shopstream_stack.whole.gate import GATE_QUICK, GatePlan, measure_gate
 from shopstream_stack.whole.place import WholePlace, running_whole, whole_settings
-from shopstream_stack.whole.soak import SOAK_QUICK, SoakPlan, measure_soak
+from shopstream_stack.whole.soak import SOAK_QUICK, SOAK_VARIABLES, SoakPlan, measure_soak
 
 GATE: Final = "load-gate"
 SOAK: Final = "soak"
@@ -36,7 +36,11 @@ def soak(plan: SoakPlan) -> Benchmark[WholePlace]:
         measure_soak(place, results, SOAK_QUICK if form == "quick" else plan)
 
     return Benchmark(
-        SOAK, "The soak", measure, running_whole, settings_of=partial(whole_settings, SOAK)
+        SOAK,
+        "The soak",
+        measure,
+        running_whole,
+        settings_of=partial(whole_settings, SOAK, variables=SOAK_VARIABLES),
     )
 
 

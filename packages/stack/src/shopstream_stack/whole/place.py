@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import psutil
@@ -32,13 +33,19 @@ _ABOUT: Final = b"SELECT current_setting('server_version'), current_setting('fsy
 
 
 def whole_settings(
-    command: str, settings: StackSettings, ports: PortReservations, *, quick_java: bool
+    command: str,
+    settings: StackSettings,
+    ports: PortReservations,
+    *,
+    quick_java: bool,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> StackSettings:
     """Settings of a system beside the one of ``settings``: other ports, a folder below its own.
 
     ``command``: whom it is for; what a run leaves behind lies beside the system's folder.
     ``quick_java``: of a short run, in which no speed is judged. A new broker compiles its code well
     for a minute, on the cores that are measured; with it, less well but within seconds.
+    ``variables``: what this command sets beside.
     """
     taken = (*_TAKEN, *(_TAKEN_QUICK if quick_java else ()))
     return StackSettings.load(
@@ -49,6 +56,7 @@ def whole_settings(
             # Whoever is connected at the end is ours, and needs no goodbye.
             "SHOPSTREAM_DRAIN_SECONDS": "1",
             "SHOPSTREAM_DATA_DIR": str(settings.data / command / "system"),
+            **variables,
         }
     )
 

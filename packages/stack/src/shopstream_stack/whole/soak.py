@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from random import Random
+from types import MappingProxyType
 from typing import Final
 
 import httpx
@@ -67,6 +68,10 @@ class SoakPlan:
 WARMUP_SECONDS: Final = 120.0
 SOAK_QUICK: Final = SoakPlan(judged=False, maximum_seconds=3.0, seconds=6.0, warmup_seconds=1.0)
 MAXIMUM_SECONDS: Final = 90.0
+#: An order that nobody pays frees its stock when its hold ends, which is two events more. By
+#: default that is after 15 minutes: half-way the load would grow by a fifth, the stream's memory
+#: with it, and it would go on as long after the end. Now each minute is like any other.
+SOAK_VARIABLES: Final = MappingProxyType({"SHOPSTREAM_RESERVATION_SECONDS": "60"})
 #: As long as is promised: a shorter run says nothing about growth.
 MINUTES: Final = 30.0
 WARMUP_SHARE: Final = 0.4
