@@ -14,6 +14,7 @@ Guarantees:
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -53,6 +54,8 @@ RETRY_SECONDS: Final = 1.0
 #: Closing waits for a commit that a silent broker never answers. With what connections get after
 #: the drain it stays below the promised five seconds.
 STOP_SECONDS_MAX: Final = 2.0
+#: An error is said this often while it lasts: a client tries again 20 times a second.
+SAID_SECONDS: Final = 10.0
 #: What librdkafka may hold for us beside the hand-overs.
 FETCH_QUEUE_KBYTES: Final = 16_384
 
@@ -106,6 +109,8 @@ class StreamConsumer:
         self._stalled = threading.Event()
         self._places = threading.Semaphore(HANDOVERS_MAX)
         self._added: SimpleQueue[tuple[Part, ...]] = SimpleQueue()
+        #: When each kind of error was logged last.
+        self._said: dict[str, float] = {}
         #: Read from its end, beside the stream's parts; set once, from the loop.
         self.beside: Part | None = None
         self._thread = threading.Thread(target=self._guarded, name="stream-consumer", daemon=True)
@@ -220,7 +225,10 @@ class StreamConsumer:
 
     def on_error(self, error: KafkaError) -> None:
         self._verify.set()
-        _log.warning("stream.broker_error", code=error.name())
+        code, now = error.name(), time.monotonic()
+        if now - self._said.get(code, -math.inf) >= SAID_SECONDS:
+            self._said[code] = now
+            _log.warning("stream.broker_error", code=code)
 
     def hand_over(self, batch: Batch) -> None:
         """Give a batch to the loop; waits while it has enough."""
