@@ -7,10 +7,9 @@ import asyncio
 import json
 import math
 import signal
-import tempfile
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +24,19 @@ from rich.console import Console
 from tests.support.analytics import Analytics, producer, read_log
 from tests.support.analytics_events import naive_sums
 from tests.support.analytics_feed import feed
-from tests.support.api import COMMAND, ApiProcess, Published, published
+from tests.support.api import ApiProcess, published
 from tests.support.components import LocalComponents
+from tests.support.own_topics import (
+    assert_once_and_in_order,
+    delete,
+    make,
+    partitions,
+    relay_says,
+    run,
+    topics,
+)
 from tests.support.stream_service import Stream, StreamService
 from tests.support.system import wait_until
-from tests.support.warm import forks
 
 from shopstream_analytics.worker.sinks import WORKERS, WorkerName
 from shopstream_api.outbox.relay import relay as relay_module
@@ -42,11 +49,10 @@ from shopstream_api.outbox.relay.wakeup import Wakeup
 from shopstream_api.outbox.topics import apply as apply_module
 from shopstream_api.outbox.topics.apply import Apply
 from shopstream_api.outbox.topics.errors import Refused
-from shopstream_shared.boundaries import Boundary, read_boundaries
+from shopstream_shared.boundaries import read_boundaries
 from shopstream_shared.clock import SystemClock
 from shopstream_shared.crash import CrashPoints
 from shopstream_shared.kafka import KafkaConnection
-from shopstream_shared.topic_admin import ensure_topics
 from shopstream_shared.topics import (
     ALL_TOPICS,
     BOUNDARIES,
@@ -78,68 +84,6 @@ def api(own: LocalComponents) -> Iterator[ApiProcess]:
     with ApiProcess.beside(own) as process:
         wait_until(lambda: process.answers("/health"), "all is healthy")
         yield process
-
-
-def delete(own: LocalComponents, *topics: str) -> None:
-    admin = AdminClient({"bootstrap.servers": own.kafka_brokers})
-    for future in admin.delete_topics(list(topics)).values() if topics else ():
-        future.result(10)
-    wait_until(
-        lambda: not set(topics) & admin.list_topics(timeout=10).topics.keys(), "they are gone"
-    )
-
-
-def make(own: LocalComponents) -> None:
-    admin = AdminClient({"bootstrap.servers": own.kafka_brokers})
-    ensure_topics(admin, load_topics("local").values())
-
-
-def run(api: ApiProcess, *words: str, **environ: str) -> tuple[int, str]:
-    """`shopstream-api …`: exit code and all that it printed."""
-    with tempfile.NamedTemporaryFile() as printed:
-        ended = forks("shopstream_api.main").start(
-            [COMMAND, *words], {**api.environ, **environ}, printed.fileno()
-        )
-        return ended.wait(120), Path(printed.name).read_text()
-
-
-def topics(api: ApiProcess, *words: str, **environ: str) -> tuple[int, str]:
-    return run(api, "topics", *words, **environ)
-
-
-def relay_says(api: ApiProcess) -> str:
-    message: str = api.client.get("/health").json()["checks"]["relay"]["message"]
-    return message
-
-
-def partitions(own: LocalComponents, topic: str) -> int:
-    admin = AdminClient({"bootstrap.servers": own.kafka_brokers})
-    return len(admin.list_topics(topic, timeout=10).topics[topic].partitions)
-
-
-def assert_once_and_in_order(
-    found: Sequence[Published], api: ApiProcess, boundaries: Sequence[Boundary] = ()
-) -> None:
-    """All that the database says was caused, each once; in order of its key, below each boundary
-    before above it, and in one partition between two of them."""
-    wanted = api.query("SELECT topic, subject::text, sequence FROM event_audit")
-    assert Counter((r.topic, r.key, r.sequence) for r in found) == Counter(wanted)
-    places: dict[tuple[str, str, int], set[int]] = defaultdict(set)
-    sequences: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for r in sorted(found, key=lambda r: (era(r, boundaries), r.partition, r.offset)):
-        places[r.topic, r.key, era(r, boundaries)].add(r.partition)
-        sequences[r.topic, r.key].append(r.sequence)
-    assert all(len(partitions) == 1 for partitions in places.values()), places
-    assert all(numbers == sorted(numbers) for numbers in sequences.values()), sequences
-
-
-def era(record: Published, boundaries: Sequence[Boundary]) -> int:
-    """How many boundaries of its topic the record lies above."""
-    return sum(
-        record.partition >= len(one.ends) or record.offset >= one.ends[record.partition]
-        for one in boundaries
-        if one.topic == record.topic
-    )
 
 
 def test_topics_made_again_stop_the_relay_loudly_until_they_are_adopted(
