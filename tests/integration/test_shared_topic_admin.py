@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from tests.support.components import LocalComponents
 from tests.support.system import wait_until
 
+from shopstream_notifications.broker import Broker
 from shopstream_shared import topics
 from shopstream_shared.kafka import KafkaConnection, topic_ids, topic_states
 from shopstream_shared.topic_admin import TopicMismatch, ensure_topics
@@ -50,23 +52,35 @@ def test_topics_are_created_once_and_found_right_ever_after(components: LocalCom
     assert len(set(made.values())) == len(specs)
 
 
+def ask_shared(brokers: str, names: list[str], missing: str) -> Callable[[], bool]:
+    admin = admin_of(brokers)
+    return lambda: topic_states(admin, [*names, missing]).keys() == set(names)
+
+
+def ask_stream(brokers: str, names: list[str], missing: str) -> Callable[[], bool]:
+    """As the canary asks."""
+    broker = Broker(KafkaConnection(brokers, "test"))
+    return lambda: all(map(broker.exists, names)) and not broker.exists(missing)
+
+
+@pytest.mark.parametrize("asking", [ask_shared, ask_stream])
 def test_a_question_about_a_missing_topic_leaves_nothing_for_the_collector(
-    components: LocalComponents,
+    components: LocalComponents, asking: Callable[[str, list[str], str], Callable[[], bool]]
 ) -> None:
     """The relay asks every second, for ever; what it left was megabytes between two collections.
 
     Here the answers come late, as they do from a broker: the library then still needs its futures.
     """
-    admin = admin_of(components.kafka_brokers)
     specs = fresh_specs()
-    ensure_topics(admin, specs)
+    ensure_topics(admin_of(components.kafka_brokers), specs)
     names = [spec.name for spec in specs]
+    holds = asking(components.kafka_brokers, names, f"missing-{names[0]}")
     gc.collect()
     gc.disable()
     try:
         before = sum(isinstance(one, Future) for one in gc.get_objects())
         for _ in range(5):
-            assert topic_states(admin, [*names, f"missing-{names[0]}"]).keys() == set(names)
+            assert holds()
         assert sum(isinstance(one, Future) for one in gc.get_objects()) == before
     finally:
         gc.enable()

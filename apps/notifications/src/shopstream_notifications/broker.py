@@ -137,15 +137,18 @@ class Broker:
     def _states(self, topics: Iterable[str]) -> Mapping[str, TopicState]:
         """Those of the topics that exist. Raises BrokerUnavailable."""
         names = list(topics)
-        futures = self._ask(
-            lambda: self._admin.describe_topics(
-                TopicCollection(names), request_timeout=METADATA_TIMEOUT_SECONDS
+        # A copy, from which each is taken, as in `topic_states`: the canary may ask for ever.
+        futures = dict(
+            self._ask(
+                lambda: self._admin.describe_topics(
+                    TopicCollection(names), request_timeout=METADATA_TIMEOUT_SECONDS
+                )
             )
         )
         states: dict[str, TopicState] = {}
         for topic in names:
             try:
-                found = self._answer(futures[topic])
+                found = self._answer(futures.pop(topic))
             except (KafkaException, TimeoutError) as error:
                 if not _says(error, KafkaError.UNKNOWN_TOPIC_OR_PART):
                     raise BrokerUnavailable(_text(error)) from error
@@ -178,10 +181,14 @@ class Broker:
     def _answer(self, future: Future[Any]) -> Any:
         """Raises KafkaException, or TimeoutError after METADATA_TIMEOUT_SECONDS or ``close``."""
         deadline = time.monotonic() + METADATA_TIMEOUT_SECONDS
-        while not self._closed.is_set() and time.monotonic() < deadline:
-            with contextlib.suppress(TimeoutError):
-                return future.result(timeout=LOOK_SECONDS)
-        raise TimeoutError
+        try:
+            while not self._closed.is_set() and time.monotonic() < deadline:
+                with contextlib.suppress(TimeoutError):
+                    return future.result(timeout=LOOK_SECONDS)
+            raise TimeoutError
+        finally:
+            # See `answer` of shopstream_shared.kafka.
+            del future
 
     @staticmethod
     def _ask(question: Callable[[], Mapping[K, Future[Any]]]) -> Mapping[K, Future[Any]]:
