@@ -29,6 +29,7 @@ from tests.support.components import LocalComponents
 from tests.support.own_topics import (
     assert_once_and_in_order,
     delete,
+    end_transactions,
     make,
     partitions,
     relay_says,
@@ -84,6 +85,7 @@ def api(own: LocalComponents) -> Iterator[ApiProcess]:
     with ApiProcess.beside(own) as process:
         wait_until(lambda: process.answers("/health"), "all is healthy")
         yield process
+    end_transactions(process)
 
 
 def test_topics_made_again_stop_the_relay_loudly_until_they_are_adopted(

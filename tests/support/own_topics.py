@@ -11,7 +11,9 @@ from tests.support.components import LocalComponents
 from tests.support.system import wait_until
 from tests.support.warm import forks
 
+from shopstream_api.outbox.relay.kafka import KafkaLog
 from shopstream_shared.boundaries import Boundary
+from shopstream_shared.kafka import KafkaConnection
 from shopstream_shared.topic_admin import ensure_topics
 from shopstream_shared.topics import load_topics
 
@@ -23,6 +25,19 @@ def delete(own: LocalComponents, *topics: str) -> None:
     wait_until(
         lambda: not set(topics) & admin.list_topics(timeout=10).topics.keys(), "they are gone"
     )
+
+
+def end_transactions(api: ApiProcess) -> None:
+    """Abort what its relays, none of which runs any more, have left open.
+
+    The broker knows a transaction's topics by name: one that it ends when its time is out, some
+    ten seconds later, gets its marker into the next test's topic of that name.
+    """
+    log = KafkaLog(KafkaConnection(api.environ["KAFKA_BROKERS"], "tests"), lambda: None)
+    for (transactional_id,) in api.query("SELECT transactional_id FROM relay_state"):
+        if transactional_id is not None:
+            log.fence(transactional_id)
+    log.close()
 
 
 def make(own: LocalComponents) -> None:
