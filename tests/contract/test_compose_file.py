@@ -212,6 +212,13 @@ def test_our_containers_have_no_privileges() -> None:
         assert services()[name]["security_opt"] == ["no-new-privileges:true"]
 
 
+def test_what_lies_behind_the_log_yields() -> None:
+    """As on the local stack, where it is `SHOPSTREAM_BACKGROUND_NICE`."""
+    shares = {name: one.get("cpu_shares", 1_024) for name, one in services().items()}
+    behind = {"analytics", "dynamodb", "minio"}
+    assert {name for name, share in shares.items() if share < 1_024} == behind
+
+
 def test_dynamodb_is_the_version_of_the_local_stack() -> None:
     pom = (ROOT / "packages/stack/src/shopstream_stack/jars/pom.xml").read_text()
     pinned = re.search(r"<artifactId>DynamoDBLocal</artifactId>\s*<version>([^<]+)<", pom)

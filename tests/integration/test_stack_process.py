@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -135,3 +136,25 @@ def test_a_reserved_port_is_nobody_elses_until_it_is_given_back() -> None:
     first.close()
     assert second.take() == port
     second.close()
+
+
+def test_who_yields_does_so_with_all_that_it_starts_and_with_its_whole_session(
+    runner: Runner,
+) -> None:
+    runner.start(replace(spec_of(runner, PARENT), nice=7))
+    record = runner.living("it")
+    assert record is not None
+    process = psutil.Process(record.pid)
+    wait_until(process.children, "the worker")
+    assert [one.nice() for one in (process, *process.children())] == [7, 7]
+    # Only Linux has it, where it is built in; there it is what counts.
+    session = Path(f"/proc/{record.pid}/autogroup")
+    if session.exists():
+        assert session.read_text().split()[1:] == ["nice", "7"]
+
+
+def test_who_does_not_yield_is_as_its_starter(runner: Runner) -> None:
+    runner.start(spec_of(runner, PARENT))
+    record = runner.living("it")
+    assert record is not None
+    assert psutil.Process(record.pid).nice() == psutil.Process().nice()

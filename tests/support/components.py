@@ -84,6 +84,8 @@ class LocalComponents:
                 # A killed process needs no disk flush; only a dead machine would.
                 "SHOPSTREAM_POSTGRES_FSYNC": "false",
                 "SHOPSTREAM_QUICK_JAVA": "true",
+                # Tests wait for the stores of analytics as for any other.
+                "SHOPSTREAM_BACKGROUND_NICE": "0",
                 # The whole archive is waited for at the end of each test of the system.
                 "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1",
                 # A few streams need no ten seconds to be sent elsewhere one after the other.

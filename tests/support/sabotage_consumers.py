@@ -1,7 +1,7 @@
 """The consumers' safety pieces, each to be taken out of the production code for one test.
 
 Every function replaces what one protocol rule rests on, in the test's own process, and is put back
-at the test's end (`tests/integration/test_analytics_sabotage.py` says what goes wrong then). What a
+at the test's end (`tests/integration/test_analytics_sabotage*.py` say what goes wrong then). What a
 release no longer has cannot be taken out of it: `MonkeyPatch` refuses a name that is not there.
 """
 

@@ -45,6 +45,7 @@ OTHER = Source("shop.inventory", 1)
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "GATHER_SECONDS", 0)
     monkeypatch.setattr(lane_module, "RETRY_FIRST_SECONDS", 0.001)
     monkeypatch.setattr(lane_module, "RETRY_LAST_SECONDS", 0.001)
     monkeypatch.setattr(lanes_module, "OPEN_RETRY_SECONDS_MAX", 0.001)

@@ -30,4 +30,5 @@ def service(settings: StackSettings, name: Service) -> ProcessSpec:
         check=lambda: health.http_answers(f"http://{LOOPBACK}:{port}{path}"),
         cwd=settings.project,
         start_seconds_max=START_SECONDS_MAX,
+        nice=settings.background_nice if name == "analytics" else 0,
     )

@@ -65,8 +65,11 @@ class StackSettings(BaseModel):
     # The stream service's own; `down` waits for it.
     drain_seconds: float = Field(10.0, ge=0, le=3_600, alias="SHOPSTREAM_DRAIN_SECONDS")
 
-    # Short-lived Java processes: half the start, less throughput later; for tests.
-    quick_java: bool = Field(default=False, alias="SHOPSTREAM_QUICK_JAVA")
+    # Short-lived Java processes, or the broker alone: half the start, less throughput later; for
+    # tests and benchmarks.
+    quick_java: Literal["false", "true", "kafka"] = Field("false", alias="SHOPSTREAM_QUICK_JAVA")
+    # How far what lies behind the log yields to what somebody waits for: analytics and its stores.
+    background_nice: int = Field(10, ge=0, le=19, alias="SHOPSTREAM_BACKGROUND_NICE")
     # Whether PostgreSQL waits for the disk; tests need only survive a killed process.
     postgres_fsync: bool = Field(default=True, alias="SHOPSTREAM_POSTGRES_FSYNC")
 

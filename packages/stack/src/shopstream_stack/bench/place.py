@@ -27,12 +27,16 @@ DRAIN_SECONDS_MAX: Final = 180.0
 
 
 def bench_settings(
-    settings: StackSettings, ports: PortReservations, *, quick_java: bool = True
+    settings: StackSettings,
+    ports: PortReservations,
+    *,
+    quick_java: bool = True,
+    quick_kafka: bool = False,
 ) -> StackSettings:
     """Settings of a system beside the one of ``settings``: other ports, a folder below its own.
 
     ``quick_java``: a new broker compiles its code well for a minute, on the cores that are
-    measured; with it, less well but within seconds.
+    measured; with it, less well but within seconds. ``quick_kafka``: so is the broker in any case.
 
     Of the caller's variables only those of the machine and the cache are taken over: a benchmark
     with somebody's pool size or external database would be another benchmark.
@@ -44,7 +48,9 @@ def bench_settings(
         {
             **machine,
             **{f"SHOPSTREAM_{name}_PORT": str(ports.take()) for name in names},
-            "SHOPSTREAM_QUICK_JAVA": str(quick_java).lower(),
+            "SHOPSTREAM_QUICK_JAVA": "true" if quick_java else "kafka" if quick_kafka else "false",
+            # What is measured here has nobody to yield to.
+            "SHOPSTREAM_BACKGROUND_NICE": "0",
             # Not a temporary folder: that may be memory, where fsync costs nothing.
             "SHOPSTREAM_DATA_DIR": str(settings.data / "bench"),
         }

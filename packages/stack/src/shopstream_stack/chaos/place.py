@@ -59,6 +59,7 @@ _TAKEN: Final = (
     "SHOPSTREAM_CACHE_DIR",
     "SHOPSTREAM_POSTGRES_FSYNC",
     "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS",
+    "SHOPSTREAM_BACKGROUND_NICE",
 )
 #: What the local stack needs a port for, as its variables say it.
 STACK_PORTS: Final = (

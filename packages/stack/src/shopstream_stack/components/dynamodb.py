@@ -26,7 +26,7 @@ def dynamodb(settings: StackSettings, cache: Cache) -> ProcessSpec:
         tools.path_of(tools.JAVA),
         # After half an hour of soak a scan ended in InternalFailure with 384 MiB.
         "-Xmx1g",
-        *(tools.QUICK_JAVA if settings.quick_java else ()),
+        *(tools.QUICK_JAVA if settings.quick_java == "true" else ()),
         f"-Djava.library.path={jars}",
         f"-Dsqlite4java.library.path={jars}",
         "-cp",
@@ -44,6 +44,7 @@ def dynamodb(settings: StackSettings, cache: Cache) -> ProcessSpec:
         check=lambda: health.http_answers(f"http://{LOOPBACK}:{port}/", any_status=True),
         prepare=lambda: home.mkdir(parents=True, exist_ok=True),
         start_seconds_max=START_SECONDS_MAX,
+        nice=settings.background_nice,
     )
 
 
@@ -64,4 +65,5 @@ def dynamodb_admin(settings: StackSettings, cache: Cache) -> ProcessSpec:
         ports=(PortUse(port, "SHOPSTREAM_DYNAMODB_ADMIN_PORT"),),
         check=lambda: health.listening(port),
         start_seconds_max=START_SECONDS_MAX,
+        nice=settings.background_nice,
     )

@@ -95,7 +95,7 @@ def kafka(settings: StackSettings, cache: Cache, doors: Sequence[Door] = ()) -> 
     home = settings.data / "kafka"
     classpath = f"{cache.jars('kafka')}/*"
     java, classes = tools.path_of(tools.JAVA), ("-cp", classpath)
-    quick = tools.QUICK_JAVA if settings.quick_java else ()
+    quick = tools.QUICK_JAVA if settings.quick_java != "false" else ()
     logs = f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}"
     environ = settings.component_environ()
 

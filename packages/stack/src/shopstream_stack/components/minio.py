@@ -37,4 +37,5 @@ def minio(settings: StackSettings, cache: Cache) -> ProcessSpec:
         check=lambda: health.http_answers(f"http://{address}/minio/health/ready"),
         prepare=lambda: home.mkdir(parents=True, exist_ok=True),
         start_seconds_max=START_SECONDS_MAX,
+        nice=settings.background_nice,
     )

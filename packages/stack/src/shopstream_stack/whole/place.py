@@ -28,7 +28,7 @@ KIB: Final = 1_024
 _TAKEN: Final = (*COMPONENT_VARIABLES, "SHOPSTREAM_CACHE_DIR")
 #: And these where no speed is judged: without them a short run would wait for what it is not about.
 _ROTATE: Final = "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS"
-_TAKEN_QUICK: Final = ("SHOPSTREAM_POSTGRES_FSYNC", _ROTATE)
+_TAKEN_QUICK: Final = ("SHOPSTREAM_POSTGRES_FSYNC", _ROTATE, "SHOPSTREAM_BACKGROUND_NICE")
 _ABOUT: Final = b"SELECT current_setting('server_version'), current_setting('fsync')"
 
 
