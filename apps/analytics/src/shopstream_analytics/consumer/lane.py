@@ -133,26 +133,26 @@ class Lane:
         await self._persist(self._sink.flush)
 
     async def _wait_for_work(self) -> bool:
-        """Until batches wait or the sink wants a flush; False when the lane is to close."""
-        if not self._waiting and not self._closing.is_set():
+        """Until a round or a flush is due; False when the lane is to close."""
+        while not self._closing.is_set():
+            left = self._due_in()
+            if left is not None and left <= 0:
+                return True
             self._arrived.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._sink.due_in()):
+                async with asyncio.timeout(left):
                     await self._arrived.wait()
-        await self._gather()
-        return not self._closing.is_set()
+        return False
 
-    async def _gather(self) -> None:
-        """Until enough waits, the last round is long enough ago, or the sink wants a flush."""
-        while self._waiting and self._waiting_bytes < GATHER_BYTES and not self._closing.is_set():
-            left, due = self._began_at + GATHER_SECONDS - monotonic(), self._sink.due_in()
-            seconds = left if due is None else min(left, due)
-            if seconds <= 0:
-                return
-            self._arrived.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._arrived.wait()
+    def _due_in(self) -> float | None:
+        """Seconds until a round or a flush is due; None: not before something arrives."""
+        flush = self._sink.due_in()
+        if not self._waiting:
+            return flush
+        if self._waiting_bytes >= GATHER_BYTES:
+            return 0.0
+        gathered = self._began_at + GATHER_SECONDS - monotonic()
+        return gathered if flush is None else min(gathered, flush)
 
     async def _write_round(self) -> None:
         batch = join(self._waiting)
