@@ -36,8 +36,6 @@ def environ(data: Path) -> dict[str, str]:
         # Processes are killed here, never the machine.
         "SHOPSTREAM_POSTGRES_FSYNC": "false",
         "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1",
-        # Other tests need the processor, too.
-        "SHOPSTREAM_BACKGROUND_NICE": "0",
     }
 
 

@@ -9,12 +9,7 @@ from tests.support.bench import COMMAND_SECONDS_MAX, run_quick
 from shopstream_stack.verify.journals import lines_of
 
 #: What verify waits for, and the disk, are not what this is about.
-QUICKER = {
-    "SHOPSTREAM_POSTGRES_FSYNC": "false",
-    "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1",
-    # Other tests need the processor, too.
-    "SHOPSTREAM_BACKGROUND_NICE": "0",
-}
+QUICKER = {"SHOPSTREAM_POSTGRES_FSYNC": "false", "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1"}
 
 pytestmark = pytest.mark.timeout(COMMAND_SECONDS_MAX + 20)
 

@@ -7,12 +7,7 @@ import pytest
 from tests.support.bench import COMMAND_SECONDS_MAX, run_quick
 
 #: What verify waits for, and the disk, are not what this is about.
-QUICKER = {
-    "SHOPSTREAM_POSTGRES_FSYNC": "false",
-    "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1",
-    # Other tests need the processor, too.
-    "SHOPSTREAM_BACKGROUND_NICE": "0",
-}
+QUICKER = {"SHOPSTREAM_POSTGRES_FSYNC": "false", "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1"}
 PROCESSES = ("analytics", "analytics aggregates", "analytics archive", "analytics recent")
 
 pytestmark = pytest.mark.timeout(COMMAND_SECONDS_MAX + 20)

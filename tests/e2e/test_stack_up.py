@@ -35,8 +35,6 @@ def environ(tmp_path: Path) -> Iterator[dict[str, str]]:
             "SHOPSTREAM_DATA_DIR": str(tmp_path / "data"),
             "SHOPSTREAM_POSTGRES_FSYNC": "false",
             "SHOPSTREAM_QUICK_JAVA": "true",
-            # Other tests need the processor, too.
-            "SHOPSTREAM_BACKGROUND_NICE": "0",
             # Handed to every service; the first two must not be.
             "PORT": "1",
             "KAFKA_CLIENT_ID": "somebody",

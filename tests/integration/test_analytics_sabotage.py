@@ -8,15 +8,10 @@ written down here, two writers of a partition in one loop: one that holds it, an
 import asyncio
 import json
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support import sabotage_consumers as without
-from tests.support.analytics import (
-    Analytics,
-)
-from tests.support.components import LocalComponents
 from tests.support.trial import EVENTS, SOURCE, Trial, until, with_and_without
 
 from shopstream_analytics.aggregates.sink import PartitionAggregates
@@ -27,18 +22,6 @@ from shopstream_analytics.progress import Progress
 from shopstream_analytics.rebuild.tables import Tables
 from shopstream_analytics.sink import LogRange, SinkUnavailable
 from shopstream_shared.topics import ORDERS
-
-
-@pytest.fixture
-def trial(
-    components: LocalComponents,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    *,
-    sabotaged: bool,
-) -> Trial:
-    return Trial(monkeypatch, Analytics.without_log(components, tmp_path), sabotaged)
-
 
 # Checkpoints and aggregates
 

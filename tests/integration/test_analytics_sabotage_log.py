@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
@@ -17,7 +16,6 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from tests.property.test_stream_resume import hop
 from tests.support import sabotage_consumers as without
 from tests.support.analytics import (
-    Analytics,
     ensure_topics,
     letters_of,
     producer,
@@ -37,17 +35,6 @@ from shopstream_shared.topics import DEAD_LETTER, ORDERS
 
 #: Longer than any test: who leaves this transaction open is the test, not the broker.
 OPEN_MS_MAX: Final = 300_000
-
-
-@pytest.fixture
-def trial(
-    components: LocalComponents,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    *,
-    sabotaged: bool,
-) -> Trial:
-    return Trial(monkeypatch, Analytics.without_log(components, tmp_path), sabotaged)
 
 
 # The engine on the broker

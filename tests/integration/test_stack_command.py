@@ -61,7 +61,6 @@ def command(tmp_path: Path) -> Iterator[Command]:
             **free_ports(ports),
             "SHOPSTREAM_DATA_DIR": str(tmp_path / "data"),
             "SHOPSTREAM_POSTGRES_FSYNC": "false",
-            "SHOPSTREAM_BACKGROUND_NICE": "0",
         }
         made = Command(environ)
         yield made

@@ -43,8 +43,13 @@ def free_ports(reservations: PortReservations) -> dict[str, str]:
 
 
 def machine_environ() -> dict[str, str]:
-    """The few variables of the machine that a test's processes get."""
-    return {name: os.environ[name] for name in MACHINE_VARIABLES if name in os.environ}  # noqa: TID251 - the machine's
+    """The few variables of the machine that a test's processes get.
+
+    And that none yields to another: tests wait for the stores of analytics as for any other, beside
+    tests that need the processor, too.
+    """
+    given = {name: os.environ[name] for name in MACHINE_VARIABLES if name in os.environ}  # noqa: TID251 - the machine's
+    return {**given, "SHOPSTREAM_BACKGROUND_NICE": "0"}
 
 
 def end_dead_runs() -> None:
@@ -84,8 +89,6 @@ class LocalComponents:
                 # A killed process needs no disk flush; only a dead machine would.
                 "SHOPSTREAM_POSTGRES_FSYNC": "false",
                 "SHOPSTREAM_QUICK_JAVA": "true",
-                # Tests wait for the stores of analytics as for any other.
-                "SHOPSTREAM_BACKGROUND_NICE": "0",
                 # The whole archive is waited for at the end of each test of the system.
                 "SHOPSTREAM_ARCHIVE_ROTATE_SECONDS": "1",
                 # A few streams need no ten seconds to be sent elsewhere one after the other.
